@@ -1,0 +1,1 @@
+"""Native Sparse Attention in PyTorch: reference, training, evaluation and export."""
