@@ -1,0 +1,55 @@
+#pragma once
+// The interface of an attention variant: what it caches, and one layer's forward pass over a step's tokens.
+
+#include <cstdint>
+#include <memory>
+
+#include "base/tensor_view.h"
+#include "engine/cache/cache_spec.h"
+#include "engine/cache/kv_cache.h"
+#include "engine/request.h"
+#include "engine/runtime/workspace.h"
+#include "kernels/device.h"
+#include "kernels/nsa.h"
+
+namespace nsa {
+
+// K and V projections of one stream, before RoPE.
+struct KvProjection {
+  TensorView k;  // [T, K, d_k] f32; rotated in place where the variant needs it
+  TensorView v;  // [T, K, d_v] f32
+};
+
+// What a layer's projections hand to its attention.
+struct AttentionInputs {
+  TensorView q;             // [T, H, d_k] f32, before RoPE; rotated in place
+  KvProjection sel;         // the only stream with shared KV
+  KvProjection cmp, win;    // empty with shared KV
+  TensorView gate_logits;   // [T, H, 3] f32; empty where the variant has no gates
+  const PhiWeights* phi_k = nullptr;  // this layer's; null where the variant compresses nothing
+  const PhiWeights* phi_v = nullptr;
+  TensorView out;           // out: [T, H, d_v] f32
+};
+
+// One step's batch, seen by every layer; filled once per step (device memory on a GPU).
+struct StepView {
+  TokenMap tokens;
+  TensorView page_table;  // [num_seqs, max_pages] i32
+  TensorView slot_table;  // [num_seqs, 1] i32
+  int64_t max_pages = 0;
+};
+
+class Attention {
+ public:
+  virtual ~Attention() = default;
+  virtual const CacheSpec& cache_spec() const = 0;
+  // Stores the step's K and V of this layer, then attends. Scratch comes from `workspace`, given back on return.
+  virtual void Forward(int64_t layer, const StepView& step, const AttentionInputs& inputs, KvCache& cache,
+                       Workspace& workspace, const Stream& stream) const = 0;
+  // Bytes of scratch that Forward takes at most for num_tokens tokens and sequences of up to max_pages pages.
+  virtual int64_t WorkspaceBytes(int64_t num_tokens, int64_t max_pages, int num_threads) const = 0;
+  // As Executor::DecodeTraffic: what one sequence's decode step loads with num_tokens in the cache.
+  virtual KvTraffic DecodeTraffic(int64_t num_tokens) const = 0;
+};
+
+}  // namespace nsa

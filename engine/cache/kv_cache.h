@@ -1,0 +1,39 @@
+#pragma once
+// KvCache: the memory of pages and slots, allocated once, and its tensors by layer and segment.
+
+#include <cstdint>
+#include <vector>
+
+#include "base/tensor_view.h"
+#include "engine/cache/cache_spec.h"
+#include "engine/runtime/memory.h"
+
+namespace nsa {
+
+class KvCache {
+ public:
+  // Allocates num_pages pages and num_slots slots on the runtime's device. Contents are undefined.
+  KvCache(CacheSpec spec, int64_t num_pages, int64_t num_slots);
+
+  const CacheSpec& spec() const { return spec_; }
+  int64_t num_pages() const { return num_pages_; }
+  int64_t num_slots() const { return num_slots_; }
+
+  struct KvTensors {
+    TensorView k;  // [num_pages or num_slots, num_kv_heads, num_rows, d_k] of spec().dtype
+    TensorView v;  // [.., d_v]
+  };
+  // The tensors of spec().page_segments[segment] (or slot_segments) in a layer.
+  KvTensors PageTensors(int64_t layer, int64_t segment) const;
+  KvTensors SlotTensors(int64_t layer, int64_t segment) const;
+
+ private:
+  KvTensors Tensors(const KvSegment& segment, int64_t count, int64_t offset) const;
+
+  CacheSpec spec_;
+  int64_t num_pages_, num_slots_;
+  std::vector<int64_t> page_offsets_, slot_offsets_;  // byte offset of each (layer, segment) in memory_
+  DeviceBuffer memory_;
+};
+
+}  // namespace nsa

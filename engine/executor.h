@@ -1,0 +1,40 @@
+#pragma once
+// Executor: runs a batch through a model and samples. The engine loop above it knows no tensors; a test puts a fake
+// model behind the same interface.
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/batch.h"
+#include "engine/request.h"
+
+namespace nsa {
+
+// What the scheduler must respect. Fixed at start-up.
+struct ExecutorLimits {
+  int64_t page_tokens = 0;         // tokens per page = selection block
+  int64_t num_pages = 0;           // pages of the pool
+  int64_t num_slots = 0;           // sequences that can be in the cache at once
+  int64_t max_chunk_tokens = 0;    // tokens of one sequence per step (W of docs/nsa.md, 4)
+  int64_t max_batched_tokens = 0;  // tokens of all sequences per step
+  int64_t vocab_size = 0;
+};
+
+struct SampledToken {
+  int32_t token = 0;
+  float logprob = 0;
+  std::vector<TopLogprob> top_logprobs;
+};
+
+class Executor {
+ public:
+  virtual ~Executor() = default;
+  virtual const ExecutorLimits& limits() const = 0;
+  // One step; returns one sampled token per row of the batch. An error fails the sequences of this batch only.
+  virtual absl::StatusOr<std::vector<SampledToken>> Execute(const Batch& batch) = 0;
+  // Bytes a decode step of one sequence reads with `num_tokens` in the cache, its own token included, all layers.
+  virtual KvTraffic DecodeTraffic(int64_t num_tokens) const = 0;
+};
+
+}  // namespace nsa

@@ -1,0 +1,51 @@
+#pragma once
+// What the engine measures about itself. Plain numbers; server/metrics turns them into Prometheus series.
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "engine/request.h"
+
+namespace nsa {
+
+// A fixed-bucket histogram: counts[i] holds observations <= bounds[i] and above bounds[i-1]; the last one the rest.
+struct Histogram {
+  std::vector<double> bounds;
+  std::vector<uint64_t> counts;  // bounds.size() + 1
+  double sum = 0;
+
+  explicit Histogram(std::vector<double> upper_bounds = {})
+      : bounds(std::move(upper_bounds)), counts(bounds.size() + 1) {}
+  void Observe(double value);
+  uint64_t total() const;
+};
+
+inline constexpr int kNumFinishReasons = 6;  // values of FinishReason, kNone included
+
+struct EngineStats {
+  // Gauges.
+  int64_t num_running = 0;
+  int64_t num_waiting = 0;
+  int64_t num_pages = 0;
+  int64_t num_free_pages = 0;
+  bool draining = false;
+  absl::Time last_step_finished;  // start-up time before the first step
+
+  // Counters since start-up.
+  int64_t num_steps = 0;
+  int64_t num_prompt_tokens = 0;      // of requests that left prefill, each once
+  int64_t num_generated_tokens = 0;
+  int64_t num_preemptions = 0;
+  int64_t num_rejected_queue_full = 0;
+  int64_t num_admitted = 0;
+  std::array<int64_t, kNumFinishReasons> num_finished{};  // by FinishReason
+  KvTraffic traffic;
+
+  // Distributions; bounds are vLLM's, in seconds or tokens.
+  Histogram time_to_first_token, inter_token_latency, e2e_latency, queue_time, prefill_time, decode_time;
+  Histogram request_prompt_tokens, request_generated_tokens, step_tokens, step_seconds;
+};
+
+}  // namespace nsa
