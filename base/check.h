@@ -22,9 +22,9 @@ class CheckFailure {
 
 }  // namespace nsa
 
-#define NSA_CHECK(condition) \
+#define NSA_CHECK(condition)  \
   if (condition) [[likely]] { \
-  } else /* NOLINT */ \
+  } else /* NOLINT */         \
     ::nsa::CheckFailure(__FILE__, __LINE__, #condition).stream()
 
 #define NSA_CHECK_OP(a, op, b) NSA_CHECK((a)op(b)) << "(" << (a) << " against " << (b) << ") "

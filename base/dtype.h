@@ -1,5 +1,6 @@
 #pragma once
-// Element types of tensors, their sizes and names, bf16/fp16 scalars, and dispatch from a runtime DType to a C++ type.
+// Element types of tensors, their sizes and names, bf16/fp16 scalars, and dispatch from a runtime
+// DType to a C++ type.
 
 #include <bit>
 #include <cstdint>
@@ -52,7 +53,9 @@ struct BFloat16 {
     bits = is_nan ? static_cast<uint16_t>((u >> 16) | 0x40U)
                   : static_cast<uint16_t>((u + 0x7fffU + ((u >> 16) & 1U)) >> 16);
   }
-  explicit operator float() const { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+  explicit operator float() const {
+    return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16);
+  }
 };
 
 // IEEE half precision as stored in a checkpoint.

@@ -1,5 +1,6 @@
 #pragma once
-// One-line logs on stderr: "I 12:01:02.345 message". Thread-safe; a line is never interleaved with another.
+// One-line logs on stderr: "I 12:01:02.345 message". Thread-safe; a line is never interleaved with
+// another.
 
 #include <sstream>
 

@@ -17,6 +17,6 @@
 #define NSA_ASSIGN_OR_RETURN(lhs, expr) \
   NSA_ASSIGN_OR_RETURN_IMPL(NSA_CONCAT(nsa_status_or_, __LINE__), lhs, expr)
 #define NSA_ASSIGN_OR_RETURN_IMPL(tmp, lhs, expr) \
-  auto tmp = (expr); \
-  if (!tmp.ok()) return tmp.status(); \
+  auto tmp = (expr);                              \
+  if (!tmp.ok()) return tmp.status();             \
   lhs = std::move(tmp).value()

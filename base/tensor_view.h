@@ -55,4 +55,5 @@ class TensorView {
 }  // namespace nsa
 
 // Fails with both shapes unless `view` has dtype and shape; -1 stands for any extent.
-#define NSA_CHECK_SHAPE(view, ...) NSA_CHECK((view).HasShape(__VA_ARGS__)) << #view " is " << (view).ToString()
+#define NSA_CHECK_SHAPE(view, ...) \
+  NSA_CHECK((view).HasShape(__VA_ARGS__)) << #view " is " << (view).ToString()

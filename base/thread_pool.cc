@@ -9,7 +9,8 @@
 namespace nsa {
 namespace {
 
-// Loops of a model follow each other within microseconds, so a waiting thread first spins and only then sleeps.
+// Loops of a model follow each other within microseconds, so a waiting thread first spins and only
+// then sleeps.
 constexpr int kSpinRounds = 2000;
 
 inline void CpuRelax() {
@@ -35,12 +36,12 @@ uint32_t WaitForChange(const std::atomic<uint32_t>& value, uint32_t old) {
 
 struct ThreadPool::State {
   std::vector<std::thread> workers;
-  std::atomic<uint32_t> generation{0};  // counts loops started; a change wakes the workers
+  std::atomic<uint32_t> generation{0};   // counts loops started; a change wakes the workers
   std::atomic<uint32_t> num_running{0};  // workers still inside the current loop
   std::atomic<int64_t> next_item{0};
   std::atomic<bool> stopping{false};
-  int64_t num_items = 0;                                         // written before `generation` is released
-  const Body* body = nullptr;              // likewise
+  int64_t num_items = 0;       // written before `generation` is released
+  const Body* body = nullptr;  // likewise
 
   void RunItems(int worker) {
     for (int64_t item = next_item.fetch_add(1); item < num_items; item = next_item.fetch_add(1)) {
@@ -84,7 +85,8 @@ void ThreadPool::ParallelFor(int64_t num_items, Body body) {
   state_->num_items = num_items;
   state_->body = &body;
   state_->next_item.store(0, std::memory_order_relaxed);
-  state_->num_running.store(static_cast<uint32_t>(state_->workers.size()), std::memory_order_relaxed);
+  state_->num_running.store(static_cast<uint32_t>(state_->workers.size()),
+                            std::memory_order_relaxed);
   state_->generation.fetch_add(1, std::memory_order_acq_rel);
   state_->generation.notify_all();
   state_->RunItems(/*worker=*/0);

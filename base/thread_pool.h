@@ -18,9 +18,9 @@ class ThreadPool {
 
   int num_threads() const;
 
-  // Calls body(item, worker) for every item in [0, num_items), in any order, and returns when all are done. `worker`
-  // in [0, num_threads()) names the thread, for per-thread scratch. One caller at a time; the body must not call
-  // ParallelFor. Items are claimed one by one: make them coarse.
+  // Calls body(item, worker) for every item in [0, num_items), in any order, and returns when all
+  // are done. `worker` in [0, num_threads()) names the thread, for per-thread scratch. One caller
+  // at a time; the body must not call ParallelFor. Items are claimed one by one: make them coarse.
   using Body = absl::FunctionRef<void(int64_t item, int worker)>;
   void ParallelFor(int64_t num_items, Body body);
 

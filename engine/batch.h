@@ -8,17 +8,19 @@
 
 namespace nsa {
 
-// A packed batch: the sequences' new tokens one after another. A sequence has 1 token in decode, more in prefill.
+// A packed batch: the sequences' new tokens one after another. A sequence has 1 token in decode,
+// more in prefill.
 struct Batch {
   int64_t num_seqs = 0;
   int64_t max_pages = 0;                // columns of page_table
   std::vector<int32_t> token_ids;       // [num_tokens]
   std::vector<int32_t> token_sequence;  // [num_tokens] in [0, num_seqs)
   std::vector<int32_t> token_position;  // [num_tokens] position in its sequence
-  std::vector<int32_t> page_table;      // [num_seqs, max_pages] page ids, -1 past the sequence's end
-  std::vector<int32_t> slots;           // [num_seqs] slot of the sequence's rings
-  std::vector<int32_t> logit_tokens;    // [num_rows] packed indices of the tokens whose logits are sampled
-  std::vector<SampleRow> rows;          // [num_rows]
+  std::vector<int32_t> page_table;  // [num_seqs, max_pages] page ids, -1 past the sequence's end
+  std::vector<int32_t> slots;       // [num_seqs] slot of the sequence's rings
+  std::vector<int32_t>
+      logit_tokens;             // [num_rows] packed indices of the tokens whose logits are sampled
+  std::vector<SampleRow> rows;  // [num_rows]
 
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_rows() const { return static_cast<int64_t>(logit_tokens.size()); }

@@ -43,8 +43,8 @@ struct ModelConfig {
   int64_t group_size() const { return num_heads / num_kv_heads; }
 };
 
-// Parses and checks the text of a config.json. INVALID_ARGUMENT names the key, the value found and what is allowed;
-// UNIMPLEMENTED the same for a known but unsupported setting.
+// Parses and checks the text of a config.json. INVALID_ARGUMENT names the key, the value found and
+// what is allowed; UNIMPLEMENTED the same for a known but unsupported setting.
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json_text);
 
 // The RoPE frequencies of a model: d_k / 2 values, scaling applied.

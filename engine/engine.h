@@ -1,5 +1,6 @@
 #pragma once
-// Engine: continuous batching over an executor. Thread-safe from outside; one engine thread owns all mutable state.
+// Engine: continuous batching over an executor. Thread-safe from outside; one engine thread owns
+// all mutable state.
 
 #include <cstdint>
 #include <memory>
@@ -12,8 +13,8 @@
 namespace nsa {
 
 struct EngineOptions {
-  int64_t max_queued_requests = 256;   // waiting ones, beyond those running; more are refused
-  int64_t max_model_tokens = 0;        // longest prompt + generation; 0 = the pool's size
+  int64_t max_queued_requests = 256;  // waiting ones, beyond those running; more are refused
+  int64_t max_model_tokens = 0;       // longest prompt + generation; 0 = the pool's size
 };
 
 class Engine {
@@ -26,15 +27,17 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   // Queues all of `requests` or none. The sink gets their events until each has finished.
-  // RESOURCE_EXHAUSTED: the queue is full. INVALID_ARGUMENT: an empty prompt, a token id outside the vocabulary, or
-  // prompt + max_tokens over the model's or the cache's capacity (both numbers in the message).
-  // UNAVAILABLE: draining.
+  // RESOURCE_EXHAUSTED: the queue is full. INVALID_ARGUMENT: an empty prompt, a token id outside
+  // the vocabulary, or prompt + max_tokens over the model's or the cache's capacity (both numbers
+  // in the message). UNAVAILABLE: draining.
   absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
 
-  // Ends the request with kCancelled; its pages are free within one step. An unknown or finished id is ignored.
+  // Ends the request with kCancelled; its pages are free within one step. An unknown or finished id
+  // is ignored.
   void Cancel(RequestId id);
 
-  // Refuses new requests from now on and waits until none is left or the deadline passed, then cancels the rest.
+  // Refuses new requests from now on and waits until none is left or the deadline passed, then
+  // cancels the rest.
   void Drain(absl::Time deadline);
 
   // A snapshot of the counters, and of the gauges as of the last finished step.

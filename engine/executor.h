@@ -1,6 +1,6 @@
 #pragma once
-// Executor: runs a batch through a model and samples. The engine loop above it knows no tensors; a test puts a fake
-// model behind the same interface.
+// Executor: runs a batch through a model and samples. The engine loop above it knows no tensors; a
+// test puts a fake model behind the same interface.
 
 #include <cstdint>
 #include <vector>
@@ -31,9 +31,11 @@ class Executor {
  public:
   virtual ~Executor() = default;
   virtual const ExecutorLimits& limits() const = 0;
-  // One step; returns one sampled token per row of the batch. An error fails the sequences of this batch only.
+  // One step; returns one sampled token per row of the batch. An error fails the sequences of this
+  // batch only.
   virtual absl::StatusOr<std::vector<SampledToken>> Execute(const Batch& batch) = 0;
-  // Bytes a decode step of one sequence reads with `num_tokens` in the cache, its own token included, all layers.
+  // Bytes a decode step of one sequence reads with `num_tokens` in the cache, its own token
+  // included, all layers.
   virtual KvTraffic DecodeTraffic(int64_t num_tokens) const = 0;
 };
 

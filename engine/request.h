@@ -1,5 +1,6 @@
 #pragma once
-// What crosses the engine's upper boundary: requests go down, token events come back up. Token ids only, no text.
+// What crosses the engine's upper boundary: requests go down, token events come back up. Token ids
+// only, no text.
 
 #include <cstdint>
 #include <vector>
@@ -16,11 +17,11 @@ using RequestId = uint64_t;
 // One prompt and one continuation. A client's n > 1 becomes n requests with seeds of their own.
 struct Request {
   RequestId id = 0;
-  std::vector<int32_t> prompt;            // token ids, at least one, each in [0, vocab_size)
-  int64_t max_tokens = 16;                // tokens to generate at most, >= 1
-  std::vector<int32_t> stop_token_ids;    // generating one of these ends the request (it is reported)
+  std::vector<int32_t> prompt;          // token ids, at least one, each in [0, vocab_size)
+  int64_t max_tokens = 16;              // tokens to generate at most, >= 1
+  std::vector<int32_t> stop_token_ids;  // generating one of these ends the request (it is reported)
   SamplingParams sampling;
-  int32_t num_top_logprobs = -1;          // as SampleRow::num_top_logprobs
+  int32_t num_top_logprobs = -1;                 // as SampleRow::num_top_logprobs
   absl::Time deadline = absl::InfiniteFuture();  // past it the request ends with kTimeout
 };
 
@@ -37,28 +38,31 @@ struct RequestTimes {
   int64_t num_preemptions = 0;
 };
 
-// Bytes of cached K, V and compressed rows that decode steps loaded, and what dense attention would have loaded.
+// Bytes of cached K, V and compressed rows that decode steps loaded, and what dense attention would
+// have loaded.
 struct KvTraffic {
   int64_t read_bytes = 0;
   int64_t dense_bytes = 0;
 };
 
-// One generated token, or the end of a request without one (cancelled, timed out, failed), or prefill progress.
+// One generated token, or the end of a request without one (cancelled, timed out, failed), or
+// prefill progress.
 struct TokenEvent {
   RequestId id = 0;
   bool has_token = false;
   int32_t token = 0;
-  float logprob = 0;                     // where asked for
-  std::vector<TopLogprob> top_logprobs;  // most likely first; where asked for
+  float logprob = 0;                          // where asked for
+  std::vector<TopLogprob> top_logprobs;       // most likely first; where asked for
   FinishReason finish = FinishReason::kNone;  // other than kNone: the request's last event
-  absl::Status error;                    // with kError: safe to show to a client
-  int64_t num_prompt_tokens_done = 0;    // prompt tokens in the cache so far
-  KvTraffic traffic;                     // of the request so far
+  absl::Status error;                         // with kError: safe to show to a client
+  int64_t num_prompt_tokens_done = 0;         // prompt tokens in the cache so far
+  KvTraffic traffic;                          // of the request so far
   RequestTimes times;
 };
 
-// Receives the events of one request, in order, on the engine's thread. OnToken must not block and must not call
-// back into the engine except Cancel. After the event whose `finish` is set it is not called again.
+// Receives the events of one request, in order, on the engine's thread. OnToken must not block and
+// must not call back into the engine except Cancel. After the event whose `finish` is set it is not
+// called again.
 class TokenSink {
  public:
   virtual ~TokenSink() = default;

@@ -1,5 +1,6 @@
 #pragma once
-// What the engine measures about itself. Plain numbers; server/metrics turns them into Prometheus series.
+// What the engine measures about itself. Plain numbers; server/metrics turns them into Prometheus
+// series.
 
 #include <array>
 #include <cstdint>
@@ -10,7 +11,8 @@
 
 namespace nsa {
 
-// A fixed-bucket histogram: counts[i] holds observations <= bounds[i] and above bounds[i-1]; the last one the rest.
+// A fixed-bucket histogram: counts[i] holds observations <= bounds[i] and above bounds[i-1]; the
+// last one the rest.
 struct Histogram {
   std::vector<double> bounds;
   std::vector<uint64_t> counts;  // bounds.size() + 1
@@ -35,7 +37,7 @@ struct EngineStats {
 
   // Counters since start-up.
   int64_t num_steps = 0;
-  int64_t num_prompt_tokens = 0;      // of requests that left prefill, each once
+  int64_t num_prompt_tokens = 0;  // of requests that left prefill, each once
   int64_t num_generated_tokens = 0;
   int64_t num_preemptions = 0;
   int64_t num_rejected_queue_full = 0;
@@ -44,7 +46,8 @@ struct EngineStats {
   KvTraffic traffic;
 
   // Distributions; bounds are vLLM's, in seconds or tokens.
-  Histogram time_to_first_token, inter_token_latency, e2e_latency, queue_time, prefill_time, decode_time;
+  Histogram time_to_first_token, inter_token_latency, e2e_latency, queue_time, prefill_time,
+      decode_time;
   Histogram request_prompt_tokens, request_generated_tokens, step_tokens, step_seconds;
 };
 

@@ -1,12 +1,13 @@
 #pragma once
-// THE contract of the NSA operations: one args struct and one function per operation, for every backend.
-// The mathematics is docs/nsa.md; section numbers below refer to it. Kernels allocate nothing, keep no state and
-// never see a model name. T = tokens of the packed batch, H = query heads, K = KV heads, group size G = H / K; query
-// heads [g*G, (g+1)*G) share KV head g.
+// THE contract of the NSA operations: one args struct and one function per operation, for every
+// backend. The mathematics is docs/nsa.md; section numbers below refer to it. Kernels allocate
+// nothing, keep no state and never see a model name. T = tokens of the packed batch, H = query
+// heads, K = KV heads, group size G = H / K; query heads [g*G, (g+1)*G) share KV head g.
 //
-// Numerics, every backend: fp32 scores, softmax, importance and accumulation. A over an empty set is 0 with lse -inf.
-// Determinism: one token's outputs depend on that token's inputs and its sequence's cache alone, never on the batch
-// around it; on the CPU they are bit-identical alone, batched, and in any chunking of a prefill.
+// Numerics, every backend: fp32 scores, softmax, importance and accumulation. A over an empty set
+// is 0 with lse -inf. Determinism: one token's outputs depend on that token's inputs and its
+// sequence's cache alone, never on the batch around it; on the CPU they are bit-identical alone,
+// batched, and in any chunking of a prefill.
 
 #include <cstdint>
 
@@ -19,8 +20,8 @@ namespace nsa {
 
 // The function phi that turns the l raw rows of a span into one compressed row (2, Compression).
 enum class PhiKind : uint8_t { kMean, kWeightedPool, kLinear, kMlp };
-// Where RoPE of compressed keys happens (2, Compression): the raw keys are already rotated, the finished row i is
-// rotated at position i * span_stride, or never.
+// Where RoPE of compressed keys happens (2, Compression): the raw keys are already rotated, the
+// finished row i is rotated at position i * span_stride, or never.
 enum class CmpRope : uint8_t { kBefore, kAfter, kNone };
 
 // Weights of phi for K or for V; d is d_k or d_v. Unused views stay empty.
@@ -31,46 +32,51 @@ struct PhiWeights {
   TensorView fc2;       // mlp: [K, d, hidden] f32; exact GELU between the two
 };
 
-// Emits the compressed row of every token that completes a span, from raw rows that are already stored.
+// Emits the compressed row of every token that completes a span, from raw rows that are already
+// stored.
 struct CompressArgs {
   NsaShape shape;
   PhiKind phi = PhiKind::kMean;
   CmpRope rope = CmpRope::kNone;
   TokenMap tokens;
-  PagedKv raw;               // raw cmp rows: pages, or a ring of at least span_tokens + (tokens per step) - 1
-  PagedKv rows;              // out: page_rows = shape.rows_per_page(); other rows stay as they are
+  PagedKv raw;   // raw cmp rows: pages, or a ring of at least span_tokens + (tokens per step) - 1
+  PagedKv rows;  // out: page_rows = shape.rows_per_page(); other rows stay as they are
   PhiWeights phi_k, phi_v;
-  TensorView inv_freq;       // [d_k / 2] f32, RoPE frequencies; read with kAfter only
+  TensorView inv_freq;  // [d_k / 2] f32, RoPE frequencies; read with kAfter only
 };
 void CompressRows(const CompressArgs& args, const Stream& stream);
 
-// Attention over the visible compressed rows: row i is visible to t iff its span ends at or before t.
+// Attention over the visible compressed rows: row i is visible to t iff its span ends at or before
+// t.
 struct CompressedAttentionArgs {
   NsaShape shape;
   TokenMap tokens;
-  TensorView q;         // [T, H, d_k] f32, RoPE applied
+  TensorView q;  // [T, H, d_k] f32, RoPE applied
   PagedKv rows;
-  TensorView out;       // out: [T, H, d_v] f32
-  TensorView lse;       // out: [T, H] f32, natural log of the sum of exp(scaled scores)
+  TensorView out;           // out: [T, H, d_v] f32
+  TensorView lse;           // out: [T, H] f32, natural log of the sum of exp(scaled scores)
   float softmax_scale = 0;  // 1 / sqrt(d_k)
 };
 void CompressedAttention(const CompressedAttentionArgs& args, const Stream& stream);
 
-// Importance of every block for a token and KV head (2, Selection), then the forced blocks and the best others.
-// Ties: the lower block index wins. With at most num_selected blocks in sight all are chosen.
+// Importance of every block for a token and KV head (2, Selection), then the forced blocks and the
+// best others. Ties: the lower block index wins. With at most num_selected blocks in sight all are
+// chosen.
 struct SelectArgs {
   NsaShape shape;
   TokenMap tokens;
-  TensorView q;          // [T, H, d_k] f32, RoPE applied
-  PagedKv rows;          // v is not read
-  TensorView lse;        // [T, H] f32, from CompressedAttention
-  TensorView blocks;     // out: [T, K, num_selected] i32, ascending, -1 padded at the end
-  TensorView scratch;    // [num threads, max blocks of a sequence] f32, contents undefined before and after
+  TensorView q;       // [T, H, d_k] f32, RoPE applied
+  PagedKv rows;       // v is not read
+  TensorView lse;     // [T, H] f32, from CompressedAttention
+  TensorView blocks;  // out: [T, K, num_selected] i32, ascending, -1 padded at the end
+  TensorView
+      scratch;  // [num threads, max blocks of a sequence] f32, contents undefined before and after
   float softmax_scale = 0;
 };
 void SelectBlocks(const SelectArgs& args, const Stream& stream);
 
-// Attention over the tokens <= t of the chosen blocks. Page size must equal block_tokens: a block is a page.
+// Attention over the tokens <= t of the chosen blocks. Page size must equal block_tokens: a block
+// is a page.
 struct SelectedAttentionArgs {
   NsaShape shape;
   TokenMap tokens;
@@ -106,7 +112,8 @@ struct DenseAttentionArgs {
 };
 void DenseAttention(const DenseAttentionArgs& args, const Stream& stream);
 
-// out = sigmoid(gate_cmp) * cmp + sigmoid(gate_sel) * sel + sigmoid(gate_win) * win, per query head.
+// out = sigmoid(gate_cmp) * cmp + sigmoid(gate_sel) * sel + sigmoid(gate_win) * win, per query
+// head.
 struct CombineArgs {
   TensorView gate_logits;    // [T, H, 3] f32, last axis cmp, sel, win
   TensorView cmp, sel, win;  // [T, H, d_v] f32

@@ -1,5 +1,6 @@
 #pragma once
-// The integers that define one Native Sparse Attention (docs/nsa.md, section 1) and the arithmetic on them.
+// The integers that define one Native Sparse Attention (docs/nsa.md, section 1) and the arithmetic
+// on them.
 
 #include <algorithm>
 #include <cstdint>

@@ -8,19 +8,22 @@
 namespace nsa {
 
 // The query tokens of a batch, packed one sequence after another.
-// A token with position -1 is padding: kernels write 0 (lse -inf, blocks -1) for it and read nothing.
+// A token with position -1 is padding: kernels write 0 (lse -inf, blocks -1) for it and read
+// nothing.
 struct TokenMap {
   TensorView sequence;  // [num_tokens] i32, row of the tables below
-  TensorView position;  // [num_tokens] i32, position in its sequence; all positions below it are cached
+  TensorView
+      position;  // [num_tokens] i32, position in its sequence; all positions below it are cached
 
   int64_t num_tokens() const { return position.dim(0); }
 };
 
 // K and V rows of the batch's sequences in pages of equal size.
 // Row r of sequence s is row r % page_rows of page table[s][(r / page_rows) % table_width].
-// Three uses, one rule: tokens in pages (table_width >= pages of the longest sequence); a ring of the last
-// page_rows tokens (table_width 1, the table holds the sequence's slot); compressed rows, where row i of the
-// model is row i + span_tokens/span_stride - 1 here, so that it lies in the page in which its span ends.
+// Three uses, one rule: tokens in pages (table_width >= pages of the longest sequence); a ring of
+// the last page_rows tokens (table_width 1, the table holds the sequence's slot); compressed rows,
+// where row i of the model is row i + span_tokens/span_stride - 1 here, so that it lies in the page
+// in which its span ends.
 struct PagedKv {
   TensorView k;      // [num_pages, num_kv_heads, page_rows, d_k] f32 or bf16
   TensorView v;      // [num_pages, num_kv_heads, page_rows, d_v] same dtype

@@ -11,7 +11,8 @@ namespace nsa {
 
 inline constexpr int64_t kMaxTopLogprobs = 20;
 
-// Applied in this order: temperature, top_k, top_p, min_p, draw. Ties rank the lower token id first.
+// Applied in this order: temperature, top_k, top_p, min_p, draw. Ties rank the lower token id
+// first.
 struct SamplingParams {
   float temperature = 1.0F;  // 0 = greedy: the largest logit, the lower id on a tie
   int32_t top_k = 0;         // keep the k most likely; 0 = all
@@ -24,22 +25,24 @@ struct SamplingParams {
 // One row: what to draw with. The draw is a pure function of (logits, params, position).
 struct SampleRow {
   SamplingParams params;
-  int64_t position = 0;          // of the token being sampled: the counter of the random generator
-  int32_t num_top_logprobs = -1;  // -1: no log-probabilities; 0: the chosen token's only; up to kMaxTopLogprobs
+  int64_t position = 0;  // of the token being sampled: the counter of the random generator
+  int32_t num_top_logprobs =
+      -1;  // -1: no log-probabilities; 0: the chosen token's only; up to kMaxTopLogprobs
 };
 
 // Log-probabilities are those of the unmodified logits (log_softmax), natural log.
 struct SampleArgs {
-  TensorView logits;            // [N, vocab] f32
+  TensorView logits;                // [N, vocab] f32
   std::span<const SampleRow> rows;  // [N]
-  TensorView tokens;            // out: [N] i32
-  TensorView logprobs;          // out: [N] f32 of the chosen token, where asked for
-  TensorView top_tokens;        // out: [N, kMaxTopLogprobs] i32, most likely first, where asked for
-  TensorView top_logprobs;      // out: [N, kMaxTopLogprobs] f32
+  TensorView tokens;                // out: [N] i32
+  TensorView logprobs;              // out: [N] f32 of the chosen token, where asked for
+  TensorView top_tokens;    // out: [N, kMaxTopLogprobs] i32, most likely first, where asked for
+  TensorView top_logprobs;  // out: [N, kMaxTopLogprobs] f32
 };
 void SampleTokens(const SampleArgs& args, const Stream& stream);
 
-// Uniform in [0, 1) from a counter-based generator: the same (seed, position) gives the same number everywhere.
+// Uniform in [0, 1) from a counter-based generator: the same (seed, position) gives the same number
+// everywhere.
 double UniformAt(uint64_t seed, uint64_t position);
 
 }  // namespace nsa

@@ -1,6 +1,7 @@
 #pragma once
 // The dense operations of a Llama-shaped layer. Activations are f32 on the CPU; T = tokens.
-// Determinism: one output's order of accumulation depends on its row alone, never on T or the thread count.
+// Determinism: one output's order of accumulation depends on its row alone, never on T or the
+// thread count.
 
 #include <cstdint>
 
@@ -18,13 +19,14 @@ struct PackedWeight {
 };
 // Bytes that PackWeight writes for a [num_outputs, num_inputs] matrix.
 int64_t PackedWeightBytes(int64_t num_outputs, int64_t num_inputs, DType dtype);
-// Packs rows [first_output, first_output + weight.dim(0)) of a matrix from `weight` [rows, in] (f32, bf16 or f16;
-// f16 is converted), so that matrices that are used together can be packed into one.
+// Packs rows [first_output, first_output + weight.dim(0)) of a matrix from `weight` [rows, in]
+// (f32, bf16 or f16; f16 is converted), so that matrices that are used together can be packed into
+// one.
 void PackWeight(const TensorView& weight, int64_t first_output, PackedWeight& packed);
 
 // out = x W^T, fp32 accumulation over `in` in ascending order, one chain per output.
 struct LinearArgs {
-  TensorView x;    // [T, in] f32
+  TensorView x;  // [T, in] f32
   PackedWeight weight;
   TensorView out;  // out: [T, out] f32
 };
@@ -47,7 +49,8 @@ struct RmsNormArgs {
 };
 void RmsNorm(const RmsNormArgs& args, const Stream& stream);
 
-// Rotates pairs (c, c + d/2) of every head by position * inv_freq[c], in place. Positions of -1 are left alone.
+// Rotates pairs (c, c + d/2) of every head by position * inv_freq[c], in place. Positions of -1 are
+// left alone.
 struct RopeArgs {
   TensorView x;          // in/out: [T, heads, d] f32
   TensorView positions;  // [T] i32

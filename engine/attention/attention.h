@@ -1,5 +1,6 @@
 #pragma once
-// The interface of an attention variant: what it caches, and one layer's forward pass over a step's tokens.
+// The interface of an attention variant: what it caches, and one layer's forward pass over a step's
+// tokens.
 
 #include <cstdint>
 #include <memory>
@@ -22,13 +23,13 @@ struct KvProjection {
 
 // What a layer's projections hand to its attention.
 struct AttentionInputs {
-  TensorView q;             // [T, H, d_k] f32, before RoPE; rotated in place
-  KvProjection sel;         // the only stream with shared KV
-  KvProjection cmp, win;    // empty with shared KV
-  TensorView gate_logits;   // [T, H, 3] f32; empty where the variant has no gates
+  TensorView q;                       // [T, H, d_k] f32, before RoPE; rotated in place
+  KvProjection sel;                   // the only stream with shared KV
+  KvProjection cmp, win;              // empty with shared KV
+  TensorView gate_logits;             // [T, H, 3] f32; empty where the variant has no gates
   const PhiWeights* phi_k = nullptr;  // this layer's; null where the variant compresses nothing
   const PhiWeights* phi_v = nullptr;
-  TensorView out;           // out: [T, H, d_v] f32
+  TensorView out;  // out: [T, H, d_v] f32
 };
 
 // One step's batch, seen by every layer; filled once per step (device memory on a GPU).
@@ -43,10 +44,12 @@ class Attention {
  public:
   virtual ~Attention() = default;
   virtual const CacheSpec& cache_spec() const = 0;
-  // Stores the step's K and V of this layer, then attends. Scratch comes from `workspace`, given back on return.
-  virtual void Forward(int64_t layer, const StepView& step, const AttentionInputs& inputs, KvCache& cache,
-                       Workspace& workspace, const Stream& stream) const = 0;
-  // Bytes of scratch that Forward takes at most for num_tokens tokens and sequences of up to max_pages pages.
+  // Stores the step's K and V of this layer, then attends. Scratch comes from `workspace`, given
+  // back on return.
+  virtual void Forward(int64_t layer, const StepView& step, const AttentionInputs& inputs,
+                       KvCache& cache, Workspace& workspace, const Stream& stream) const = 0;
+  // Bytes of scratch that Forward takes at most for num_tokens tokens and sequences of up to
+  // max_pages pages.
   virtual int64_t WorkspaceBytes(int64_t num_tokens, int64_t max_pages, int num_threads) const = 0;
   // As Executor::DecodeTraffic: what one sequence's decode step loads with num_tokens in the cache.
   virtual KvTraffic DecodeTraffic(int64_t num_tokens) const = 0;

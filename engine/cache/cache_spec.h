@@ -1,6 +1,7 @@
 #pragma once
-// What an attention variant keeps per page and per sequence slot, declared as named tensors. The page pool counts
-// pages and the scheduler moves ids; only the attention variant knows what the bytes mean.
+// What an attention variant keeps per page and per sequence slot, declared as named tensors. The
+// page pool counts pages and the scheduler moves ids; only the attention variant knows what the
+// bytes mean.
 
 #include <cstdint>
 #include <string>
@@ -12,12 +13,14 @@ namespace nsa {
 
 // K and V rows of one stream of one layer, per page or per slot.
 struct KvSegment {
-  std::string name;        // "sel", "rows", "cmp", "win"
-  int64_t num_rows = 0;    // rows per page (or per slot: the ring's length)
+  std::string name;      // "sel", "rows", "cmp", "win"
+  int64_t num_rows = 0;  // rows per page (or per slot: the ring's length)
   int64_t num_kv_heads = 0;
   int64_t d_k = 0;
   int64_t d_v = 0;
-  int64_t Bytes(DType dtype) const { return num_rows * num_kv_heads * (d_k + d_v) * DTypeBytes(dtype); }
+  int64_t Bytes(DType dtype) const {
+    return num_rows * num_kv_heads * (d_k + d_v) * DTypeBytes(dtype);
+  }
 };
 
 // The same for every layer.

@@ -32,7 +32,8 @@ class KvCache {
 
   CacheSpec spec_;
   int64_t num_pages_, num_slots_;
-  std::vector<int64_t> page_offsets_, slot_offsets_;  // byte offset of each (layer, segment) in memory_
+  std::vector<int64_t> page_offsets_,
+      slot_offsets_;  // byte offset of each (layer, segment) in memory_
   DeviceBuffer memory_;
 };
 

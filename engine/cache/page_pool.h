@@ -1,6 +1,6 @@
 #pragma once
-// PagePool: which pages are free, and how many sequences hold each of the others. Ids only, no memory.
-// Not thread-safe: the engine thread owns it.
+// PagePool: which pages are free, and how many sequences hold each of the others. Ids only, no
+// memory. Not thread-safe: the engine thread owns it.
 
 #include <cstdint>
 #include <optional>

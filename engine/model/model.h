@@ -1,5 +1,6 @@
 #pragma once
-// Model: weights and the forward pass from token ids to logits. One file per architecture makes one (registry.h).
+// Model: weights and the forward pass from token ids to logits. One file per architecture makes one
+// (registry.h).
 
 #include <cstdint>
 #include <memory>
@@ -20,13 +21,15 @@ class Model {
   virtual const Attention& attention() const = 0;
   // Runs the step's tokens through all layers; logits for the tokens that `logit_tokens` names.
   struct ForwardArgs {
-    TensorView token_ids;     // [T] i32
+    TensorView token_ids;  // [T] i32
     StepView step;
     TensorView logit_tokens;  // [N] i32
     TensorView logits;        // out: [N, vocab] f32
   };
-  virtual void Forward(const ForwardArgs& args, KvCache& cache, Workspace& workspace, const Stream& stream) const = 0;
-  virtual int64_t WorkspaceBytes(int64_t num_tokens, int64_t num_rows, int64_t max_pages, int num_threads) const = 0;
+  virtual void Forward(const ForwardArgs& args, KvCache& cache, Workspace& workspace,
+                       const Stream& stream) const = 0;
+  virtual int64_t WorkspaceBytes(int64_t num_tokens, int64_t num_rows, int64_t max_pages,
+                                 int num_threads) const = 0;
   virtual int64_t weight_bytes() const = 0;
 };
 

@@ -1,12 +1,13 @@
 #pragma once
-// Device memory, taken at start-up. memory_host.cc and memory_cuda.cc implement it; CMake picks one.
+// Device memory, taken at start-up. memory_host.cc and memory_cuda.cc implement it; CMake picks
+// one.
 
 #include <cstdint>
 
 namespace nsa {
 
-// Owns one 4096-byte-aligned allocation on the device; contents undefined. Running out is fatal with the size in the
-// message: callers check the configured sizes against the machine first.
+// Owns one 4096-byte-aligned allocation on the device; contents undefined. Running out is fatal
+// with the size in the message: callers check the configured sizes against the machine first.
 class DeviceBuffer {
  public:
   DeviceBuffer() = default;

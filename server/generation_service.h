@@ -1,0 +1,142 @@
+#pragma once
+// GenerationService: THE service behind both transports. Validates, renders the chat template,
+// tokenizes, submits to the engine; detokenizes, applies stop strings, counts usage. HTTP and gRPC
+// translate to and from these structs and hold no logic of their own.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/config.h"
+#include "engine/engine.h"
+#include "engine/text/chat_template.h"
+#include "engine/text/tokenizer.h"
+
+namespace nsa {
+
+// Fields as the client gave them; an absent optional takes the default of docs/api.md. Validation
+// is the service's.
+struct GenerateCall {
+  std::string model;  // empty: the served model
+  std::variant<std::string, std::vector<int64_t>, std::vector<ChatMessage>>
+      input;  // text, token ids, chat
+  std::optional<int64_t> max_tokens;
+  std::optional<double> temperature, top_p, min_p;
+  std::optional<int64_t> top_k, n;
+  std::optional<uint64_t> seed;
+  std::vector<std::string> stop;
+  std::vector<int64_t> stop_token_ids;
+  bool ignore_eos = false;
+  bool include_stop_text = false;
+  std::optional<int64_t> num_logprobs;  // alternatives per token; absent: none at all
+  std::optional<double> timeout_seconds;
+};
+
+// One token's log-probability with its bytes (a token alone need not be valid UTF-8).
+struct TokenLogprob {
+  int32_t token = 0;
+  std::string bytes;
+  double logprob = 0;
+  struct Alternative {
+    int32_t token = 0;
+    std::string bytes;
+    double logprob = 0;
+  };
+  std::vector<Alternative> top;  // most likely first
+};
+
+struct Usage {
+  int64_t prompt_tokens = 0;
+  int64_t completion_tokens = 0;  // of all choices
+  KvTraffic traffic;
+  absl::Duration queue, prefill, decode;  // of the first choice
+};
+
+// What the service tells a transport about a running call.
+struct GenerateEvent {
+  enum class Kind : uint8_t { kDelta, kProgress, kDone, kError };
+  Kind kind = Kind::kDelta;
+  int64_t choice = 0;
+  std::string text;  // kDelta: whole code points; text held back for a stop string comes later
+  std::vector<int32_t> tokens;                // kDelta
+  std::vector<TokenLogprob> logprobs;         // kDelta: in step with `text`
+  FinishReason finish = FinishReason::kNone;  // kDelta: kStop or kLength, once per choice
+  int64_t prompt_tokens_done = 0;             // kProgress
+  Usage usage;                                // kDone: every choice has finished
+  absl::Status error;                         // kError: the last event, instead of kDone
+};
+
+// Receives a call's events, in order, on the engine's thread: OnEvent must not block. After kDone
+// or kError it is not called again and the service drops its reference.
+class GenerateObserver {
+ public:
+  virtual ~GenerateObserver() = default;
+  virtual void OnEvent(GenerateEvent event) = 0;
+};
+
+// A running call. Destroying it does not cancel; Cancel is idempotent and thread-safe.
+class GenerateHandle {
+ public:
+  virtual ~GenerateHandle() = default;
+  virtual void Cancel() = 0;
+  virtual int64_t num_prompt_tokens() const = 0;
+};
+
+struct ModelInfo {
+  std::string name;
+  std::string attention;  // "nsa" or "full"
+  ModelConfig config;
+  int64_t max_request_tokens = 0;
+  int64_t page_tokens = 0;
+  int64_t num_pages = 0;
+  absl::Time created;
+};
+
+// Defaults of sampling that a model brings along (generation_config.json).
+struct SamplingDefaults {
+  double temperature = 1, top_p = 1, min_p = 0;
+  int64_t top_k = 0;
+};
+
+// An error of a client's call carries, as a status payload, the OpenAI error body's `param` and
+// `code` (server/error_payload.h); both transports read them from there.
+class GenerationService {
+ public:
+  struct Dependencies {
+    Engine* engine = nullptr;
+    const Tokenizer* tokenizer = nullptr;
+    const ChatTemplate* chat_template = nullptr;  // null: the model has none and chat is refused
+    ModelInfo model;
+    SamplingDefaults defaults;
+  };
+  explicit GenerationService(Dependencies dependencies);
+  ~GenerationService();
+
+  // Validates and submits; events reach `observer` from now on, possibly before this returns.
+  absl::StatusOr<std::unique_ptr<GenerateHandle>> Generate(
+      const GenerateCall& call, std::shared_ptr<GenerateObserver> observer);
+
+  absl::StatusOr<std::vector<int32_t>> Tokenize(const std::string& model, const std::string& text,
+                                                bool add_special_tokens) const;
+  absl::StatusOr<std::vector<int32_t>> TokenizeChat(const std::string& model,
+                                                    const std::vector<ChatMessage>& messages) const;
+  absl::StatusOr<std::string> Detokenize(const std::string& model,
+                                         const std::vector<int64_t>& tokens) const;
+
+  const ModelInfo& model() const { return dependencies_.model; }
+  EngineStats engine_stats() const { return dependencies_.engine->Stats(); }
+  // True while new work is accepted.
+  bool ready() const;
+
+ private:
+  class Call;
+  Dependencies dependencies_;
+};
+
+}  // namespace nsa
