@@ -1,0 +1,75 @@
+# nsa-serve: everything a developer types. `make help` lists it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+MODEL     ?= models/nsa-story-27m
+HTTP_PORT ?= 8000
+GRPC_PORT ?= 9000
+ARGS      ?=
+PRESET    ?= cpu-release
+JOBS      ?= $(shell nproc)
+
+BUILD  := build/$(PRESET)
+PYTHON := .venv/bin/python
+SOURCES = $(shell git ls-files '*.h' '*.cc')
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|' || \
+	  grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST)
+
+serve: server  ## build and serve MODEL: HTTP on HTTP_PORT, gRPC on GRPC_PORT; ARGS="..." for more flags
+	@exec $(BUILD)/bin/nsa-server --model=$(MODEL) --http-port=$(HTTP_PORT) --grpc-port=$(GRPC_PORT) $(ARGS)
+
+demo: server  ## plant a sentence in a long chapter and ask the running server for it
+	@tools/demo.sh $(BUILD) $(MODEL)
+
+test: build venv  ## build and run every test; ends with a count
+	@$(PYTHON) tools/run_tests.py $(BUILD)
+
+test-asan:  ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(MAKE) test PRESET=cpu-debug
+
+test-tsan:  ## the same tests under ThreadSanitizer
+	@$(MAKE) test PRESET=cpu-tsan
+
+bench: build venv  ## CPU kernels, engine and server, measured in one run
+	@$(PYTHON) tools/run_bench.py $(BUILD) $(MODEL)
+
+format:  ## clang-format every source
+	@tools/install_packages.sh lint
+	@clang-format -i $(SOURCES)
+
+lint: configure  ## clang-format (check only) and clang-tidy on every source
+	@tools/install_packages.sh lint
+	@clang-format --dry-run --Werror $(SOURCES)
+	@cmake --build $(BUILD) -j $(JOBS) --target nsa_proto
+	@git ls-files '*.cc' | xargs -P $(JOBS) -n 4 clang-tidy -quiet -p $(BUILD)
+
+clean:  ## remove build folders and the Python environment
+	@rm -rf build .venv
+
+# Steps behind the targets above. --------------------------------------------------------------------------------
+
+packages:
+	@tools/install_packages.sh build
+
+configure: packages
+	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET) --log-level=WARNING
+
+build: configure
+	@cmake --build $(BUILD) -j $(JOBS)
+
+server: configure
+	@cmake --build $(BUILD) -j $(JOBS) --target nsa-server nsa-cli
+
+venv: packages .venv/.ready
+
+.venv/.ready: tests/requirements.txt
+	@echo "Making the Python environment of the tests (.venv)"
+	@python3 -m venv .venv
+	@$(PYTHON) -m pip install -q --disable-pip-version-check -r tests/requirements.txt
+	@touch $@
+
+.PHONY: help serve demo test test-asan test-tsan bench format lint clean packages configure build server venv
