@@ -23,7 +23,7 @@ serve: server  ## build and serve MODEL: HTTP on HTTP_PORT, gRPC on GRPC_PORT; A
 	@exec $(BUILD)/bin/nsa-server --model=$(MODEL) --http-port=$(HTTP_PORT) --grpc-port=$(GRPC_PORT) $(ARGS)
 
 demo: server  ## plant a sentence in a long chapter and ask the running server for it
-	@tools/demo.sh $(BUILD) $(MODEL)
+	@python3 tools/demo.py $(BUILD) $(MODEL)
 
 test: build venv  ## build and run every test; ends with a count
 	@$(PYTHON) tools/run_tests.py $(BUILD)

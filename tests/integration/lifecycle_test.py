@@ -1,0 +1,133 @@
+"""Starting, refusing to start, and stopping."""
+
+import json
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+import pytest
+from server_process import MODEL, ServerProcess, build_dir
+
+
+def run_server(*flags):
+    return subprocess.run([build_dir() / "bin" / "nsa-server", "--http-port=0", "--grpc-port=0", *flags],
+                          capture_output=True, text=True, timeout=120)
+
+
+def assert_refused(result, *words):
+    assert result.returncode == 1, result.stdout + result.stderr
+    message = result.stderr.strip().splitlines()[-1]
+    for word in words:
+        assert word in message, result.stderr
+
+
+@pytest.fixture
+def model_copy(tmp_path):
+    """A copy of the bundled model that a test may damage."""
+    return pathlib_copy(MODEL, tmp_path / "model")
+
+
+def pathlib_copy(source, target):
+    shutil.copytree(source, target)
+    return target
+
+
+def change_config(folder, **changes):
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config.update(changes)
+    path.write_text(json.dumps(config))
+
+
+def test_a_missing_model_is_named(tmp_path):
+    assert_refused(run_server(f"--model={tmp_path / 'nothing'}"), "nothing")
+
+
+def test_a_missing_weight_file_is_named(model_copy):
+    (model_copy / "model.safetensors").unlink()
+    assert_refused(run_server(f"--model={model_copy}"), "model.safetensors")
+
+
+@pytest.mark.parametrize("keep_bytes", [0, 7, 1000, 10_000_000])
+def test_a_truncated_weight_file_is_refused(model_copy, keep_bytes):
+    with open(model_copy / "model.safetensors", "r+b") as weights:
+        weights.truncate(keep_bytes)
+    assert_refused(run_server(f"--model={model_copy}"), "model.safetensors")
+
+
+def test_an_unknown_architecture_is_named_with_what_is_known(model_copy):
+    change_config(model_copy, architectures=["MambaForCausalLM"])
+    assert_refused(run_server(f"--model={model_copy}"), "MambaForCausalLM", "NsaForCausalLM")
+
+
+def test_a_config_that_contradicts_the_tensors_is_refused(model_copy):
+    change_config(model_copy, intermediate_size=1024)
+    assert_refused(run_server(f"--model={model_copy}"), "mlp", "1024")
+
+
+def test_a_corrupt_tokenizer_is_refused(model_copy):
+    (model_copy / "tokenizer.model").write_bytes(b"not a tokenizer")
+    assert_refused(run_server(f"--model={model_copy}"), "tokenizer")
+
+
+def test_a_cache_that_is_too_small_names_both_numbers():
+    assert_refused(run_server(f"--model={MODEL}", "--kv-cache-bytes=1KiB"), "1024")
+
+
+def test_bad_flags_are_refused():
+    for flag in ("--http-port=70000", "--no-such-flag", "--attention=magic", "--kv-cache-bytes=many"):
+        result = run_server(f"--model={MODEL}", flag)
+        assert result.returncode == 1 and flag.split("=")[0].lstrip("-").split("-")[0] in result.stderr
+
+
+def test_a_port_in_use_is_named(server):
+    port = server.http.rsplit(":", 1)[1]
+    assert_refused(run_server(f"--model={MODEL}", f"--http-port={port}"), port)
+    port = server.grpc.rsplit(":", 1)[1]
+    assert_refused(run_server(f"--model={MODEL}", f"--grpc-port={port}"), port)
+
+
+def test_sigterm_lets_a_running_stream_finish():
+    server = ServerProcess()
+    lines = []
+
+    def read_stream():
+        with server.client() as http:
+            with http.stream("POST", "/v1/completions", json={"prompt": "Once", "max_tokens": 200, "stream": True,
+                                                              "ignore_eos": True}) as stream:
+                lines.extend(line for line in stream.iter_lines() if line)
+
+    reader = threading.Thread(target=read_stream)
+    reader.start()
+    while len(lines) < 3:
+        time.sleep(0.01)
+    assert server.terminate() == 0
+    reader.join(timeout=60)
+    assert lines[-1] == "data: [DONE]"
+    assert json.loads(lines[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_second_signal_ends_at_once():
+    server = ServerProcess()
+    with server.client() as http:
+        with http.stream("POST", "/v1/completions", json={"prompt": "Once", "max_tokens": 7000, "stream": True,
+                                                          "ignore_eos": True}) as stream:
+            next(stream.iter_lines())
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+            server.process.send_signal(signal.SIGTERM)
+            assert server.process.wait(timeout=10) != 0
+
+
+def test_full_attention_runs_the_same_model_and_says_so():
+    server = ServerProcess("--attention=full")
+    try:
+        assert "full" in "".join(server.stdout_lines + server.stderr_lines).lower()
+        with server.client() as http:
+            answer = http.post("/v1/completions", json={"prompt": "Once upon a time", "max_tokens": 8})
+            assert answer.status_code == 200
+        assert server.metric("nsa_kv_bytes_read_total") == server.metric("nsa_kv_bytes_dense_total") > 0
+    finally:
+        assert server.terminate() == 0
