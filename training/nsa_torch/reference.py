@@ -296,7 +296,10 @@ class RmsNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(dim)), eps
 
     def forward(self, x):
-        return F.rms_norm(x, x.shape[-1:], self.weight, self.eps)
+        wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+        y = x.to(wide)
+        y = y * torch.rsqrt(y.square().mean(dim=-1, keepdim=True) + self.eps) * self.weight.to(wide)
+        return y.to(x.dtype)
 
 
 class Mlp(nn.Module):
@@ -310,10 +313,13 @@ class Mlp(nn.Module):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
+ATTENTION_LAYERS = {"nsa": NsaAttention, "full": FullAttention}
+
+
 class DecoderLayer(nn.Module):
-    def __init__(self, model: ModelSettings):
+    def __init__(self, model: ModelSettings, attention_layers=ATTENTION_LAYERS):
         super().__init__()
-        self.self_attn = NsaAttention(model) if model.attention == "nsa" else FullAttention(model)
+        self.self_attn = attention_layers[model.attention](model)
         self.mlp = Mlp(model)
         self.input_layernorm = RmsNorm(model.hidden_size, model.rms_norm_eps)
         self.post_attention_layernorm = RmsNorm(model.hidden_size, model.rms_norm_eps)
@@ -324,20 +330,22 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    def __init__(self, model: ModelSettings):
+    def __init__(self, model: ModelSettings, attention_layers):
         super().__init__()
         self.embed_tokens = nn.Embedding(model.vocab_size, model.hidden_size)
-        self.layers = nn.ModuleList(DecoderLayer(model) for _ in range(model.num_hidden_layers))
+        self.layers = nn.ModuleList(
+            DecoderLayer(model, attention_layers) for _ in range(model.num_hidden_layers)
+        )
         self.norm = RmsNorm(model.hidden_size, model.rms_norm_eps)
 
 
 class NsaForCausalLM(nn.Module):
     """forward: tokens [B, T] -> logits [B, T, V]. With attention="full" it is a LlamaForCausalLM."""
 
-    def __init__(self, settings: ModelSettings):
+    def __init__(self, settings: ModelSettings, attention_layers=ATTENTION_LAYERS):
         super().__init__()
         self.settings = settings
-        self.model = Decoder(settings)
+        self.model = Decoder(settings, attention_layers)
         if not settings.tie_word_embeddings:
             self.lm_head = nn.Linear(settings.hidden_size, settings.vocab_size, bias=False)
 
