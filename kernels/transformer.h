@@ -10,18 +10,26 @@
 
 namespace nsa {
 
+// Outputs of one panel of a packed weight: two vectors of the widest CPU target.
+inline constexpr int64_t kPanelOutputs = 32;
+
 // A weight matrix W [out, in] in the backend's own order, made once at load by PackWeight.
-// On the CPU: panels of kPanelOutputs outputs, [ceil(out / P), in, P], zero-padded.
+// On the CPU: panels of P = kPanelOutputs outputs, [ceil(out / P), in, P], zero-padded.
 struct PackedWeight {
   int64_t num_outputs = 0;
   int64_t num_inputs = 0;
-  TensorView data;  // bf16 or f32
+  TensorView data;  // bf16 or f32, of any shape with PackedWeightBytes
 };
+// Element of W[output, input] in packed.data.
+inline int64_t PackedIndex(const PackedWeight& packed, int64_t output, int64_t input) {
+  return (output / kPanelOutputs * packed.num_inputs + input) * kPanelOutputs +
+         output % kPanelOutputs;
+}
 // Bytes that PackWeight writes for a [num_outputs, num_inputs] matrix.
 int64_t PackedWeightBytes(int64_t num_outputs, int64_t num_inputs, DType dtype);
 // Packs rows [first_output, first_output + weight.dim(0)) of a matrix from `weight` [rows, in]
-// (f32, bf16 or f16; f16 is converted), so that matrices that are used together can be packed into
-// one.
+// (f32, bf16 or f16; converted to packed.data's dtype), so that matrices that are used together can
+// be packed into one. The piece with the last row also zeroes the padding.
 void PackWeight(const TensorView& weight, int64_t first_output, PackedWeight& packed);
 
 // out = x W^T, fp32 accumulation over `in` in ascending order, one chain per output.

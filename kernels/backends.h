@@ -1,0 +1,43 @@
+#pragma once
+// The operations that every backend implements, as one table. kernels/*.cc checks an operation's
+// contract and calls the backend of the stream's device; kernels/cpu, and kernels/cuda or
+// kernels/no_cuda, define the functions declared here.
+
+#include "kernels/device.h"
+#include "kernels/kv_store.h"
+#include "kernels/nsa.h"
+#include "kernels/sampling.h"
+#include "kernels/transformer.h"
+
+// OP(function, args struct)
+#define NSA_BACKEND_OPS(OP)                        \
+  OP(CompressRows, CompressArgs)                   \
+  OP(CompressedAttention, CompressedAttentionArgs) \
+  OP(SelectBlocks, SelectArgs)                     \
+  OP(SelectedAttention, SelectedAttentionArgs)     \
+  OP(WindowAttention, WindowAttentionArgs)         \
+  OP(DenseAttention, DenseAttentionArgs)           \
+  OP(CombineBranches, CombineArgs)                 \
+  OP(StoreKv, StoreKvArgs)                         \
+  OP(Linear, LinearArgs)                           \
+  OP(EmbedTokens, EmbedArgs)                       \
+  OP(RmsNorm, RmsNormArgs)                         \
+  OP(ApplyRope, RopeArgs)                          \
+  OP(SwiGlu, SwiGluArgs)                           \
+  OP(AddInPlace, AddArgs)                          \
+  OP(GatherRows, GatherRowsArgs)                   \
+  OP(SampleTokens, SampleArgs)
+
+#define NSA_DECLARE_OP(Function, Args) void Function(const Args& args, const Stream& stream);
+namespace nsa::cpu {
+NSA_BACKEND_OPS(NSA_DECLARE_OP)
+}  // namespace nsa::cpu
+namespace nsa::cuda {
+NSA_BACKEND_OPS(NSA_DECLARE_OP)
+}  // namespace nsa::cuda
+#undef NSA_DECLARE_OP
+
+// Inside namespace nsa: runs Function(args, stream) on the stream's device.
+#define NSA_DISPATCH(Function, args, stream)                                    \
+  ((stream).device == DeviceType::kCpu ? ::nsa::cpu::Function((args), (stream)) \
+                                       : ::nsa::cuda::Function((args), (stream)))

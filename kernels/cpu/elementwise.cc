@@ -1,0 +1,52 @@
+#include <cmath>
+#include <cstring>
+
+#include "kernels/backends.h"
+#include "kernels/cpu/parallel.h"
+
+namespace nsa::cpu {
+namespace {
+
+// Elements below which a second thread costs more than it saves.
+constexpr int64_t kMinElements = 1 << 13;
+
+int64_t MinRows(int64_t row_elements) {
+  return (kMinElements + row_elements) / std::max<int64_t>(1, row_elements);
+}
+
+}  // namespace
+
+void SwiGlu(const SwiGluArgs& args, const Stream& stream) {
+  const int64_t dim = args.out.dim(1);
+  ParallelForRows(stream, args.out.dim(0), MinRows(dim), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float* gate = args.gate_up.data<float>() + row * 2 * dim;
+      const float* up = gate + dim;
+      float* out = args.out.data<float>() + row * dim;
+      for (int64_t i = 0; i < dim; ++i) out[i] = gate[i] / (1.0F + std::exp(-gate[i])) * up[i];
+    }
+  });
+}
+
+void AddInPlace(const AddArgs& args, const Stream& stream) {
+  float* x = args.x.data<float>();
+  const float* y = args.y.data<float>();
+  ParallelForRows(stream, args.x.num_elements(), kMinElements, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) x[i] += y[i];
+  });
+}
+
+void GatherRows(const GatherRowsArgs& args, const Stream& stream) {
+  const int64_t dim = args.x.dim(1);
+  const int32_t* indices = args.indices.data<int32_t>();
+  ParallelForRows(stream, args.indices.dim(0), MinRows(dim), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      NSA_CHECK(indices[row] >= 0 && indices[row] < args.x.dim(0))
+          << "index " << indices[row] << " of " << args.x.dim(0);
+      std::memcpy(args.out.data<float>() + row * dim, args.x.data<float>() + indices[row] * dim,
+                  static_cast<size_t>(dim) * sizeof(float));
+    }
+  });
+}
+
+}  // namespace nsa::cpu

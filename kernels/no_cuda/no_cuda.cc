@@ -1,0 +1,21 @@
+// The CUDA backend of a build without CUDA: every operation ends the process with its name.
+
+#include "kernels/backends.h"
+
+namespace nsa::cuda {
+namespace {
+
+[[noreturn]] void FailWithoutCuda(const char* function) {
+  CheckFailure(__FILE__, __LINE__, function).stream()
+      << "was called with a CUDA stream, but this build has no CUDA";
+  __builtin_unreachable();
+}
+
+}  // namespace
+
+#define NSA_DEFINE_OP(Function, Args) \
+  void Function(const Args&, const Stream&) { FailWithoutCuda(#Function); }
+NSA_BACKEND_OPS(NSA_DEFINE_OP)
+#undef NSA_DEFINE_OP
+
+}  // namespace nsa::cuda

@@ -1,0 +1,107 @@
+#include "kernels/nsa.h"
+
+#include "kernels/backends.h"
+#include "kernels/checks.h"
+
+namespace nsa {
+namespace {
+
+// Pages of compressed rows hold the rows whose spans end in one block.
+void CheckRows(const NsaShape& shape, const PagedKv& rows) {
+  CheckShape(shape);
+  CheckPagedKv(rows);
+  NSA_CHECK_EQ(rows.page_rows(), shape.rows_per_page());
+}
+
+void CheckPhi(const CompressArgs& args, const PhiWeights& phi, int64_t d) {
+  const int64_t num_heads = args.raw.num_kv_heads();
+  const int64_t span = args.shape.span_tokens;
+  if (!phi.position.empty()) {
+    NSA_CHECK_SHAPE(phi.position, {num_heads, span, d});
+  }
+  switch (args.phi) {
+    case PhiKind::kMean:
+      break;
+    case PhiKind::kWeightedPool:
+      NSA_CHECK_SHAPE(phi.weight, {num_heads, span});
+      break;
+    case PhiKind::kLinear:
+      NSA_CHECK_SHAPE(phi.weight, {num_heads, d, span * d});
+      break;
+    case PhiKind::kMlp:
+      NSA_CHECK_SHAPE(phi.fc1, {num_heads, -1, span * d});
+      NSA_CHECK_SHAPE(phi.fc2, {num_heads, d, phi.fc1.dim(1)});
+      NSA_CHECK(phi.fc1.dim(1) <= kMaxPhiHidden)
+          << "hidden " << phi.fc1.dim(1) << ", allowed 1.." << kMaxPhiHidden;
+      break;
+  }
+}
+
+}  // namespace
+
+void CompressRows(const CompressArgs& args, const Stream& stream) {
+  CheckTokens(args.tokens);
+  CheckRows(args.shape, args.rows);
+  CheckPagedKv(args.raw);
+  NSA_CHECK(args.raw.num_kv_heads() == args.rows.num_kv_heads() &&
+            args.raw.d_k() == args.rows.d_k() && args.raw.d_v() == args.rows.d_v())
+      << args.raw.k.ToString() << " against " << args.rows.k.ToString();
+  NSA_CHECK_GE(args.raw.page_rows() * args.raw.table.dim(1), args.shape.span_tokens);
+  NSA_CHECK_LE(args.shape.span_tokens * std::max(args.raw.d_k(), args.raw.d_v()), kMaxSpanElements);
+  CheckPhi(args, args.phi_k, args.raw.d_k());
+  CheckPhi(args, args.phi_v, args.raw.d_v());
+  if (args.rope == CmpRope::kAfter) {
+    NSA_CHECK_SHAPE(args.inv_freq, {args.raw.d_k() / 2});
+  }
+  NSA_DISPATCH(CompressRows, args, stream);
+}
+
+void CompressedAttention(const CompressedAttentionArgs& args, const Stream& stream) {
+  CheckAttention(args.tokens, args.q, args.rows, args.out, args.lse);
+  CheckRows(args.shape, args.rows);
+  NSA_DISPATCH(CompressedAttention, args, stream);
+}
+
+void SelectBlocks(const SelectArgs& args, const Stream& stream) {
+  const int64_t num_tokens = args.tokens.num_tokens();
+  CheckTokens(args.tokens);
+  CheckRows(args.shape, args.rows);
+  NSA_CHECK_SHAPE(args.q, {num_tokens, -1, args.rows.d_k()});
+  NSA_CHECK(args.q.dim(1) % args.rows.num_kv_heads() == 0) << args.q.ToString();
+  NSA_CHECK_SHAPE(args.lse, {num_tokens, args.q.dim(1)});
+  NSA_CHECK_SHAPE(args.blocks, {num_tokens, args.rows.num_kv_heads(), args.shape.num_selected});
+  NSA_CHECK_SHAPE(args.scratch, {-1, -1});
+  NSA_DISPATCH(SelectBlocks, args, stream);
+}
+
+void SelectedAttention(const SelectedAttentionArgs& args, const Stream& stream) {
+  CheckAttention(args.tokens, args.q, args.kv, args.out, args.lse);
+  CheckShape(args.shape);
+  NSA_CHECK_EQ(args.kv.page_rows(), args.shape.block_tokens);
+  NSA_CHECK_SHAPE(args.blocks,
+                  {args.tokens.num_tokens(), args.kv.num_kv_heads(), args.shape.num_selected});
+  NSA_DISPATCH(SelectedAttention, args, stream);
+}
+
+void WindowAttention(const WindowAttentionArgs& args, const Stream& stream) {
+  CheckAttention(args.tokens, args.q, args.kv, args.out, args.lse);
+  NSA_CHECK_GE(args.window_tokens, 1);
+  NSA_DISPATCH(WindowAttention, args, stream);
+}
+
+void DenseAttention(const DenseAttentionArgs& args, const Stream& stream) {
+  CheckAttention(args.tokens, args.q, args.kv, args.out, args.lse);
+  NSA_DISPATCH(DenseAttention, args, stream);
+}
+
+void CombineBranches(const CombineArgs& args, const Stream& stream) {
+  NSA_CHECK_SHAPE(args.out, {-1, -1, -1});
+  const int64_t num_tokens = args.out.dim(0), num_heads = args.out.dim(1), d_v = args.out.dim(2);
+  NSA_CHECK_SHAPE(args.gate_logits, {num_tokens, num_heads, 3});
+  NSA_CHECK_SHAPE(args.cmp, {num_tokens, num_heads, d_v});
+  NSA_CHECK_SHAPE(args.sel, {num_tokens, num_heads, d_v});
+  NSA_CHECK_SHAPE(args.win, {num_tokens, num_heads, d_v});
+  NSA_DISPATCH(CombineBranches, args, stream);
+}
+
+}  // namespace nsa

@@ -1,0 +1,198 @@
+#include "tests/support/fake_executor.h"
+
+#include <algorithm>
+#include <set>
+
+#include "absl/strings/str_cat.h"
+
+namespace nsa {
+namespace {
+
+constexpr int64_t kWindowTokens = 5;
+constexpr int32_t kNeverStored = -7;
+
+uint64_t Mix(uint64_t hash, uint64_t value) {
+  hash = (hash ^ value) * 0x9e3779b97f4a7c15ULL;
+  return hash ^ (hash >> 29);
+}
+
+SampledToken Sample(absl::Span<const int32_t> prefix, absl::Span<const int32_t> window,
+                    const SampleRow& row, int64_t vocab_size) {
+  uint64_t hash = Mix(row.params.seed, static_cast<uint64_t>(row.position));
+  hash = Mix(hash, static_cast<uint64_t>(row.params.top_k));
+  for (int32_t token : prefix) hash = Mix(hash, static_cast<uint64_t>(token));
+  for (int32_t token : window) hash = Mix(hash, static_cast<uint64_t>(token));
+  SampledToken sampled;
+  sampled.token = static_cast<int32_t>(hash % static_cast<uint64_t>(vocab_size));
+  if (row.num_top_logprobs >= 0) sampled.logprob = -static_cast<float>(hash % 1000) / 100;
+  for (int32_t rank = 0; rank < row.num_top_logprobs; ++rank) {
+    sampled.top_logprobs.push_back({.token = rank, .logprob = static_cast<float>(-rank)});
+  }
+  return sampled;
+}
+
+// Tokens of one sequence: they lie together, in order, and its pages cover them exactly.
+std::string FindSequenceViolation(const Batch& batch, const ExecutorLimits& limits, int64_t seq,
+                                  int64_t begin, int64_t end) {
+  const int64_t num_tokens = end - begin;
+  if (num_tokens < 1 || num_tokens > limits.max_chunk_tokens) {
+    return absl::StrCat("sequence ", seq, " has a chunk of ", num_tokens, " tokens");
+  }
+  for (int64_t i = begin; i < end; ++i) {
+    if (batch.token_position[i] != batch.token_position[begin] + i - begin) {
+      return absl::StrCat("token ", i, " is not at the position after the token before it");
+    }
+    if (batch.token_ids[i] < 0 || batch.token_ids[i] >= limits.vocab_size) {
+      return absl::StrCat("token ", i, " has id ", batch.token_ids[i]);
+    }
+  }
+  const int64_t num_pages = batch.token_position[end - 1] / limits.page_tokens + 1;
+  if (num_pages > batch.max_pages) return absl::StrCat("sequence ", seq, " lacks pages");
+  for (int64_t p = 0; p < batch.max_pages; ++p) {
+    const int32_t page = batch.page_table[seq * batch.max_pages + p];
+    const bool is_page = page >= 0 && page < limits.num_pages;
+    if (p < num_pages ? !is_page : page != -1) {
+      return absl::StrCat("sequence ", seq, " has page ", page, " at ", p, " of ", num_pages);
+    }
+  }
+  return "";
+}
+
+std::string FindRowViolation(const Batch& batch) {
+  if (batch.rows.size() != batch.logit_tokens.size()) return "rows and logit_tokens differ";
+  for (size_t r = 0; r < batch.rows.size(); ++r) {
+    const int32_t token = batch.logit_tokens[r];
+    if (token < 0 || token >= batch.num_tokens()) return absl::StrCat("row ", r, " has no token");
+    if (r > 0 && token <= batch.logit_tokens[r - 1]) return "rows are not in the tokens' order";
+    if (token + 1 < batch.num_tokens() &&
+        batch.token_sequence[token + 1] == batch.token_sequence[token]) {
+      return absl::StrCat("row ", r, " is not of the last token of a sequence");
+    }
+    if (batch.rows[r].position != batch.token_position[token] + 1) {
+      return absl::StrCat("row ", r, " samples position ", batch.rows[r].position);
+    }
+  }
+  return "";
+}
+
+// Nothing is shared: two sequences of a batch never hold the same slot or page.
+std::string FindSharing(const Batch& batch, const ExecutorLimits& limits) {
+  std::set<int32_t> slots, pages;
+  for (int32_t slot : batch.slots) {
+    if (slot < 0 || slot >= limits.num_slots) return absl::StrCat("slot ", slot);
+    if (!slots.insert(slot).second) return absl::StrCat("slot ", slot, " is used twice");
+  }
+  for (int32_t page : batch.page_table) {
+    if (page != -1 && !pages.insert(page).second) {
+      return absl::StrCat("page ", page, " is used twice");
+    }
+  }
+  return "";
+}
+
+}  // namespace
+
+std::string FindViolation(const Batch& batch, const ExecutorLimits& limits) {
+  const int64_t num_tokens = batch.num_tokens();
+  if (num_tokens < 1 || num_tokens > limits.max_batched_tokens) {
+    return absl::StrCat(num_tokens, " tokens");
+  }
+  if (static_cast<int64_t>(batch.token_sequence.size()) != num_tokens ||
+      static_cast<int64_t>(batch.token_position.size()) != num_tokens ||
+      static_cast<int64_t>(batch.slots.size()) != batch.num_seqs ||
+      static_cast<int64_t>(batch.page_table.size()) != batch.num_seqs * batch.max_pages) {
+    return "arrays of different lengths";
+  }
+  int64_t begin = 0;
+  for (int64_t seq = 0; seq < batch.num_seqs; ++seq) {
+    int64_t end = begin;
+    while (end < num_tokens && batch.token_sequence[end] == seq) ++end;
+    std::string violation = FindSequenceViolation(batch, limits, seq, begin, end);
+    if (!violation.empty()) return violation;
+    begin = end;
+  }
+  if (begin != num_tokens) return "tokens that belong to no sequence";
+  if (std::string violation = FindRowViolation(batch); !violation.empty()) return violation;
+  return FindSharing(batch, limits);
+}
+
+SampledToken FakeSample(absl::Span<const int32_t> prefix, const SampleRow& row,
+                        int64_t vocab_size) {
+  const size_t num_window = std::min<size_t>(prefix.size(), kWindowTokens);
+  return Sample(prefix, prefix.last(num_window), row, vocab_size);
+}
+
+std::vector<int32_t> FakeContinuation(const Request& request, int64_t vocab_size) {
+  std::vector<int32_t> tokens = request.prompt;
+  for (int64_t i = 0; i < request.max_tokens; ++i) {
+    const SampleRow row{.params = request.sampling,
+                        .position = static_cast<int64_t>(tokens.size())};
+    tokens.push_back(FakeSample(tokens, row, vocab_size).token);
+    const auto& stops = request.stop_token_ids;
+    if (std::find(stops.begin(), stops.end(), tokens.back()) != stops.end()) break;
+  }
+  return {tokens.begin() + static_cast<int64_t>(request.prompt.size()), tokens.end()};
+}
+
+// As NSA's window ring: one chunk may be written before the window of its first token is read.
+FakeExecutor::FakeExecutor(const ExecutorLimits& limits)
+    : limits_(limits),
+      ring_tokens_(kWindowTokens + limits.max_chunk_tokens - 1),
+      pages_(limits.num_pages * limits.page_tokens, kNeverStored),
+      slots_(limits.num_slots * ring_tokens_, kNeverStored) {}
+
+absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Execute(const Batch& batch) {
+  if (violation_.empty()) violation_ = FindViolation(batch, limits_);
+  if (!violation_.empty()) return absl::InternalError(violation_);
+  Store(batch);
+  if (on_step) {
+    if (absl::Status status = on_step(batch); !status.ok()) return status;
+  }
+  std::vector<SampledToken> sampled;
+  for (int64_t r = 0; r < batch.num_rows(); ++r) {
+    const int64_t token_idx = batch.logit_tokens[r];
+    sampled.push_back(Sample(ReadPages(batch, token_idx), ReadSlot(batch, token_idx), batch.rows[r],
+                             limits_.vocab_size));
+  }
+  return sampled;
+}
+
+KvTraffic FakeExecutor::DecodeTraffic(int64_t num_tokens) const {
+  return {.read_bytes = 3 * std::min<int64_t>(num_tokens, 8), .dense_bytes = 3 * num_tokens};
+}
+
+void FakeExecutor::Store(const Batch& batch) {
+  for (int64_t i = 0; i < batch.num_tokens(); ++i) {
+    const int64_t seq = batch.token_sequence[i];
+    const int64_t position = batch.token_position[i];
+    const int64_t page = batch.page_table[seq * batch.max_pages + position / limits_.page_tokens];
+    pages_[page * limits_.page_tokens + position % limits_.page_tokens] = batch.token_ids[i];
+    slots_[batch.slots[seq] * ring_tokens_ + position % ring_tokens_] = batch.token_ids[i];
+  }
+}
+
+std::vector<int32_t> FakeExecutor::ReadPages(const Batch& batch, int64_t token_idx) const {
+  const int64_t num_tokens = batch.token_position[token_idx] + 1;
+  const int32_t* table =
+      batch.page_table.data() + batch.token_sequence[token_idx] * batch.max_pages;
+  std::vector<int32_t> tokens;
+  tokens.reserve(num_tokens);
+  for (int64_t begin = 0; begin < num_tokens; begin += limits_.page_tokens) {
+    const auto page = pages_.begin() + table[begin / limits_.page_tokens] * limits_.page_tokens;
+    const int64_t num_rows = std::min(limits_.page_tokens, num_tokens - begin);
+    tokens.insert(tokens.end(), page, page + num_rows);
+  }
+  return tokens;
+}
+
+std::vector<int32_t> FakeExecutor::ReadSlot(const Batch& batch, int64_t token_idx) const {
+  const int64_t last = batch.token_position[token_idx];
+  const int64_t slot = batch.slots[batch.token_sequence[token_idx]];
+  std::vector<int32_t> tokens;
+  for (int64_t p = std::max<int64_t>(0, last - kWindowTokens + 1); p <= last; ++p) {
+    tokens.push_back(slots_[slot * ring_tokens_ + p % ring_tokens_]);
+  }
+  return tokens;
+}
+
+}  // namespace nsa

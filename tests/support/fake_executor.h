@@ -1,0 +1,52 @@
+#pragma once
+// FakeExecutor: an executor without a model. The next token is a hash of every token before it, so
+// one that was computed from a wrong prefix shows. It reads that prefix from where a model would
+// read it: from token ids that earlier steps stored in the pages and in the slot of the sequence.
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "engine/executor.h"
+
+namespace nsa {
+
+class FakeExecutor : public Executor {
+ public:
+  explicit FakeExecutor(const ExecutorLimits& limits);
+
+  const ExecutorLimits& limits() const override { return limits_; }
+  absl::StatusOr<std::vector<SampledToken>> Execute(const Batch& batch) override;
+  KvTraffic DecodeTraffic(int64_t num_tokens) const override;
+
+  // Called in each step, after the step's tokens are stored; its error becomes the step's. Set it
+  // before the first step.
+  std::function<absl::Status(const Batch&)> on_step;
+
+  // What was wrong with the first malformed batch; empty if none was.
+  const std::string& violation() const { return violation_; }
+
+ private:
+  void Store(const Batch& batch);
+  std::vector<int32_t> ReadPages(const Batch& batch, int64_t token_idx) const;
+  std::vector<int32_t> ReadSlot(const Batch& batch, int64_t token_idx) const;
+
+  const ExecutorLimits limits_;
+  const int64_t ring_tokens_;
+  std::vector<int32_t> pages_;  // [num_pages, page_tokens] token ids
+  std::vector<int32_t> slots_;  // [num_slots, ring_tokens_] the latest token ids of a sequence
+  std::string violation_;
+};
+
+// What breaks the contract of Batch, or nothing.
+std::string FindViolation(const Batch& batch, const ExecutorLimits& limits);
+
+// The token that follows `prefix`, as a row of FakeExecutor samples it.
+SampledToken FakeSample(absl::Span<const int32_t> prefix, const SampleRow& row, int64_t vocab_size);
+
+// What FakeExecutor makes of the request: all tokens up to a stop token or max_tokens.
+std::vector<int32_t> FakeContinuation(const Request& request, int64_t vocab_size);
+
+}  // namespace nsa
