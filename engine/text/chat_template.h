@@ -15,7 +15,8 @@ struct ChatMessage {
   std::string content;
 };
 
-// A compiled template of the subset that public chat templates use. Immutable and thread-safe.
+// A compiled template of the subset that public chat templates use (jinja/parser.h). Immutable and
+// thread-safe.
 class ChatTemplate {
  public:
   // INVALID_ARGUMENT names the construct and its line if the template uses what this subset lacks.
