@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -35,7 +36,7 @@ struct ModelConfig {
   double rope_factor = 1, rope_low_freq_factor = 1, rope_high_freq_factor = 4;
   int64_t rope_original_max_position = 0;
   bool tie_embeddings = false;
-  std::string weights_dtype;  // torch_dtype; decides the default dtype of weights and cache
+  std::string weights_dtype;  // torch_dtype (or dtype), for information: the tensors decide
   std::optional<int32_t> bos_token;
   std::vector<int32_t> eos_tokens;
   std::optional<NsaConfig> nsa;

@@ -25,6 +25,7 @@ struct SampledToken {
   int32_t token = 0;
   float logprob = 0;
   std::vector<TopLogprob> top_logprobs;
+  bool finite = true;  // false: the row's logits held a NaN or an infinity, the token means nothing
 };
 
 class Executor {

@@ -24,4 +24,7 @@ class DeviceBuffer {
   int64_t num_bytes_ = 0;
 };
 
+// Bytes of memory that the device has in total, used or not.
+int64_t DeviceMemoryBytes();
+
 }  // namespace nsa

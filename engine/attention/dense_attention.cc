@@ -1,0 +1,76 @@
+#include "engine/attention/dense_attention.h"
+
+#include <cmath>
+
+#include "engine/attention/nsa_attention.h"
+#include "kernels/kv_store.h"
+#include "kernels/transformer.h"
+
+namespace nsa {
+namespace {
+
+constexpr int64_t kSelPages = 0;     // the place of "sel" in either spec
+constexpr int64_t kPageTokens = 64;  // of a model that has no blocks of its own
+
+CacheSpec MakeSpec(const ModelConfig& config, const AttentionOptions& options) {
+  if (config.nsa) return NsaAttention::MakeCacheSpec(config, options);
+  CacheSpec spec{
+      .page_tokens = kPageTokens, .num_layers = config.num_layers, .dtype = options.cache_dtype};
+  spec.page_segments = {{.name = "sel",
+                         .num_rows = kPageTokens,
+                         .num_kv_heads = config.num_kv_heads,
+                         .d_k = config.d_k,
+                         .d_v = config.d_v}};
+  return spec;
+}
+
+}  // namespace
+
+DenseAttentionVariant::DenseAttentionVariant(const ModelConfig& config,
+                                             const AttentionOptions& options)
+    : num_heads_(config.num_heads),
+      num_kv_heads_(config.num_kv_heads),
+      d_k_(config.d_k),
+      d_v_(config.d_v),
+      softmax_scale_(1.0F / std::sqrt(static_cast<float>(config.d_k))),
+      cache_spec_(MakeSpec(config, options)),
+      rope_frequencies_(RopeFrequencies(config)) {}
+
+std::unique_ptr<Attention> DenseAttentionVariant::Make(const ModelConfig& config,
+                                                       const AttentionOptions& options) {
+  return std::make_unique<DenseAttentionVariant>(config, options);
+}
+
+void DenseAttentionVariant::Forward(int64_t layer, const StepView& step,
+                                    const AttentionInputs& inputs, KvCache& cache,
+                                    Workspace& workspace, const Stream& stream) const {
+  const Workspace::Scope scope(workspace);
+  const TensorView inv_freq(const_cast<float*>(rope_frequencies_.data()), DType::kF32, {d_k_ / 2});
+  const KvCache::KvTensors sel = cache.PageTensors(layer, kSelPages);
+  const PagedKv kv{.k = sel.k, .v = sel.v, .table = step.page_table};
+  const TokenMap& tokens = step.tokens;
+
+  ApplyRope({.x = inputs.q, .positions = tokens.position, .inv_freq = inv_freq}, stream);
+  ApplyRope({.x = inputs.sel.k, .positions = tokens.position, .inv_freq = inv_freq}, stream);
+  StoreKv({.tokens = tokens, .k = inputs.sel.k, .v = inputs.sel.v, .kv = kv}, stream);
+  DenseAttention({.tokens = tokens,
+                  .q = inputs.q,
+                  .kv = kv,
+                  .out = inputs.out,
+                  .lse = workspace.Take(DType::kF32, {tokens.num_tokens(), num_heads_}),
+                  .softmax_scale = softmax_scale_},
+                 stream);
+}
+
+int64_t DenseAttentionVariant::WorkspaceBytes(int64_t num_tokens, int64_t /*max_pages*/,
+                                              int /*num_threads*/) const {
+  return Workspace::Rounded(num_tokens * num_heads_ * DTypeBytes(DType::kF32));
+}
+
+KvTraffic DenseAttentionVariant::DecodeTraffic(int64_t num_tokens) const {
+  const int64_t num_bytes = num_tokens * num_kv_heads_ * (d_k_ + d_v_) *
+                            DTypeBytes(cache_spec_.dtype) * cache_spec_.num_layers;
+  return {.read_bytes = num_bytes, .dense_bytes = num_bytes};
+}
+
+}  // namespace nsa

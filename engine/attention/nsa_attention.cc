@@ -1,0 +1,211 @@
+#include "engine/attention/nsa_attention.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/kv_store.h"
+#include "kernels/transformer.h"
+
+namespace nsa {
+namespace {
+
+// Places in CacheSpec::page_segments and slot_segments.
+constexpr int64_t kSelPages = 0;
+constexpr int64_t kRowPages = 1;
+constexpr int64_t kCmpRing = 0;
+constexpr int64_t kWinRing = 1;
+
+PagedKv Paged(const KvCache::KvTensors& tensors, const TensorView& table) {
+  return {.k = tensors.k, .v = tensors.v, .table = table};
+}
+
+}  // namespace
+
+struct NsaAttention::Caches {
+  PagedKv sel, rows;
+  PagedKv raw;  // what compression reads: the cmp ring, or sel with shared KV
+  PagedKv win;  // the win ring, or sel with shared KV
+};
+
+NsaAttention::NsaAttention(const ModelConfig& config, const AttentionOptions& options)
+    : nsa_(*config.nsa),
+      num_heads_(config.num_heads),
+      num_kv_heads_(config.num_kv_heads),
+      d_k_(config.d_k),
+      d_v_(config.d_v),
+      softmax_scale_(1.0F / std::sqrt(static_cast<float>(config.d_k))),
+      cache_spec_(MakeCacheSpec(config, options)),
+      rope_frequencies_(RopeFrequencies(config)) {
+  NSA_CHECK(!nsa_.shared_kv || nsa_.cmp_rope == CmpRope::kBefore)
+      << "a shared stream holds rotated keys only";
+}
+
+std::unique_ptr<Attention> NsaAttention::Make(const ModelConfig& config,
+                                              const AttentionOptions& options) {
+  return std::make_unique<NsaAttention>(config, options);
+}
+
+CacheSpec NsaAttention::MakeCacheSpec(const ModelConfig& config, const AttentionOptions& options) {
+  const NsaShape& shape = config.nsa->shape;
+  const auto segment = [&](const char* name, int64_t num_rows) {
+    return KvSegment{.name = name,
+                     .num_rows = num_rows,
+                     .num_kv_heads = config.num_kv_heads,
+                     .d_k = config.d_k,
+                     .d_v = config.d_v};
+  };
+  CacheSpec spec{.page_tokens = shape.block_tokens,
+                 .num_layers = config.num_layers,
+                 .dtype = options.cache_dtype};
+  spec.page_segments = {segment("sel", shape.block_tokens), segment("rows", shape.rows_per_page())};
+  if (config.nsa->shared_kv) return spec;
+  // A step stores all its tokens before the first of them looks back (docs/nsa.md, 4).
+  const int64_t lead = options.max_chunk_tokens - 1;
+  spec.slot_segments = {segment("cmp", shape.span_tokens + lead),
+                        segment("win", shape.window_tokens + lead)};
+  return spec;
+}
+
+NsaAttention::Caches NsaAttention::Streams(int64_t layer, const StepView& step,
+                                           KvCache& cache) const {
+  Caches caches;
+  caches.sel = Paged(cache.PageTensors(layer, kSelPages), step.page_table);
+  caches.rows = Paged(cache.PageTensors(layer, kRowPages), step.page_table);
+  if (nsa_.shared_kv) {
+    caches.raw = caches.sel;
+    caches.win = caches.sel;
+  } else {
+    caches.raw = Paged(cache.SlotTensors(layer, kCmpRing), step.slot_table);
+    caches.win = Paged(cache.SlotTensors(layer, kWinRing), step.slot_table);
+  }
+  return caches;
+}
+
+TensorView NsaAttention::inv_freq() const {
+  return {const_cast<float*>(rope_frequencies_.data()), DType::kF32, {d_k_ / 2}};
+}
+
+void NsaAttention::RotateAndStore(const StepView& step, const AttentionInputs& inputs,
+                                  const Caches& caches, const Stream& stream) const {
+  const auto rotate = [&](const TensorView& x) {
+    ApplyRope({.x = x, .positions = step.tokens.position, .inv_freq = inv_freq()}, stream);
+  };
+  const auto store = [&](const KvProjection& kv, const PagedKv& to) {
+    StoreKv({.tokens = step.tokens, .k = kv.k, .v = kv.v, .kv = to}, stream);
+  };
+  rotate(inputs.q);
+  rotate(inputs.sel.k);
+  store(inputs.sel, caches.sel);
+  if (nsa_.shared_kv) return;
+  rotate(inputs.win.k);
+  store(inputs.win, caches.win);
+  if (nsa_.cmp_rope == CmpRope::kBefore) rotate(inputs.cmp.k);
+  store(inputs.cmp, caches.raw);
+}
+
+void NsaAttention::Compress(const StepView& step, const AttentionInputs& inputs,
+                            const Caches& caches, const Stream& stream) const {
+  CompressRows({.shape = nsa_.shape,
+                .phi = nsa_.phi,
+                .rope = nsa_.cmp_rope,
+                .tokens = step.tokens,
+                .raw = caches.raw,
+                .rows = caches.rows,
+                .phi_k = *inputs.phi_k,
+                .phi_v = *inputs.phi_v,
+                .inv_freq = inv_freq()},
+               stream);
+}
+
+void NsaAttention::Forward(int64_t layer, const StepView& step, const AttentionInputs& inputs,
+                           KvCache& cache, Workspace& workspace, const Stream& stream) const {
+  const Workspace::Scope scope(workspace);
+  const TokenMap& tokens = step.tokens;
+  const int64_t num_tokens = tokens.num_tokens();
+  const Caches caches = Streams(layer, step, cache);
+  const auto take_out = [&] { return workspace.Take(DType::kF32, {num_tokens, num_heads_, d_v_}); };
+  const auto take_lse = [&] { return workspace.Take(DType::kF32, {num_tokens, num_heads_}); };
+
+  RotateAndStore(step, inputs, caches, stream);
+  Compress(step, inputs, caches, stream);
+
+  const TensorView cmp_out = take_out(), cmp_lse = take_lse();
+  CompressedAttention({.shape = nsa_.shape,
+                       .tokens = tokens,
+                       .q = inputs.q,
+                       .rows = caches.rows,
+                       .out = cmp_out,
+                       .lse = cmp_lse,
+                       .softmax_scale = softmax_scale_},
+                      stream);
+
+  const TensorView blocks =
+      workspace.Take(DType::kI32, {num_tokens, num_kv_heads_, nsa_.shape.num_selected});
+  SelectBlocks(
+      {.shape = nsa_.shape,
+       .tokens = tokens,
+       .q = inputs.q,
+       .rows = caches.rows,
+       .lse = cmp_lse,
+       .blocks = blocks,
+       .scratch = workspace.Take(DType::kF32, {stream.threads->num_threads(), step.max_pages}),
+       .softmax_scale = softmax_scale_},
+      stream);
+
+  const TensorView sel_out = take_out(), sel_lse = take_lse();
+  SelectedAttention({.shape = nsa_.shape,
+                     .tokens = tokens,
+                     .q = inputs.q,
+                     .kv = caches.sel,
+                     .blocks = blocks,
+                     .out = sel_out,
+                     .lse = sel_lse,
+                     .softmax_scale = softmax_scale_},
+                    stream);
+
+  const TensorView win_out = take_out(), win_lse = take_lse();
+  WindowAttention({.window_tokens = nsa_.shape.window_tokens,
+                   .tokens = tokens,
+                   .q = inputs.q,
+                   .kv = caches.win,
+                   .out = win_out,
+                   .lse = win_lse,
+                   .softmax_scale = softmax_scale_},
+                  stream);
+
+  CombineBranches({.gate_logits = inputs.gate_logits,
+                   .cmp = cmp_out,
+                   .sel = sel_out,
+                   .win = win_out,
+                   .out = inputs.out},
+                  stream);
+}
+
+int64_t NsaAttention::WorkspaceBytes(int64_t num_tokens, int64_t max_pages, int num_threads) const {
+  const auto f32_bytes = [](int64_t num_elements) {
+    return Workspace::Rounded(num_elements * DTypeBytes(DType::kF32));
+  };
+  const int64_t out = f32_bytes(num_tokens * num_heads_ * d_v_);
+  const int64_t lse = f32_bytes(num_tokens * num_heads_);
+  const int64_t blocks = Workspace::Rounded(num_tokens * num_kv_heads_ * nsa_.shape.num_selected *
+                                            DTypeBytes(DType::kI32));
+  return 3 * (out + lse) + blocks + f32_bytes(num_threads * max_pages);
+}
+
+int64_t NsaAttention::NumSelectedTokens(int64_t num_tokens) const {
+  const int64_t own_block = (num_tokens - 1) / nsa_.shape.block_tokens;
+  const int64_t num_blocks = std::min(nsa_.shape.num_selected, own_block + 1);
+  const bool has_own = nsa_.shape.num_local > 0 || num_blocks == own_block + 1;
+  const int64_t unseen = (own_block + 1) * nsa_.shape.block_tokens - num_tokens;
+  return num_blocks * nsa_.shape.block_tokens - (has_own ? unseen : 0);
+}
+
+KvTraffic NsaAttention::DecodeTraffic(int64_t num_tokens) const {
+  const int64_t row_bytes =
+      num_kv_heads_ * (d_k_ + d_v_) * DTypeBytes(cache_spec_.dtype) * cache_spec_.num_layers;
+  const int64_t num_read = nsa_.shape.NumRows(num_tokens) + NumSelectedTokens(num_tokens) +
+                           std::min(num_tokens, nsa_.shape.window_tokens);
+  return {.read_bytes = num_read * row_bytes, .dense_bytes = num_tokens * row_bytes};
+}
+
+}  // namespace nsa

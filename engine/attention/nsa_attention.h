@@ -1,0 +1,51 @@
+#pragma once
+// Native Sparse Attention over paged caches (docs/nsa.md).
+//
+// Pages: "sel" holds every token's K and V, "rows" the compressed rows whose spans end in the page.
+// Slots, with separate KV per branch only: "cmp", a ring of raw rows of unfinished spans, and
+// "win", a ring of the window. With shared KV, "sel" serves all three branches.
+
+#include <memory>
+#include <vector>
+
+#include "engine/attention/attention.h"
+#include "engine/attention/registry.h"
+#include "engine/config.h"
+
+namespace nsa {
+
+class NsaAttention : public Attention {
+ public:
+  // The config must have sparse settings.
+  NsaAttention(const ModelConfig& config, const AttentionOptions& options);
+  static std::unique_ptr<Attention> Make(const ModelConfig& config,
+                                         const AttentionOptions& options);
+  // What this variant caches for a model; full attention uses the same caches.
+  static CacheSpec MakeCacheSpec(const ModelConfig& config, const AttentionOptions& options);
+
+  const CacheSpec& cache_spec() const override { return cache_spec_; }
+  void Forward(int64_t layer, const StepView& step, const AttentionInputs& inputs, KvCache& cache,
+               Workspace& workspace, const Stream& stream) const override;
+  int64_t WorkspaceBytes(int64_t num_tokens, int64_t max_pages, int num_threads) const override;
+  // Each branch's reads, counted once: rows, tokens of the chosen blocks, window. Where the own
+  // block is not forced (num_local 0) the chosen blocks count in full.
+  KvTraffic DecodeTraffic(int64_t num_tokens) const override;
+
+ private:
+  struct Caches;  // the layer's streams, as the kernels see them
+  Caches Streams(int64_t layer, const StepView& step, KvCache& cache) const;
+  void RotateAndStore(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
+                      const Stream& stream) const;
+  void Compress(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
+                const Stream& stream) const;
+  int64_t NumSelectedTokens(int64_t num_tokens) const;
+  TensorView inv_freq() const;
+
+  NsaConfig nsa_;
+  int64_t num_heads_, num_kv_heads_, d_k_, d_v_;
+  float softmax_scale_;
+  CacheSpec cache_spec_;
+  std::vector<float> rope_frequencies_;
+};
+
+}  // namespace nsa

@@ -1,0 +1,28 @@
+#pragma once
+// Which attention variants exist.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/attention/attention.h"
+#include "engine/config.h"
+
+namespace nsa {
+
+struct AttentionOptions {
+  DType cache_dtype = DType::kF32;  // f32 or bf16
+  int64_t max_chunk_tokens = 1;     // tokens of one sequence per step, for the rings' length
+};
+
+// The variant that a model was made with: "nsa" with sparse settings, else "full".
+std::string NativeAttention(const ModelConfig& config);
+
+// The variant `name` for a model; "full" runs on any model, over the same caches as its own
+// variant. INVALID_ARGUMENT: an unknown name, or "nsa" for a model without sparse settings.
+absl::StatusOr<std::unique_ptr<Attention>> MakeAttention(const std::string& name,
+                                                         const ModelConfig& config,
+                                                         const AttentionOptions& options);
+
+}  // namespace nsa

@@ -1,0 +1,60 @@
+#include "engine/cache/kv_cache.h"
+
+#include <utility>
+
+namespace nsa {
+namespace {
+
+// Every (layer, segment) starts on a boundary of its own.
+constexpr int64_t kAlignment = 64;
+
+int64_t Aligned(int64_t num_bytes) {
+  return (num_bytes + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+// Appends the offsets of `count` units of each segment in each layer; returns the end.
+int64_t LayOut(const CacheSpec& spec, const std::vector<KvSegment>& segments, int64_t count,
+               int64_t offset, std::vector<int64_t>& offsets) {
+  for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
+    for (const KvSegment& segment : segments) {
+      offsets.push_back(offset);
+      offset += Aligned(segment.Bytes(spec.dtype) * count);
+    }
+  }
+  return offset;
+}
+
+}  // namespace
+
+KvCache::KvCache(CacheSpec spec, int64_t num_pages, int64_t num_slots)
+    : spec_(std::move(spec)), num_pages_(num_pages), num_slots_(num_slots) {
+  int64_t num_bytes = LayOut(spec_, spec_.page_segments, num_pages, 0, page_offsets_);
+  num_bytes = LayOut(spec_, spec_.slot_segments, num_slots, num_bytes, slot_offsets_);
+  memory_ = DeviceBuffer(num_bytes);
+}
+
+KvCache::KvTensors KvCache::PageTensors(int64_t layer, int64_t segment) const {
+  const int64_t num_segments = static_cast<int64_t>(spec_.page_segments.size());
+  NSA_CHECK(layer >= 0 && layer < spec_.num_layers && segment >= 0 && segment < num_segments);
+  return Tensors(spec_.page_segments[segment], num_pages_,
+                 page_offsets_[layer * num_segments + segment]);
+}
+
+KvCache::KvTensors KvCache::SlotTensors(int64_t layer, int64_t segment) const {
+  const int64_t num_segments = static_cast<int64_t>(spec_.slot_segments.size());
+  NSA_CHECK(layer >= 0 && layer < spec_.num_layers && segment >= 0 && segment < num_segments);
+  return Tensors(spec_.slot_segments[segment], num_slots_,
+                 slot_offsets_[layer * num_segments + segment]);
+}
+
+KvCache::KvTensors KvCache::Tensors(const KvSegment& segment, int64_t count, int64_t offset) const {
+  char* k = static_cast<char*>(memory_.data()) + offset;
+  const int64_t k_bytes =
+      count * segment.num_kv_heads * segment.num_rows * segment.d_k * DTypeBytes(spec_.dtype);
+  return {
+      .k = {k, spec_.dtype, {count, segment.num_kv_heads, segment.num_rows, segment.d_k}},
+      .v = {
+          k + k_bytes, spec_.dtype, {count, segment.num_kv_heads, segment.num_rows, segment.d_v}}};
+}
+
+}  // namespace nsa

@@ -1,0 +1,32 @@
+#pragma once
+// Which architectures exist, and how a model folder becomes a Model.
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "engine/config.h"
+#include "engine/loader/weights.h"
+#include "engine/model/model.h"
+
+namespace nsa {
+
+struct ModelOptions {
+  std::string attention;             // a name of attention/registry.cc; empty = the model's own
+  std::optional<DType> cache_dtype;  // f32 or bf16; absent = bf16 for bf16 weights, else f32
+  int64_t max_chunk_tokens = 1;      // tokens of one sequence per step
+};
+
+// One factory per architecture, each in the file of its name. They take every tensor from
+// `weights`, which is no longer needed afterwards.
+using LoadFunction = absl::StatusOr<std::unique_ptr<Model>>(ModelConfig config,
+                                                            const ModelOptions& options,
+                                                            Weights& weights);
+LoadFunction LoadNsaPaper, LoadLlamaNsa, LoadFlaNsa, LoadLlama;
+
+// Calls the factory of config.architecture.
+absl::StatusOr<std::unique_ptr<Model>> MakeModel(ModelConfig config, const ModelOptions& options,
+                                                 Weights& weights);
+
+}  // namespace nsa
