@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "engine/executor.h"
@@ -28,8 +29,9 @@ class Engine {
 
   // Queues all of `requests` or none. The sink gets their events until each has finished.
   // RESOURCE_EXHAUSTED: the queue is full. INVALID_ARGUMENT: an empty prompt, a token id outside
-  // the vocabulary, or prompt + max_tokens over the model's or the cache's capacity (both numbers
-  // in the message). UNAVAILABLE: draining.
+  // the vocabulary, max_tokens below 1, or prompt + max_tokens over the model's or the cache's
+  // capacity (both numbers in the message). UNAVAILABLE: draining. The id of a live request is a
+  // programmer error.
   absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
 
   // Ends the request with kCancelled; its pages are free within one step. An unknown or finished id
@@ -37,10 +39,12 @@ class Engine {
   void Cancel(RequestId id);
 
   // Refuses new requests from now on and waits until none is left or the deadline passed, then
-  // cancels the rest.
+  // cancels the rest. Returns when every sink has its last event. A second call may bring the
+  // deadline forward. Not to be called by a sink.
   void Drain(absl::Time deadline);
 
-  // A snapshot of the counters, and of the gauges as of the last finished step.
+  // A snapshot: as of the last step, with the requests that arrived since among the waiting ones.
+  // It already counts what a sink has been told.
   EngineStats Stats() const;
 
   // Longest prompt + generation of one request, in tokens.

@@ -32,9 +32,13 @@ struct TopLogprob {
   float logprob = 0;
 };
 
-// When a request's phases began and what it cost; final in the last event.
+// When a request's phases began, InfiniteFuture until then. In the last event a phase that was not
+// reached begins at `finished`.
 struct RequestTimes {
-  absl::Time arrived, scheduled, first_token, finished;  // scheduled: first taken into a step
+  absl::Time arrived = absl::InfiniteFuture();
+  absl::Time scheduled = absl::InfiniteFuture();  // first taken into a step
+  absl::Time first_token = absl::InfiniteFuture();
+  absl::Time finished = absl::InfiniteFuture();
   int64_t num_preemptions = 0;
 };
 
@@ -55,7 +59,7 @@ struct TokenEvent {
   std::vector<TopLogprob> top_logprobs;       // most likely first; where asked for
   FinishReason finish = FinishReason::kNone;  // other than kNone: the request's last event
   absl::Status error;                         // with kError: safe to show to a client
-  int64_t num_prompt_tokens_done = 0;         // prompt tokens in the cache so far
+  int64_t num_prompt_tokens_done = 0;         // most prompt tokens in the cache so far
   KvTraffic traffic;                          // of the request so far
   RequestTimes times;
 };

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -20,6 +21,7 @@ struct Histogram {
 
   explicit Histogram(std::vector<double> upper_bounds = {})
       : bounds(std::move(upper_bounds)), counts(bounds.size() + 1) {}
+  // Adds one observation. A negative one (the clock was set back) counts as 0.
   void Observe(double value);
   uint64_t total() const;
 };
@@ -33,7 +35,9 @@ struct EngineStats {
   int64_t num_pages = 0;
   int64_t num_free_pages = 0;
   bool draining = false;
-  absl::Time last_step_finished;  // start-up time before the first step
+  // When the last step ended, or when work reached an idle engine (or it started), if that was
+  // later: with work pending, the time since then is how long the engine has been silent.
+  absl::Time last_step_finished;
 
   // Counters since start-up.
   int64_t num_steps = 0;
@@ -50,5 +54,8 @@ struct EngineStats {
       decode_time;
   Histogram request_prompt_tokens, request_generated_tokens, step_tokens, step_seconds;
 };
+
+// All zero, with the bounds of every histogram set. Token bounds go up to `max_request_tokens`.
+EngineStats MakeEngineStats(int64_t max_request_tokens);
 
 }  // namespace nsa

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <vector>
 
 namespace nsa {
@@ -24,7 +23,8 @@ class PagePool {
 
   int64_t num_pages() const { return static_cast<int64_t>(references_.size()); }
   int64_t num_free() const { return static_cast<int64_t>(free_.size()); }
-  int64_t num_references(PageId page) const { return references_[page]; }
+  // 0 for a free page. An id outside the pool is a programmer error, here and above.
+  int64_t num_references(PageId page) const;
 
  private:
   std::vector<int32_t> references_;  // [num_pages]

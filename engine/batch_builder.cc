@@ -1,0 +1,55 @@
+#include "engine/batch_builder.h"
+
+#include <algorithm>
+
+namespace nsa {
+
+const Batch& BatchBuilder::Build(const StepPlan& plan) {
+  batch_.num_seqs = static_cast<int64_t>(plan.chunks.size());
+  batch_.max_pages = 0;
+  for (const ScheduledChunk& chunk : plan.chunks) {
+    batch_.max_pages =
+        std::max(batch_.max_pages, static_cast<int64_t>(chunk.sequence->pages.size()));
+  }
+  batch_.token_ids.clear();
+  batch_.token_sequence.clear();
+  batch_.token_position.clear();
+  batch_.page_table.clear();
+  batch_.slots.clear();
+  batch_.logit_tokens.clear();
+  batch_.rows.clear();
+  for (const ScheduledChunk& chunk : plan.chunks) {
+    AddTokens(chunk, static_cast<int32_t>(batch_.slots.size()));
+    AddPages(*chunk.sequence);
+    batch_.slots.push_back(chunk.sequence->slot);
+    if (chunk.samples) AddRow(chunk);
+  }
+  return batch_;
+}
+
+void BatchBuilder::AddTokens(const ScheduledChunk& chunk, int32_t sequence_idx) {
+  const Sequence& sequence = *chunk.sequence;
+  for (int64_t i = 0; i < chunk.num_tokens; ++i) {
+    const int64_t position = sequence.num_cached_tokens + i;
+    batch_.token_ids.push_back(sequence.tokens[position]);
+    batch_.token_sequence.push_back(sequence_idx);
+    batch_.token_position.push_back(static_cast<int32_t>(position));
+  }
+}
+
+void BatchBuilder::AddPages(const Sequence& sequence) {
+  std::vector<int32_t>& table = batch_.page_table;
+  const size_t row_end = table.size() + batch_.max_pages;
+  table.insert(table.end(), sequence.pages.begin(), sequence.pages.end());
+  table.resize(row_end, -1);
+}
+
+void BatchBuilder::AddRow(const ScheduledChunk& chunk) {
+  const Sequence& sequence = *chunk.sequence;
+  batch_.logit_tokens.push_back(static_cast<int32_t>(batch_.num_tokens() - 1));
+  batch_.rows.push_back({.params = sequence.request.sampling,
+                         .position = sequence.num_cached_tokens + chunk.num_tokens,
+                         .num_top_logprobs = sequence.request.num_top_logprobs});
+}
+
+}  // namespace nsa

@@ -1,0 +1,26 @@
+#pragma once
+// BatchBuilder: a step's plan as the arrays that an executor reads.
+
+#include <cstdint>
+
+#include "engine/batch.h"
+#include "engine/scheduler.h"
+
+namespace nsa {
+
+// Sequence s of the batch is chunk s of the plan; row r is the r-th chunk that samples. The
+// position of a row is that of the token it samples, so a draw does not depend on scheduling.
+// Keeps its arrays from step to step: the batch is valid until the next Build.
+class BatchBuilder {
+ public:
+  const Batch& Build(const StepPlan& plan);
+
+ private:
+  void AddTokens(const ScheduledChunk& chunk, int32_t sequence_idx);
+  void AddPages(const Sequence& sequence);
+  void AddRow(const ScheduledChunk& chunk);
+
+  Batch batch_;
+};
+
+}  // namespace nsa

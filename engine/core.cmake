@@ -1,0 +1,12 @@
+# The engine loop without a model: scheduling, batches, page bookkeeping, statistics.
+nsa_library(nsa_engine_core
+  SOURCES
+    batch_builder.cc
+    cache/page_pool.cc
+    engine.cc
+    engine_core.cc
+    request_check.cc
+    scheduler.cc
+    sequence.cc
+    stats.cc
+  DEPS nsa_base absl::status absl::statusor absl::strings absl::time Threads::Threads)

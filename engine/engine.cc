@@ -1,0 +1,235 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <variant>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/check.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "engine/engine_core.h"
+#include "engine/request_check.h"
+
+namespace nsa {
+namespace {
+
+// Orders to the engine thread, carried out in the order given.
+struct Submission {
+  Request request;
+  std::shared_ptr<TokenSink> sink;
+  absl::Time arrived;
+};
+struct Cancellation {
+  RequestId id;
+};
+using Order = std::variant<Submission, Cancellation>;
+
+enum class LiveState : uint8_t { kLive, kCancelled };
+
+}  // namespace
+
+class Engine::Impl {
+ public:
+  Impl(EngineOptions options, Executor* executor)
+      : options_(options),
+        limits_(executor->limits()),
+        max_request_tokens_(MaxRequestTokens(limits_, options.max_model_tokens)),
+        core_(executor, max_request_tokens_, [] { return absl::Now(); }),
+        stats_(core_.stats()),
+        thread_([this] { Run(); }) {}
+
+  ~Impl() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    work_arrived_.notify_one();
+    thread_.join();
+  }
+
+  absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
+  void Cancel(RequestId id);
+  void Drain(absl::Time deadline);
+  EngineStats Stats() const;
+  int64_t max_request_tokens() const { return max_request_tokens_; }
+
+ private:
+  void Run();
+  bool TakeOrders();
+  void CarryOut(Order order);
+  void Publish(const std::vector<Delivery>& deliveries);
+  int64_t NumWaiting() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckRoom(int64_t num_requests) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const EngineOptions options_;
+  const ExecutorLimits limits_;
+  const int64_t max_request_tokens_;
+  EngineCore core_;            // the engine thread's, once that runs
+  std::vector<Order> orders_;  // the engine thread's: inbox_ as of the last step
+
+  // std::mutex, not absl::Mutex: ThreadSanitizer cannot see into a prebuilt Abseil.
+  mutable std::mutex mutex_;
+  std::condition_variable work_arrived_;  // for the engine thread
+  std::condition_variable all_finished_;  // for Drain
+  std::vector<Order> inbox_ ABSL_GUARDED_BY(mutex_);
+  // Submitted, and its end not yet published.
+  std::unordered_map<RequestId, LiveState> live_ ABSL_GUARDED_BY(mutex_);
+  EngineStats stats_ ABSL_GUARDED_BY(mutex_);  // the core's, as of the last step
+  int64_t num_admitted_ ABSL_GUARDED_BY(mutex_) = 0;
+  int64_t num_rejected_ ABSL_GUARDED_BY(mutex_) = 0;
+  absl::Time woken_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // last arrival when idle
+  bool delivering_ ABSL_GUARDED_BY(mutex_) = false;  // the engine thread is calling sinks
+  bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  bool cancelling_all_ ABSL_GUARDED_BY(mutex_) = false;
+  bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+
+  std::thread thread_;  // last: it uses everything above
+};
+
+absl::Status Engine::Impl::Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink) {
+  for (const Request& request : requests) {
+    NSA_RETURN_IF_ERROR(CheckRequest(request, limits_, options_.max_model_tokens));
+  }
+  const absl::Time now = absl::Now();
+  const auto num_requests = static_cast<int64_t>(requests.size());
+  {
+    const std::lock_guard lock(mutex_);
+    if (draining_) return absl::UnavailableError("the server is shutting down");
+    if (absl::Status status = CheckRoom(num_requests); !status.ok()) {
+      num_rejected_ += num_requests;
+      return status;
+    }
+    if (live_.empty()) woken_ = now;
+    num_admitted_ += num_requests;
+    for (Request& request : requests) {
+      const bool is_new = live_.emplace(request.id, LiveState::kLive).second;
+      NSA_CHECK(is_new) << "request id " << request.id << " is live already";
+      inbox_.push_back(Submission{.request = std::move(request), .sink = sink, .arrived = now});
+    }
+  }
+  work_arrived_.notify_one();
+  return absl::OkStatus();
+}
+
+void Engine::Impl::Cancel(RequestId id) {
+  {
+    const std::lock_guard lock(mutex_);
+    // One order per live request at most keeps the inbox bounded.
+    const auto entry = live_.find(id);
+    if (entry == live_.end() || entry->second == LiveState::kCancelled) return;
+    entry->second = LiveState::kCancelled;
+    inbox_.push_back(Cancellation{.id = id});
+  }
+  work_arrived_.notify_one();
+}
+
+void Engine::Impl::Drain(absl::Time deadline) {
+  // A wait of more than a year is one without an end; the standard library's clocks overflow.
+  const absl::Duration patience = std::min(deadline - absl::Now(), absl::Hours(24 * 365));
+  std::unique_lock lock(mutex_);
+  draining_ = true;
+  const auto none_left = [this] { return live_.empty() && !delivering_; };
+  if (all_finished_.wait_for(lock, absl::ToChronoNanoseconds(patience), none_left)) return;
+  cancelling_all_ = true;
+  all_finished_.wait(lock, none_left);
+}
+
+EngineStats Engine::Impl::Stats() const {
+  const std::lock_guard lock(mutex_);
+  EngineStats stats = stats_;
+  stats.num_waiting = NumWaiting();
+  stats.num_admitted = num_admitted_;
+  stats.num_rejected_queue_full = num_rejected_;
+  stats.draining = draining_;
+  stats.last_step_finished = std::max(stats.last_step_finished, woken_);
+  return stats;
+}
+
+// In the inbox, on the way from there, or in the scheduler's queue.
+int64_t Engine::Impl::NumWaiting() const {
+  return static_cast<int64_t>(live_.size()) - stats_.num_running;
+}
+
+absl::Status Engine::Impl::CheckRoom(int64_t num_requests) const {
+  const int64_t num_waiting = NumWaiting();
+  if (num_requests <= options_.max_queued_requests - num_waiting) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat(num_waiting, " of at most ", options_.max_queued_requests,
+                   " requests are waiting; ", num_requests, " more cannot be queued"));
+}
+
+void Engine::Impl::Run() {
+  for (bool running = true; running;) {
+    running = TakeOrders();
+    const StepOutcome outcome = core_.Step();
+    if (!outcome.status.ok()) NSA_LOG_ERROR << "a step failed: " << outcome.status.ToString();
+    Publish(outcome.deliveries);
+    for (const Delivery& delivery : outcome.deliveries) delivery.sink->OnToken(delivery.event);
+  }
+}
+
+// Sleeps until there is work, then carries out the orders of the inbox. False when the engine is
+// being destroyed; everything is cancelled then.
+bool Engine::Impl::TakeOrders() {
+  bool cancel_all = false;
+  bool stop = false;
+  {
+    std::unique_lock lock(mutex_);
+    delivering_ = false;
+    if (live_.empty()) all_finished_.notify_all();
+    work_arrived_.wait(lock, [this] { return stopping_ || !inbox_.empty() || !core_.idle(); });
+    orders_.swap(inbox_);
+    cancel_all = cancelling_all_ || stopping_;
+    stop = stopping_;
+  }
+  for (Order& order : orders_) CarryOut(std::move(order));
+  orders_.clear();
+  if (cancel_all) core_.CancelAll();
+  return !stop;
+}
+
+void Engine::Impl::CarryOut(Order order) {
+  if (const auto* cancellation = std::get_if<Cancellation>(&order)) {
+    core_.Cancel(cancellation->id);
+    return;
+  }
+  auto& submission = std::get<Submission>(order);
+  core_.Submit(std::move(submission.request), std::move(submission.sink), submission.arrived);
+}
+
+// Makes a step's outcome visible before any sink is told of it.
+void Engine::Impl::Publish(const std::vector<Delivery>& deliveries) {
+  const std::lock_guard lock(mutex_);
+  stats_ = core_.stats();
+  delivering_ = true;
+  for (const Delivery& delivery : deliveries) {
+    if (delivery.event.finish != FinishReason::kNone) live_.erase(delivery.event.id);
+  }
+}
+
+Engine::Engine(EngineOptions options, Executor* executor)
+    : impl_(std::make_unique<Impl>(options, executor)) {}
+
+Engine::~Engine() = default;
+
+absl::Status Engine::Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink) {
+  return impl_->Submit(std::move(requests), std::move(sink));
+}
+
+void Engine::Cancel(RequestId id) { impl_->Cancel(id); }
+
+void Engine::Drain(absl::Time deadline) { impl_->Drain(deadline); }
+
+EngineStats Engine::Stats() const { return impl_->Stats(); }
+
+int64_t Engine::max_request_tokens() const { return impl_->max_request_tokens(); }
+
+}  // namespace nsa

@@ -1,0 +1,190 @@
+#include "engine/engine_core.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "base/check.h"
+
+namespace nsa {
+namespace {
+
+double Seconds(absl::Time from, absl::Time to) { return absl::ToDoubleSeconds(to - from); }
+
+void Add(const KvTraffic& more, KvTraffic& sum) {
+  sum.read_bytes += more.read_bytes;
+  sum.dense_bytes += more.dense_bytes;
+}
+
+}  // namespace
+
+EngineCore::EngineCore(Executor* executor, int64_t max_request_tokens,
+                       std::function<absl::Time()> clock)
+    : executor_(executor),
+      clock_(std::move(clock)),
+      scheduler_(executor->limits()),
+      stats_(MakeEngineStats(max_request_tokens)) {
+  stats_.last_step_finished = clock_();
+  UpdateGauges();
+}
+
+void EngineCore::Submit(Request request, std::shared_ptr<TokenSink> sink, absl::Time arrived) {
+  const RequestId id = request.id;
+  auto sequence = std::make_unique<Sequence>(std::move(request), std::move(sink), arrived);
+  const auto [entry, inserted] = sequences_.emplace(id, std::move(sequence));
+  NSA_CHECK(inserted) << "request id " << id << " is live already";
+  scheduler_.Enqueue(entry->second.get());
+  UpdateGauges();
+}
+
+void EngineCore::Cancel(RequestId id) {
+  const auto entry = sequences_.find(id);
+  if (entry == sequences_.end()) return;
+  scheduler_.Remove(entry->second.get(), FinishReason::kCancelled);
+  ReportEnd(*entry->second, absl::OkStatus(), clock_());
+  UpdateGauges();
+}
+
+void EngineCore::CancelAll() {
+  std::vector<RequestId> ids;
+  for (const Sequence* sequence : scheduler_.running()) ids.push_back(sequence->request.id);
+  for (const Sequence* sequence : scheduler_.waiting()) ids.push_back(sequence->request.id);
+  for (RequestId id : ids) Cancel(id);
+}
+
+StepOutcome EngineCore::Step() {
+  StepOutcome outcome;
+  const absl::Time started = clock_();
+  const StepPlan plan = scheduler_.Plan(started);
+  for (Sequence* sequence : plan.expired) ReportEnd(*sequence, absl::OkStatus(), started);
+  stats_.num_preemptions += plan.num_preemptions;
+  if (!plan.chunks.empty()) {
+    outcome.status = Execute(plan);
+    const absl::Time finished = clock_();
+    ++stats_.num_steps;
+    stats_.step_tokens.Observe(static_cast<double>(plan.num_tokens));
+    stats_.step_seconds.Observe(Seconds(started, finished));
+    stats_.last_step_finished = finished;
+  }
+  NSA_CHECK(!plan.chunks.empty() || scheduler_.idle()) << "no sequence can advance";
+  UpdateGauges();
+  outcome.deliveries.swap(deliveries_);
+  return outcome;
+}
+
+absl::Status EngineCore::Execute(const StepPlan& plan) {
+  const Batch& batch = batch_builder_.Build(plan);
+  absl::StatusOr<std::vector<SampledToken>> sampled = executor_->Execute(batch);
+  const absl::Time now = clock_();
+  if (!sampled.ok()) {
+    Fail(plan, now);
+    return sampled.status();
+  }
+  NSA_CHECK_EQ(static_cast<int64_t>(sampled->size()), batch.num_rows());
+  Commit(plan, *std::move(sampled), now);
+  return absl::OkStatus();
+}
+
+void EngineCore::Fail(const StepPlan& plan, absl::Time now) {
+  for (const ScheduledChunk& chunk : plan.chunks) {
+    scheduler_.Remove(chunk.sequence, FinishReason::kError);
+    ReportEnd(*chunk.sequence, absl::InternalError("the model failed while serving this request"),
+              now);
+  }
+}
+
+void EngineCore::Commit(const StepPlan& plan, std::vector<SampledToken> sampled, absl::Time now) {
+  size_t row = 0;
+  for (const ScheduledChunk& chunk : plan.chunks) {
+    Sequence& sequence = *chunk.sequence;
+    if (sequence.state == SequenceState::kDecode) CountTraffic(sequence);
+    if (!chunk.samples) {
+      scheduler_.Commit(chunk, std::nullopt);
+      ReportProgress(sequence);
+      continue;
+    }
+    SampledToken& token = sampled[row++];
+    scheduler_.Commit(chunk, token.token);
+    ReportToken(sequence, std::move(token), now);
+  }
+}
+
+void EngineCore::CountTraffic(Sequence& sequence) {
+  const KvTraffic step = executor_->DecodeTraffic(sequence.num_tokens());
+  Add(step, sequence.traffic);
+  Add(step, stats_.traffic);
+}
+
+void EngineCore::ReportProgress(Sequence& sequence) {
+  const int64_t num_done = std::min(sequence.num_cached_tokens, sequence.num_prompt_tokens);
+  if (num_done <= sequence.num_prompt_tokens_reported) return;
+  sequence.num_prompt_tokens_reported = num_done;
+  AddEvent(sequence);
+}
+
+void EngineCore::ReportToken(Sequence& sequence, SampledToken sampled, absl::Time now) {
+  ++stats_.num_generated_tokens;
+  if (sequence.num_generated_tokens() == 1) {
+    stats_.num_prompt_tokens += sequence.num_prompt_tokens;
+    sequence.num_prompt_tokens_reported = sequence.num_prompt_tokens;
+    sequence.times.first_token = now;
+    stats_.time_to_first_token.Observe(Seconds(sequence.times.arrived, now));
+  } else {
+    stats_.inter_token_latency.Observe(Seconds(sequence.last_token, now));
+  }
+  sequence.last_token = now;
+  const bool is_last = sequence.finish != FinishReason::kNone;
+  if (is_last) RecordEnd(sequence, now);
+  TokenEvent& event = AddEvent(sequence);
+  event.has_token = true;
+  event.token = sampled.token;
+  event.logprob = sampled.logprob;
+  event.top_logprobs = std::move(sampled.top_logprobs);
+  if (is_last) sequences_.erase(event.id);
+}
+
+void EngineCore::ReportEnd(Sequence& sequence, absl::Status error, absl::Time now) {
+  RecordEnd(sequence, now);
+  TokenEvent& event = AddEvent(sequence);
+  event.error = std::move(error);
+  sequences_.erase(event.id);
+}
+
+void EngineCore::RecordEnd(Sequence& sequence, absl::Time now) {
+  RequestTimes& times = sequence.times;
+  times.finished = now;
+  if (times.scheduled < absl::InfiniteFuture()) {
+    stats_.queue_time.Observe(Seconds(times.arrived, times.scheduled));
+  }
+  if (times.first_token < absl::InfiniteFuture()) {
+    stats_.prefill_time.Observe(Seconds(times.scheduled, times.first_token));
+    stats_.decode_time.Observe(Seconds(times.first_token, now));
+  }
+  times.scheduled = std::min(times.scheduled, now);
+  times.first_token = std::min(times.first_token, now);
+  ++stats_.num_finished[static_cast<size_t>(sequence.finish)];
+  stats_.e2e_latency.Observe(Seconds(times.arrived, now));
+  stats_.request_prompt_tokens.Observe(static_cast<double>(sequence.num_prompt_tokens));
+  stats_.request_generated_tokens.Observe(static_cast<double>(sequence.num_generated_tokens()));
+}
+
+// An event with what every event of the sequence carries.
+TokenEvent& EngineCore::AddEvent(const Sequence& sequence) {
+  TokenEvent& event = deliveries_.emplace_back(Delivery{.sink = sequence.sink, .event = {}}).event;
+  event.id = sequence.request.id;
+  event.finish = sequence.finish;
+  event.num_prompt_tokens_done = sequence.num_prompt_tokens_reported;
+  event.traffic = sequence.traffic;
+  event.times = sequence.times;
+  return event;
+}
+
+void EngineCore::UpdateGauges() {
+  stats_.num_running = static_cast<int64_t>(scheduler_.running().size());
+  stats_.num_waiting = static_cast<int64_t>(scheduler_.waiting().size());
+  stats_.num_pages = scheduler_.pages().num_pages();
+  stats_.num_free_pages = scheduler_.pages().num_free();
+}
+
+}  // namespace nsa

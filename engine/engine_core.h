@@ -1,0 +1,76 @@
+#pragma once
+// EngineCore: the engine's work without its thread. Everything here happens on one thread, and time
+// comes from the clock that is passed in, so that a test can drive it step by step.
+
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "engine/batch_builder.h"
+#include "engine/executor.h"
+#include "engine/request.h"
+#include "engine/scheduler.h"
+#include "engine/stats.h"
+
+namespace nsa {
+
+// An event on its way to its sink. Kept apart from the call so that the owner can publish the
+// statistics, and let go of its locks, first.
+struct Delivery {
+  std::shared_ptr<TokenSink> sink;
+  TokenEvent event;
+};
+
+struct StepOutcome {
+  std::vector<Delivery> deliveries;  // the events since the last step, in order
+  absl::Status status;               // the executor's; for the log, as it may name internals
+};
+
+class EngineCore {
+ public:
+  // The executor must outlive the core. Token histograms go up to max_request_tokens.
+  EngineCore(Executor* executor, int64_t max_request_tokens, std::function<absl::Time()> clock);
+
+  // Queues a request that CheckRequest accepts, with an id that no live request has.
+  void Submit(Request request, std::shared_ptr<TokenSink> sink, absl::Time arrived);
+  // Ends the request with kCancelled; its pages are free on return, its last event comes with the
+  // next step. An id that is not live is ignored.
+  void Cancel(RequestId id);
+  void CancelAll();
+
+  // One step: plan, build, execute, commit. If the executor fails, the sequences of the step end
+  // with kError and the others go on.
+  StepOutcome Step();
+
+  bool idle() const { return sequences_.empty() && deliveries_.empty(); }
+  // Counters since construction, and gauges as of now. Of what is decided before a request gets
+  // here (admissions, rejections, draining) it knows nothing.
+  const EngineStats& stats() const { return stats_; }
+  const Scheduler& scheduler() const { return scheduler_; }
+
+ private:
+  absl::Status Execute(const StepPlan& plan);
+  void Fail(const StepPlan& plan, absl::Time now);
+  void Commit(const StepPlan& plan, std::vector<SampledToken> sampled, absl::Time now);
+  void CountTraffic(Sequence& sequence);
+  void ReportProgress(Sequence& sequence);
+  // These two destroy a sequence that has finished.
+  void ReportToken(Sequence& sequence, SampledToken sampled, absl::Time now);
+  void ReportEnd(Sequence& sequence, absl::Status error, absl::Time now);
+  void RecordEnd(Sequence& sequence, absl::Time now);
+  TokenEvent& AddEvent(const Sequence& sequence);
+  void UpdateGauges();
+
+  Executor* const executor_;
+  const std::function<absl::Time()> clock_;
+  Scheduler scheduler_;
+  BatchBuilder batch_builder_;
+  std::unordered_map<RequestId, std::unique_ptr<Sequence>> sequences_;  // the live ones
+  std::vector<Delivery> deliveries_;                                    // since the last step
+  EngineStats stats_;
+};
+
+}  // namespace nsa

@@ -1,0 +1,189 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace nsa {
+namespace {
+
+void AddChunk(Sequence& sequence, int64_t num_tokens, StepPlan& plan) {
+  plan.chunks.push_back({.sequence = &sequence,
+                         .num_tokens = num_tokens,
+                         .samples = num_tokens == sequence.num_uncached_tokens()});
+  plan.num_tokens += num_tokens;
+}
+
+void DropChunk(const Sequence& sequence, StepPlan& plan) {
+  std::erase_if(plan.chunks, [&](const ScheduledChunk& chunk) {
+    if (chunk.sequence != &sequence) return false;
+    plan.num_tokens -= chunk.num_tokens;
+    return true;
+  });
+}
+
+}  // namespace
+
+Scheduler::Scheduler(const ExecutorLimits& limits) : limits_(limits), pages_(limits.num_pages) {
+  NSA_CHECK_GT(limits.page_tokens, 0);
+  NSA_CHECK_GT(limits.num_pages, 0);
+  NSA_CHECK_GT(limits.num_slots, 0);
+  NSA_CHECK_GT(limits.max_chunk_tokens, 0);
+  NSA_CHECK_GT(limits.max_batched_tokens, 0);
+  for (int64_t slot = limits.num_slots - 1; slot >= 0; --slot) {
+    free_slots_.push_back(static_cast<int32_t>(slot));
+  }
+}
+
+void Scheduler::Enqueue(Sequence* sequence) {
+  NSA_CHECK(sequence->state == SequenceState::kWaiting);
+  NSA_CHECK_LE(PagesFor(sequence->num_prompt_tokens + sequence->request.max_tokens),
+               limits_.num_pages)
+      << "can never run";
+  waiting_.push_back(sequence);
+}
+
+void Scheduler::Remove(Sequence* sequence, FinishReason reason) {
+  NSA_CHECK(sequence->state != SequenceState::kFinished);
+  const auto num_removed = sequence->state == SequenceState::kWaiting
+                               ? std::erase(waiting_, sequence)
+                               : std::erase(running_, sequence);
+  NSA_CHECK_EQ(num_removed, 1U) << "not a sequence of this scheduler";
+  ReleaseCache(*sequence);
+  sequence->state = SequenceState::kFinished;
+  sequence->finish = reason;
+}
+
+StepPlan Scheduler::Plan(absl::Time now) {
+  StepPlan plan;
+  plan.expired = TakeExpired(now);
+  // One token of the budget is kept for the oldest sequence, or decodes could fill every step while
+  // it is in prefill.
+  const bool oldest_prefills =
+      !running_.empty() && running_.front()->state == SequenceState::kPrefill;
+  ScheduleRunning(SequenceState::kDecode, limits_.max_batched_tokens - (oldest_prefills ? 1 : 0),
+                  plan);
+  ScheduleRunning(SequenceState::kPrefill, limits_.max_batched_tokens, plan);
+  // Whoever gave way would only take its pages back.
+  if (plan.num_preemptions == 0) Admit(now, plan);
+  return plan;
+}
+
+void Scheduler::Commit(const ScheduledChunk& chunk, std::optional<int32_t> token) {
+  Sequence& sequence = *chunk.sequence;
+  NSA_CHECK_EQ(chunk.samples, token.has_value());
+  sequence.num_cached_tokens += chunk.num_tokens;
+  if (!chunk.samples) return;
+  sequence.state = SequenceState::kDecode;
+  const FinishReason reason = sequence.Append(*token);
+  if (reason != FinishReason::kNone) Remove(&sequence, reason);
+}
+
+std::vector<Sequence*> Scheduler::TakeExpired(absl::Time now) {
+  std::vector<Sequence*> expired;
+  const auto collect = [&](Sequence* sequence) {
+    if (now >= sequence->request.deadline) expired.push_back(sequence);
+  };
+  std::for_each(running_.begin(), running_.end(), collect);
+  std::for_each(waiting_.begin(), waiting_.end(), collect);
+  for (Sequence* sequence : expired) Remove(sequence, FinishReason::kTimeout);
+  return expired;
+}
+
+// Plans a chunk of every running sequence in `state`, oldest first, within `budget` tokens of the
+// whole plan.
+void Scheduler::ScheduleRunning(SequenceState state, int64_t budget, StepPlan& plan) {
+  // By index: preemption takes sequences off the end.
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Sequence& sequence = *running_[i];
+    if (sequence.state != state) continue;
+    const int64_t num_wanted = std::min(
+        {sequence.num_uncached_tokens(), limits_.max_chunk_tokens, budget - plan.num_tokens});
+    if (num_wanted <= 0) return;
+    const int64_t num_tokens = MakeRoom(sequence, num_wanted, plan);
+    if (num_tokens > 0) AddChunk(sequence, num_tokens, plan);
+  }
+}
+
+// Admits waiting sequences in order: each with a slot and the pages of its first chunk, or not at
+// all. The head waits until the pages of all its known tokens are free and no running prefill needs
+// them: admitted any earlier, it would mostly be computed for the next preemption.
+void Scheduler::Admit(absl::Time now, StepPlan& plan) {
+  while (!waiting_.empty() && !free_slots_.empty()) {
+    Sequence& sequence = *waiting_.front();
+    const int64_t num_tokens = std::min({sequence.num_tokens(), limits_.max_chunk_tokens,
+                                         limits_.max_batched_tokens - plan.num_tokens});
+    if (num_tokens <= 0) return;
+    if (PagesFor(sequence.num_tokens()) > pages_.num_free() - NumReservedPages()) return;
+    waiting_.pop_front();
+    running_.push_back(&sequence);
+    sequence.state = SequenceState::kPrefill;
+    sequence.slot = free_slots_.back();
+    free_slots_.pop_back();
+    sequence.times.scheduled = std::min(sequence.times.scheduled, now);
+    AcquirePages(sequence, num_tokens);
+    AddChunk(sequence, num_tokens, plan);
+  }
+}
+
+// Acquires pages for up to `num_wanted` more tokens and returns for how many. Preempts later
+// arrivals when there is no room for even one; 0 if there is none to preempt.
+int64_t Scheduler::MakeRoom(Sequence& sequence, int64_t num_wanted, StepPlan& plan) {
+  while (Room(sequence) == 0) {
+    if (running_.back() == &sequence) return 0;
+    Preempt(plan);
+  }
+  const int64_t num_tokens = std::min(num_wanted, Room(sequence));
+  AcquirePages(sequence, num_tokens);
+  return num_tokens;
+}
+
+void Scheduler::AcquirePages(Sequence& sequence, int64_t num_new_tokens) {
+  const int64_t num_needed = PagesFor(sequence.num_cached_tokens + num_new_tokens);
+  while (static_cast<int64_t>(sequence.pages.size()) < num_needed) {
+    const std::optional<PageId> page = pages_.Acquire();
+    NSA_CHECK(page.has_value());
+    sequence.pages.push_back(*page);
+  }
+}
+
+// Sends the running sequence that arrived last back to the front of the queue.
+void Scheduler::Preempt(StepPlan& plan) {
+  Sequence& sequence = *running_.back();
+  running_.pop_back();
+  DropChunk(sequence, plan);
+  ReleaseCache(sequence);
+  sequence.state = SequenceState::kWaiting;
+  ++sequence.times.num_preemptions;
+  ++plan.num_preemptions;
+  waiting_.push_front(&sequence);
+}
+
+void Scheduler::ReleaseCache(Sequence& sequence) {
+  for (PageId page : sequence.pages) pages_.Release(page);
+  sequence.pages.clear();
+  sequence.num_cached_tokens = 0;
+  if (sequence.slot != kNoSlot) free_slots_.push_back(sequence.slot);
+  sequence.slot = kNoSlot;
+}
+
+int64_t Scheduler::PagesFor(int64_t num_tokens) const {
+  return (num_tokens + limits_.page_tokens - 1) / limits_.page_tokens;
+}
+
+// Pages that running sequences still need for tokens already known.
+int64_t Scheduler::NumReservedPages() const {
+  int64_t num_pages = 0;
+  for (const Sequence* sequence : running_) {
+    num_pages += PagesFor(sequence->num_tokens()) - static_cast<int64_t>(sequence->pages.size());
+  }
+  return num_pages;
+}
+
+// Uncached tokens that the sequence's pages and the free ones can take.
+int64_t Scheduler::Room(const Sequence& sequence) const {
+  const int64_t num_pages = static_cast<int64_t>(sequence.pages.size()) + pages_.num_free();
+  return num_pages * limits_.page_tokens - sequence.num_cached_tokens;
+}
+
+}  // namespace nsa

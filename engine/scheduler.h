@@ -1,0 +1,82 @@
+#pragma once
+// Scheduler: which sequences run in a step, how many tokens of each, in which pages. Pure policy:
+// no clock (time is passed in), no threads, no tensors. The engine thread owns it.
+//
+// Sequences are served in order of arrival. A step takes one token of every sequence in decode,
+// then chunks of the prompts being prefilled, then admits waiting ones, until the token budget is
+// used. Pages are taken as tokens need them. When none is left, the running sequence that arrived
+// last gives back everything, waits at the front and is computed again later; one that arrived last
+// itself keeps its pages and pauses. So the oldest sequence advances in every step, and one that
+// arrived behind others ends within as many steps as they and it have tokens.
+
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "engine/cache/page_pool.h"
+#include "engine/executor.h"
+#include "engine/sequence.h"
+
+namespace nsa {
+
+// The known tokens [num_cached_tokens, num_cached_tokens + num_tokens) of a sequence, one step's
+// work; its pages cover them.
+struct ScheduledChunk {
+  Sequence* sequence = nullptr;
+  int64_t num_tokens = 0;
+  bool samples = false;  // it reaches the last known token, so the next one is sampled
+};
+
+struct StepPlan {
+  std::vector<ScheduledChunk> chunks;
+  std::vector<Sequence*> expired;  // past their deadline, removed, kFinished with kTimeout
+  int64_t num_tokens = 0;          // of all chunks
+  int64_t num_preemptions = 0;
+};
+
+class Scheduler {
+ public:
+  explicit Scheduler(const ExecutorLimits& limits);
+
+  // Adds a waiting sequence at the end of the queue. It must outlive its stay here and fit the pool
+  // with all tokens it may reach.
+  void Enqueue(Sequence* sequence);
+  // Takes a sequence out, whatever its state; its pages and its slot are free at once. It becomes
+  // kFinished with `reason`.
+  void Remove(Sequence* sequence, FinishReason reason);
+
+  // Chooses the next step's work. Not empty while any sequence is left after the expired ones.
+  StepPlan Plan(absl::Time now);
+  // Records that a planned chunk was computed. `token` is the sampled one, for a chunk that
+  // samples; if it ends the sequence, the sequence is removed with kStop or kLength.
+  void Commit(const ScheduledChunk& chunk, std::optional<int32_t> token);
+
+  bool idle() const { return running_.empty() && waiting_.empty(); }
+  // Both in order of arrival; every waiting one arrived after every running one.
+  const std::vector<Sequence*>& running() const { return running_; }
+  const std::deque<Sequence*>& waiting() const { return waiting_; }
+  const PagePool& pages() const { return pages_; }
+  int64_t num_free_slots() const { return static_cast<int64_t>(free_slots_.size()); }
+
+ private:
+  std::vector<Sequence*> TakeExpired(absl::Time now);
+  void ScheduleRunning(SequenceState state, int64_t budget, StepPlan& plan);
+  void Admit(absl::Time now, StepPlan& plan);
+  int64_t MakeRoom(Sequence& sequence, int64_t num_wanted, StepPlan& plan);
+  void AcquirePages(Sequence& sequence, int64_t num_new_tokens);
+  void Preempt(StepPlan& plan);
+  void ReleaseCache(Sequence& sequence);
+  int64_t PagesFor(int64_t num_tokens) const;
+  int64_t NumReservedPages() const;
+  int64_t Room(const Sequence& sequence) const;
+
+  const ExecutorLimits limits_;
+  PagePool pages_;
+  std::vector<int32_t> free_slots_;
+  std::vector<Sequence*> running_;
+  std::deque<Sequence*> waiting_;
+};
+
+}  // namespace nsa

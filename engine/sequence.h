@@ -1,0 +1,54 @@
+#pragma once
+// Sequence: one request inside the engine: its tokens, what of them is cached and where, and what
+// was reported.
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "engine/cache/page_pool.h"
+#include "engine/request.h"
+
+namespace nsa {
+
+enum class SequenceState : uint8_t {
+  kWaiting,   // nothing cached; holds no pages and no slot
+  kPrefill,   // admitted; known tokens are still being cached
+  kDecode,    // all but the last known token are cached
+  kFinished,  // `finish` is set; holds nothing
+};
+
+inline constexpr int32_t kNoSlot = -1;
+
+// The engine thread owns it. The scheduler changes state, cache fields and tokens; the engine core
+// the rest.
+struct Sequence {
+  // Takes over the request's prompt as the first known tokens.
+  Sequence(Request new_request, std::shared_ptr<TokenSink> new_sink, absl::Time arrived);
+
+  Request request;  // its prompt is empty: see `tokens`
+  std::shared_ptr<TokenSink> sink;
+  int64_t num_prompt_tokens;
+  std::vector<int32_t> tokens;  // known ones: the prompt, then what was generated
+
+  SequenceState state = SequenceState::kWaiting;
+  int64_t num_cached_tokens = 0;
+  std::vector<PageId> pages;  // of the cached tokens and of those scheduled in this step
+  int32_t slot = kNoSlot;
+
+  FinishReason finish = FinishReason::kNone;
+  RequestTimes times;
+  absl::Time last_token;                   // when the last generated token was known
+  int64_t num_prompt_tokens_reported = 0;  // never falls, though preemption empties the cache
+  KvTraffic traffic;
+
+  int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
+  int64_t num_generated_tokens() const { return num_tokens() - num_prompt_tokens; }
+  int64_t num_uncached_tokens() const { return num_tokens() - num_cached_tokens; }
+
+  // Appends a generated token; kStop or kLength if it is the last one, else kNone.
+  FinishReason Append(int32_t token);
+};
+
+}  // namespace nsa

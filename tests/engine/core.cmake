@@ -1,0 +1,15 @@
+# The engine loop over a fake model.
+nsa_test(engine_test
+  SOURCES
+    batch_builder_test.cc
+    cache/page_pool_test.cc
+    engine_core_test.cc
+    engine_test.cc
+    request_check_test.cc
+    scheduler_test.cc
+    sequence_test.cc
+    simulation.cc
+    simulation_test.cc
+    stats_test.cc
+    ../support/fake_executor.cc
+  DEPS nsa_engine_core)

@@ -1,0 +1,312 @@
+#include "engine/scheduler.h"
+
+#include <memory>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace nsa {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::Pair;
+
+constexpr int32_t kToken = 1;
+
+class SchedulerTest : public testing::Test {
+ protected:
+  void Start(ExecutorLimits limits) {
+    limits.vocab_size = 10;
+    scheduler_ = std::make_unique<Scheduler>(limits);
+  }
+
+  Sequence* Add(int64_t num_prompt_tokens, int64_t max_tokens,
+                absl::Time deadline = absl::InfiniteFuture()) {
+    Request request{.id = sequences_.size(),
+                    .prompt = std::vector<int32_t>(num_prompt_tokens, 2),
+                    .max_tokens = max_tokens};
+    request.deadline = deadline;
+    sequences_.push_back(std::make_unique<Sequence>(std::move(request), nullptr, now_));
+    scheduler_->Enqueue(sequences_.back().get());
+    return sequences_.back().get();
+  }
+
+  // Plans and commits one step; the plan as (request id, tokens) pairs.
+  std::vector<std::pair<RequestId, int64_t>> Step() {
+    plan_ = scheduler_->Plan(now_);
+    now_ += absl::Seconds(1);
+    std::vector<std::pair<RequestId, int64_t>> chunks;
+    int64_t num_tokens = 0;
+    for (const ScheduledChunk& chunk : plan_.chunks) {
+      chunks.emplace_back(chunk.sequence->request.id, chunk.num_tokens);
+      num_tokens += chunk.num_tokens;
+      scheduler_->Commit(chunk, chunk.samples ? std::optional(kToken) : std::nullopt);
+    }
+    EXPECT_EQ(plan_.num_tokens, num_tokens);
+    return chunks;
+  }
+
+  absl::Time now_ = absl::FromUnixSeconds(100);
+  std::vector<std::unique_ptr<Sequence>> sequences_;
+  std::unique_ptr<Scheduler> scheduler_;
+  StepPlan plan_;
+};
+
+constexpr ExecutorLimits kRoomy{.page_tokens = 4,
+                                .num_pages = 100,
+                                .num_slots = 10,
+                                .max_chunk_tokens = 8,
+                                .max_batched_tokens = 20};
+
+TEST_F(SchedulerTest, PrefillsInChunksThenDecodesOneTokenPerStep) {
+  Start(kRoomy);
+  const Sequence* sequence = Add(19, 3);
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 8)));
+  EXPECT_FALSE(plan_.chunks[0].samples);
+  EXPECT_EQ(sequence->pages.size(), 2U);
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 8)));
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 3)));
+  EXPECT_TRUE(plan_.chunks[0].samples);
+  EXPECT_EQ(sequence->state, SequenceState::kDecode);
+  EXPECT_EQ(sequence->pages.size(), 5U);
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_EQ(sequence->num_generated_tokens(), 2);
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_EQ(sequence->state, SequenceState::kFinished);
+  EXPECT_EQ(sequence->finish, FinishReason::kLength);
+  EXPECT_THAT(Step(), IsEmpty());
+  EXPECT_EQ(scheduler_->pages().num_free(), 100);
+  EXPECT_EQ(scheduler_->num_free_slots(), 10);
+}
+
+TEST_F(SchedulerTest, TakesAPageOnlyWhenATokenNeedsIt) {
+  Start(kRoomy);
+  const Sequence* sequence = Add(4, 6);
+  Step();
+  EXPECT_EQ(sequence->pages.size(), 1U);
+  for (int i = 0; i < 4; ++i) {
+    Step();
+    EXPECT_EQ(sequence->pages.size(), 2U) << i;
+  }
+  EXPECT_EQ(sequence->num_cached_tokens, 8);
+}
+
+TEST_F(SchedulerTest, DecodesFirstThenRunningPrefillsThenAdmits) {
+  Start({.page_tokens = 4,
+         .num_pages = 100,
+         .num_slots = 10,
+         .max_chunk_tokens = 8,
+         .max_batched_tokens = 12});
+  Add(20, 2);
+  Step();
+  Add(2, 9);
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 8), Pair(1, 2)));
+  Add(30, 1);
+  Add(1, 1);
+  EXPECT_THAT(Step(), ElementsAre(Pair(1, 1), Pair(0, 4), Pair(2, 7)));
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1), Pair(1, 1), Pair(2, 8), Pair(3, 1)));
+}
+
+TEST_F(SchedulerTest, DecodesCannotUseTheWholeBudgetWhileTheOldestPrefills) {
+  Start({.page_tokens = 4,
+         .num_pages = 100,
+         .num_slots = 10,
+         .max_chunk_tokens = 2,
+         .max_batched_tokens = 4});
+  Add(10, 1);
+  Add(1, 9);
+  Add(1, 9);
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 2), Pair(1, 1), Pair(2, 1)));
+  Add(1, 9);
+  EXPECT_THAT(Step(), ElementsAre(Pair(1, 1), Pair(2, 1), Pair(0, 2)));
+  Start({.page_tokens = 4,
+         .num_pages = 100,
+         .num_slots = 10,
+         .max_chunk_tokens = 2,
+         .max_batched_tokens = 3});
+  sequences_.clear();
+  Add(10, 1);
+  Add(1, 9);
+  Step();
+  EXPECT_THAT(Step(), ElementsAre(Pair(1, 1), Pair(0, 2)));
+}
+
+TEST_F(SchedulerTest, ABudgetOfOneTokenServesTheOldestFirst) {
+  Start({.page_tokens = 4,
+         .num_pages = 100,
+         .num_slots = 10,
+         .max_chunk_tokens = 8,
+         .max_batched_tokens = 1});
+  Add(2, 2);
+  Add(1, 1);
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_THAT(Step(), ElementsAre(Pair(1, 1)));
+}
+
+TEST_F(SchedulerTest, AdmitsInOrderAndLeavesTheRestUntouched) {
+  Start({.page_tokens = 4,
+         .num_pages = 6,
+         .num_slots = 10,
+         .max_chunk_tokens = 8,
+         .max_batched_tokens = 20});
+  Add(16, 1);
+  const Sequence* large = Add(12, 1);
+  const Sequence* small = Add(1, 1);
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 8)));
+  for (const Sequence* sequence : {large, small}) {
+    EXPECT_EQ(sequence->state, SequenceState::kWaiting);
+    EXPECT_THAT(sequence->pages, IsEmpty());
+    EXPECT_EQ(sequence->slot, kNoSlot);
+    EXPECT_EQ(sequence->times.scheduled, absl::InfiniteFuture());
+  }
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 8)));
+  EXPECT_THAT(Step(), ElementsAre(Pair(1, 8), Pair(2, 1)));
+  EXPECT_EQ(large->times.scheduled, absl::FromUnixSeconds(102));
+}
+
+TEST_F(SchedulerTest, SlotsBoundTheRunningSequences) {
+  Start({.page_tokens = 4,
+         .num_pages = 100,
+         .num_slots = 2,
+         .max_chunk_tokens = 8,
+         .max_batched_tokens = 20});
+  for (int i = 0; i < 3; ++i) Add(1, 2);
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1), Pair(1, 1)));
+  EXPECT_NE(sequences_[0]->slot, sequences_[1]->slot);
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1), Pair(1, 1)));
+  EXPECT_THAT(Step(), ElementsAre(Pair(2, 1)));
+}
+
+// Pages of 2 tokens; each prompt fills its pages exactly, so the next token needs a new one.
+constexpr ExecutorLimits kFourPages{.page_tokens = 2,
+                                    .num_pages = 4,
+                                    .num_slots = 10,
+                                    .max_chunk_tokens = 8,
+                                    .max_batched_tokens = 20};
+
+TEST_F(SchedulerTest, PreemptsTheLastArrivalWhichIsComputedAgain) {
+  Start(kFourPages);
+  Add(4, 4);
+  const Sequence* victim = Add(4, 3);
+  Add(2, 1);
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 4), Pair(1, 4)));
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_EQ(plan_.num_preemptions, 1);
+  EXPECT_EQ(victim->state, SequenceState::kWaiting);
+  EXPECT_THAT(victim->pages, IsEmpty());
+  EXPECT_EQ(victim->slot, kNoSlot);
+  EXPECT_EQ(victim->num_generated_tokens(), 1);
+  EXPECT_EQ(victim->times.num_preemptions, 1);
+  EXPECT_EQ(scheduler_->waiting().front(), victim);
+  // One page is free; the victim's 5 known tokens need 3, and nobody passes it.
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_EQ(sequences_[0]->finish, FinishReason::kLength);
+  EXPECT_THAT(Step(), ElementsAre(Pair(1, 5), Pair(2, 2)));
+  EXPECT_EQ(victim->num_generated_tokens(), 2);
+  EXPECT_EQ(victim->times.scheduled, absl::FromUnixSeconds(100));
+}
+
+TEST_F(SchedulerTest, TheLastArrivalPausesWithItsPagesInsteadOfPreemptingItself) {
+  Start(kFourPages);
+  Add(3, 5);
+  const Sequence* last = Add(4, 3);
+  Step();
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_EQ(plan_.num_preemptions, 0);
+  EXPECT_EQ(last->state, SequenceState::kDecode);
+  EXPECT_EQ(last->pages.size(), 2U);
+  // Only when the older one needs a page does it give way.
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_EQ(plan_.num_preemptions, 1);
+}
+
+TEST_F(SchedulerTest, AChunkShrinksToThePagesThatAreLeft) {
+  Start({.page_tokens = 2,
+         .num_pages = 6,
+         .num_slots = 10,
+         .max_chunk_tokens = 4,
+         .max_batched_tokens = 20});
+  Add(1, 9);
+  Add(10, 1);
+  Step();
+  // One sequence in decode has taken a page that the prompt of the other was counting on.
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1), Pair(1, 4)));
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_EQ(sequences_[1]->num_cached_tokens, 8);
+}
+
+TEST_F(SchedulerTest, APreemptedSequenceLeavesThePlanAndReturnsItsBudget) {
+  Start({.page_tokens = 2,
+         .num_pages = 5,
+         .num_slots = 10,
+         .max_chunk_tokens = 4,
+         .max_batched_tokens = 20});
+  Sequence* oldest = Add(6, 4);
+  Add(1, 4);
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 4), Pair(1, 1)));
+  // The younger one, in decode, is planned first and takes a page; then another is held back.
+  Add(4, 1);
+  EXPECT_THAT(Step(), ElementsAre(Pair(1, 1), Pair(0, 2)));
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_EQ(plan_.num_preemptions, 0);
+  EXPECT_EQ(oldest->pages.size(), 4U);
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_THAT(Step(), ElementsAre(Pair(0, 1)));
+  EXPECT_EQ(plan_.num_preemptions, 1);
+}
+
+TEST_F(SchedulerTest, RemoveFreesPagesAndSlotInEveryState) {
+  Start(kRoomy);
+  Sequence* decoding = Add(2, 5);
+  Sequence* prefilling = Add(20, 5);
+  Step();
+  Sequence* waiting = Add(4, 4);
+  ASSERT_EQ(decoding->state, SequenceState::kDecode);
+  ASSERT_EQ(prefilling->state, SequenceState::kPrefill);
+  for (Sequence* sequence : {decoding, prefilling, waiting}) {
+    scheduler_->Remove(sequence, FinishReason::kCancelled);
+    EXPECT_EQ(sequence->state, SequenceState::kFinished);
+    EXPECT_EQ(sequence->finish, FinishReason::kCancelled);
+  }
+  EXPECT_TRUE(scheduler_->idle());
+  EXPECT_EQ(scheduler_->pages().num_free(), 100);
+  EXPECT_EQ(scheduler_->num_free_slots(), 10);
+}
+
+TEST_F(SchedulerTest, EndsWhatIsPastItsDeadlineInEveryState) {
+  Start(kRoomy);
+  const absl::Time deadline = now_ + absl::Seconds(1);
+  Sequence* decoding = Add(2, 5, deadline);
+  Sequence* prefilling = Add(20, 5, deadline);
+  Add(2, 5, deadline + absl::Nanoseconds(1));
+  Step();
+  Sequence* waiting = Add(4, 4, deadline);
+  EXPECT_THAT(Step(), ElementsAre(Pair(2, 1)));
+  EXPECT_THAT(plan_.expired, ElementsAre(decoding, prefilling, waiting));
+  for (const Sequence* sequence : plan_.expired) {
+    EXPECT_EQ(sequence->finish, FinishReason::kTimeout);
+    EXPECT_THAT(sequence->pages, IsEmpty());
+  }
+  EXPECT_THAT(scheduler_->running(), ElementsAre(sequences_[2].get()));
+}
+
+TEST_F(SchedulerTest, AStopTokenEndsASequence) {
+  Start(kRoomy);
+  Sequence* sequence = Add(2, 5);
+  sequence->request.stop_token_ids = {kToken};
+  Step();
+  EXPECT_EQ(sequence->finish, FinishReason::kStop);
+  EXPECT_TRUE(scheduler_->idle());
+}
+
+TEST_F(SchedulerTest, ASequenceThatCanNeverFitIsAProgrammerError) {
+  Start(kFourPages);
+  EXPECT_DEATH(Add(8, 1), "can never run");
+}
+
+}  // namespace
+}  // namespace nsa

@@ -1,0 +1,47 @@
+#include "engine/sequence.h"
+
+#include "gtest/gtest.h"
+
+namespace nsa {
+namespace {
+
+Sequence MakeSequence(int64_t max_tokens, std::vector<int32_t> stops) {
+  Request request{.id = 1, .prompt = {4, 5, 6}, .max_tokens = max_tokens};
+  request.stop_token_ids = std::move(stops);
+  return Sequence(std::move(request), nullptr, absl::FromUnixSeconds(9));
+}
+
+TEST(SequenceTest, StartsWaitingWithThePromptKnownAndNothingCached) {
+  const Sequence sequence = MakeSequence(2, {});
+  EXPECT_EQ(sequence.state, SequenceState::kWaiting);
+  EXPECT_EQ(sequence.tokens, (std::vector<int32_t>{4, 5, 6}));
+  EXPECT_EQ(sequence.num_prompt_tokens, 3);
+  EXPECT_EQ(sequence.num_generated_tokens(), 0);
+  EXPECT_EQ(sequence.num_uncached_tokens(), 3);
+  EXPECT_EQ(sequence.slot, kNoSlot);
+  EXPECT_EQ(sequence.times.arrived, absl::FromUnixSeconds(9));
+  EXPECT_EQ(sequence.times.scheduled, absl::InfiniteFuture());
+}
+
+TEST(SequenceTest, EndsByLengthAtMaxTokens) {
+  Sequence sequence = MakeSequence(2, {});
+  EXPECT_EQ(sequence.Append(7), FinishReason::kNone);
+  EXPECT_EQ(sequence.Append(7), FinishReason::kLength);
+  EXPECT_EQ(sequence.num_generated_tokens(), 2);
+  EXPECT_EQ(sequence.num_prompt_tokens, 3);
+}
+
+TEST(SequenceTest, EndsAtAnyStopTokenEvenWhenItIsTheLastAllowed) {
+  Sequence sequence = MakeSequence(2, {8, 9});
+  EXPECT_EQ(sequence.Append(7), FinishReason::kNone);
+  EXPECT_EQ(sequence.Append(9), FinishReason::kStop);
+  EXPECT_EQ(sequence.tokens.back(), 9);
+}
+
+TEST(SequenceTest, AStopTokenInThePromptDoesNotEndIt) {
+  Sequence sequence = MakeSequence(3, {4});
+  EXPECT_EQ(sequence.Append(5), FinishReason::kNone);
+}
+
+}  // namespace
+}  // namespace nsa

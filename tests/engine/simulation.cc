@@ -1,0 +1,269 @@
+#include "tests/engine/simulation.h"
+
+#include <algorithm>
+#include <set>
+
+#include "gtest/gtest.h"
+
+namespace nsa {
+namespace {
+
+constexpr absl::Duration kStepTime = absl::Seconds(1);
+constexpr int32_t kVocabSize = 50;
+
+}  // namespace
+
+Simulation::Simulation(uint64_t seed)
+    : random_state_(seed),
+      error_rate_(Chance(0.2) ? 0.05 : 0),
+      limits_(RandomLimits()),
+      executor_(limits_),
+      now_(absl::FromUnixSeconds(1'000'000)),
+      core_(&executor_, limits_.num_pages * limits_.page_tokens, [this] { return now_; }) {
+  executor_.on_step = [this](const Batch&) {
+    if (!Chance(error_rate_)) return absl::OkStatus();
+    ++num_step_errors_;
+    return absl::InternalError("injected");
+  };
+  MakeClients();
+}
+
+// SplitMix64: the standard library's distributions differ from platform to platform.
+int64_t Simulation::Uniform(int64_t low, int64_t high) {
+  uint64_t z = random_state_ += 0x9e3779b97f4a7c15ULL;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+  z ^= z >> 31;
+  return low + static_cast<int64_t>(z % static_cast<uint64_t>(high - low + 1));
+}
+
+bool Simulation::Chance(double probability) {
+  return static_cast<double>(Uniform(0, 999'999)) < probability * 1e6;
+}
+
+ExecutorLimits Simulation::RandomLimits() {
+  const int64_t page_tokens = int64_t{1} << Uniform(0, 4);
+  return {.page_tokens = page_tokens,
+          .num_pages = Chance(0.2) ? 200 : Uniform(1, 24),
+          .num_slots = Uniform(1, 6),
+          .max_chunk_tokens = Chance(0.5) ? Uniform(1, 6) : Uniform(1, 40),
+          .max_batched_tokens = Chance(0.3) ? Uniform(1, 8) : Uniform(1, 64),
+          .vocab_size = kVocabSize};
+}
+
+void Simulation::MakeClients() {
+  const int64_t num_clients = Uniform(1, 16);
+  for (int64_t id = 0; id < num_clients; ++id) MakeClient(id);
+}
+
+void Simulation::MakeClient(int64_t id) {
+  auto client = std::make_shared<Client>();
+  Request& request = client->request;
+  request.id = static_cast<RequestId>(id);
+  const int64_t capacity = limits_.num_pages * limits_.page_tokens;
+  // The longest that fit are the ones that leave no slack.
+  const int64_t num_tokens =
+      Chance(0.1) ? std::min<int64_t>(capacity, 160) : Uniform(1, std::min<int64_t>(capacity, 80));
+  const int64_t num_prompt_tokens = num_tokens == 1 ? 1 : Uniform(1, num_tokens - 1);
+  request.max_tokens = std::max<int64_t>(1, num_tokens - num_prompt_tokens);
+  if (num_prompt_tokens + request.max_tokens > capacity) return;  // a pool of one token
+  for (int64_t i = 0; i < num_prompt_tokens; ++i) {
+    request.prompt.push_back(static_cast<int32_t>(Uniform(0, kVocabSize - 1)));
+  }
+  if (Chance(0.3)) request.stop_token_ids = {static_cast<int32_t>(Uniform(0, kVocabSize - 1))};
+  request.sampling.seed = static_cast<uint64_t>(Uniform(0, 3));
+  client->expected = FakeContinuation(request, kVocabSize);
+  const int64_t previous = clients_.empty() ? 0 : clients_.back()->arrival_step;
+  client->arrival_step = previous + (Chance(0.4) ? 0 : Uniform(0, 12));
+  if (Chance(0.2)) client->cancel_step = client->arrival_step + Uniform(0, 40);
+  if (Chance(0.15)) {
+    request.deadline = now_ + kStepTime * (client->arrival_step + Uniform(0, 60));
+  }
+  request.id = clients_.size();
+  clients_.push_back(std::move(client));
+}
+
+void Simulation::Run(SimulationCounts& counts) {
+  while (num_arrived_ < clients_.size() || !core_.idle()) {
+    Arrive();
+    CancelSome(counts);
+    const int64_t num_preemptions = core_.stats().num_preemptions;
+    for (const Delivery& delivery : core_.Step().deliveries) delivery.sink->OnToken(delivery.event);
+    counts.num_preemptions += core_.stats().num_preemptions - num_preemptions;
+    CheckStep(counts);
+    if (testing::Test::HasFailure()) return;
+    now_ += kStepTime;
+    ++step_;
+  }
+  CheckTotals();
+  counts.num_step_errors += num_step_errors_;
+  for (int i = 0; i < kNumFinishReasons; ++i) {
+    counts.num_finished[i] += core_.stats().num_finished[i];
+  }
+}
+
+int64_t Simulation::TokensOf(const Request& request) const {
+  return static_cast<int64_t>(request.prompt.size()) + request.max_tokens;
+}
+
+void Simulation::Arrive() {
+  while (num_arrived_ < clients_.size() && clients_[num_arrived_]->arrival_step <= step_) {
+    const std::shared_ptr<Client>& client = clients_[num_arrived_++];
+    // The scheduler's promise: the oldest advances by a token in each step, so a sequence ends
+    // within as many steps as those before it and itself can have tokens.
+    client->last_step = step_;
+    for (size_t id = 0; id < num_arrived_; ++id) {
+      if (!clients_[id]->ended) client->last_step += TokensOf(clients_[id]->request);
+    }
+    core_.Submit(client->request, client, now_);
+  }
+}
+
+void Simulation::CancelSome(SimulationCounts& counts) {
+  for (size_t id = 0; id < num_arrived_; ++id) {
+    const Client& client = *clients_[id];
+    if (client.cancel_step != step_) continue;
+    const Scheduler& scheduler = core_.scheduler();
+    const auto is_client = [&](const Sequence* s) { return s->request.id == client.request.id; };
+    if (std::any_of(scheduler.waiting().begin(), scheduler.waiting().end(), is_client)) {
+      ++counts.num_cancelled_waiting;
+    }
+    for (const Sequence* sequence : scheduler.running()) {
+      if (!is_client(sequence)) continue;
+      ++(sequence->state == SequenceState::kDecode ? counts.num_cancelled_decode
+                                                   : counts.num_cancelled_prefill);
+    }
+    core_.Cancel(client.request.id);
+  }
+}
+
+void Simulation::CheckStep(SimulationCounts& counts) {
+  ASSERT_EQ(executor_.violation(), "");
+  CheckCache();
+  CheckOrder();
+  for (size_t id = 0; id < num_arrived_; ++id) CheckEvents(*clients_[id]);
+  for (const Sequence* sequence : core_.scheduler().running()) {
+    const int64_t capacity = static_cast<int64_t>(sequence->pages.size()) * limits_.page_tokens;
+    if (capacity == sequence->num_cached_tokens && core_.stats().num_free_pages == 0) {
+      ++counts.num_pauses;
+    }
+  }
+}
+
+// Every page is free or of exactly one sequence, which has just enough for its tokens; the same for
+// slots.
+void Simulation::CheckCache() {
+  const Scheduler& scheduler = core_.scheduler();
+  std::set<PageId> pages;
+  std::set<int32_t> slots;
+  for (const Sequence* sequence : scheduler.running()) {
+    const int64_t num_needed =
+        (sequence->num_cached_tokens + limits_.page_tokens - 1) / limits_.page_tokens;
+    ASSERT_EQ(static_cast<int64_t>(sequence->pages.size()), num_needed);
+    for (PageId page : sequence->pages) {
+      ASSERT_TRUE(pages.insert(page).second) << "page " << page << " has two owners";
+      ASSERT_EQ(scheduler.pages().num_references(page), 1);
+    }
+    ASSERT_TRUE(slots.insert(sequence->slot).second) << "slot " << sequence->slot;
+    ASSERT_GE(sequence->num_uncached_tokens(), 1);
+  }
+  for (const Sequence* sequence : scheduler.waiting()) {
+    ASSERT_TRUE(sequence->pages.empty());
+    ASSERT_EQ(sequence->slot, kNoSlot);
+    ASSERT_EQ(sequence->num_cached_tokens, 0);
+  }
+  ASSERT_EQ(scheduler.pages().num_free() + static_cast<int64_t>(pages.size()), limits_.num_pages);
+  ASSERT_EQ(scheduler.num_free_slots() + static_cast<int64_t>(slots.size()), limits_.num_slots);
+  ASSERT_EQ(core_.stats().num_free_pages, scheduler.pages().num_free());
+  ASSERT_EQ(core_.stats().num_running, static_cast<int64_t>(scheduler.running().size()));
+  ASSERT_EQ(core_.stats().num_waiting, static_cast<int64_t>(scheduler.waiting().size()));
+}
+
+// Running, then waiting, both in order of arrival.
+void Simulation::CheckOrder() {
+  std::vector<RequestId> ids;
+  for (const Sequence* sequence : core_.scheduler().running()) ids.push_back(sequence->request.id);
+  for (const Sequence* sequence : core_.scheduler().waiting()) ids.push_back(sequence->request.id);
+  ASSERT_TRUE(std::is_sorted(ids.begin(), ids.end()));
+}
+
+void Simulation::CheckEvents(Client& client) {
+  for (; client.num_checked < client.events.size(); ++client.num_checked) {
+    const TokenEvent& event = client.events[client.num_checked];
+    ASSERT_FALSE(client.ended) << "an event after the end of request " << client.request.id;
+    ASSERT_EQ(event.id, client.request.id);
+    if (event.finish == FinishReason::kNone) continue;
+    client.ended = true;
+    CheckEnd(client, event);
+  }
+  ASSERT_TRUE(client.ended || step_ < client.last_step)
+      << "request " << client.request.id << " waits too long";
+  ASSERT_TRUE(client.ended || client.cancel_step == -1 || step_ < client.cancel_step);
+  ASSERT_TRUE(client.ended || now_ < client.request.deadline);
+}
+
+void Simulation::CheckEnd(const Client& client, const TokenEvent& event) {
+  std::vector<int32_t> tokens;
+  for (const TokenEvent& earlier : client.events) {
+    if (earlier.has_token) tokens.push_back(earlier.token);
+  }
+  const std::vector<int32_t>& expected = client.expected;
+  ASSERT_LE(tokens.size(), expected.size());
+  ASSERT_TRUE(std::equal(tokens.begin(), tokens.end(), expected.begin()))
+      << "request " << client.request.id << " differs from its solo run";
+  const auto& stops = client.request.stop_token_ids;
+  const bool stopped = !stops.empty() && !tokens.empty() && tokens.back() == stops[0];
+  switch (event.finish) {
+    case FinishReason::kStop:
+    case FinishReason::kLength:
+      ASSERT_EQ(tokens.size(), expected.size());
+      ASSERT_EQ(event.finish, stopped ? FinishReason::kStop : FinishReason::kLength);
+      ASSERT_EQ(event.num_prompt_tokens_done, static_cast<int64_t>(client.request.prompt.size()));
+      break;
+    case FinishReason::kCancelled:
+      ASSERT_EQ(step_, client.cancel_step);
+      break;
+    case FinishReason::kTimeout:
+      ASSERT_GE(now_, client.request.deadline);
+      break;
+    case FinishReason::kError:
+      ASSERT_GT(num_step_errors_, 0);
+      ASSERT_FALSE(event.error.ok());
+      break;
+    case FinishReason::kNone:
+      FAIL();
+  }
+}
+
+// Nothing is held, and the counters agree with what the clients saw.
+void Simulation::CheckTotals() {
+  const EngineStats& stats = core_.stats();
+  ASSERT_EQ(stats.num_free_pages, limits_.num_pages);
+  ASSERT_EQ(core_.scheduler().num_free_slots(), limits_.num_slots);
+  std::array<int64_t, kNumFinishReasons> num_finished{};
+  int64_t num_generated = 0, num_prompt = 0, num_preemptions = 0;
+  KvTraffic traffic;
+  for (const std::shared_ptr<Client>& client : clients_) {
+    ASSERT_TRUE(client->ended);
+    const TokenEvent& last = client->events.back();
+    ++num_finished[static_cast<size_t>(last.finish)];
+    const auto num_tokens = std::count_if(client->events.begin(), client->events.end(),
+                                          [](const TokenEvent& event) { return event.has_token; });
+    num_generated += num_tokens;
+    if (num_tokens > 0) num_prompt += static_cast<int64_t>(client->request.prompt.size());
+    num_preemptions += last.times.num_preemptions;
+    traffic.read_bytes += last.traffic.read_bytes;
+    traffic.dense_bytes += last.traffic.dense_bytes;
+  }
+  ASSERT_EQ(stats.num_finished, num_finished);
+  ASSERT_EQ(stats.num_generated_tokens, num_generated);
+  ASSERT_EQ(stats.num_prompt_tokens, num_prompt);
+  ASSERT_EQ(stats.num_preemptions, num_preemptions);
+  ASSERT_EQ(stats.e2e_latency.total(), clients_.size());
+  ASSERT_EQ(stats.request_generated_tokens.sum, static_cast<double>(num_generated));
+  // A step that failed charged nobody.
+  ASSERT_EQ(stats.traffic.read_bytes, traffic.read_bytes);
+  ASSERT_EQ(stats.traffic.dense_bytes, traffic.dense_bytes);
+}
+
+}  // namespace nsa

@@ -1,0 +1,49 @@
+// Thousands of random schedules. A failure names its seed; to run that one alone:
+//   engine_test --gtest_filter='SimulationTest.Replay' --gtest_random_seed=SEED
+
+#include "tests/engine/simulation.h"
+
+#include "gtest/gtest.h"
+
+namespace nsa {
+namespace {
+
+constexpr uint64_t kSeedsPerBlock = 100;
+constexpr uint64_t kNumBlocks = 30;
+
+void RunSeed(uint64_t seed, SimulationCounts& counts) {
+  SCOPED_TRACE(testing::Message() << "seed " << seed << " (replay: --gtest_filter="
+                                  << "SimulationTest.Replay --gtest_random_seed=" << seed << ")");
+  Simulation(seed).Run(counts);
+}
+
+class SimulationBlockTest : public testing::TestWithParam<uint64_t> {};
+
+TEST_P(SimulationBlockTest, EveryRequestEndsOnceWithTheOutputOfItsSoloRun) {
+  SimulationCounts counts;
+  const uint64_t first = GetParam() * kSeedsPerBlock;
+  for (uint64_t seed = first; seed < first + kSeedsPerBlock && !HasFailure(); ++seed) {
+    RunSeed(seed, counts);
+  }
+  if (HasFailure()) return;
+  EXPECT_GT(counts.num_preemptions, 0);
+  EXPECT_GT(counts.num_pauses, 0);
+  EXPECT_GT(counts.num_step_errors, 0);
+  EXPECT_GT(counts.num_cancelled_waiting, 0);
+  EXPECT_GT(counts.num_cancelled_prefill, 0);
+  EXPECT_GT(counts.num_cancelled_decode, 0);
+  for (FinishReason reason : {FinishReason::kStop, FinishReason::kLength, FinishReason::kCancelled,
+                              FinishReason::kTimeout, FinishReason::kError}) {
+    EXPECT_GT(counts.num_finished[static_cast<size_t>(reason)], 0);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Blocks, SimulationBlockTest, testing::Range<uint64_t>(0, kNumBlocks));
+
+TEST(SimulationTest, Replay) {
+  SimulationCounts counts;
+  RunSeed(static_cast<uint64_t>(GTEST_FLAG_GET(random_seed)), counts);
+}
+
+}  // namespace
+}  // namespace nsa
