@@ -1,0 +1,75 @@
+#pragma once
+// Sequences with cached tokens and compressed rows, and the four attentions over them, each once
+// through the kernels and once through the reference.
+
+#include <cstdint>
+#include <memory>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "kernels/nsa.h"
+#include "tests/kernels/nsa_cache.h"
+
+namespace nsa::testing {
+
+struct Geometry {
+  std::string name;
+  NsaShape shape;
+  int64_t num_kv_heads = 1;
+  int64_t group_size = 1;
+  int64_t d_k = 8;
+  int64_t d_v = 8;
+  DType dtype = DType::kF32;
+};
+inline void PrintTo(const Geometry& geometry, std::ostream* os) { *os << geometry.name; }
+
+enum class Branch { kCompressed, kSelected, kWindow, kWindowRing, kDense };
+inline constexpr Branch kBranches[] = {Branch::kCompressed, Branch::kSelected, Branch::kWindow,
+                                       Branch::kWindowRing, Branch::kDense};
+
+struct AttentionOutputs {
+  Tensor out;  // [T, H, d_v]
+  Tensor lse;  // [T, H]
+};
+
+class AttentionWorld {
+ public:
+  // lengths[s] tokens of sequence s are in the cache. Queries, contents and chosen blocks are
+  // random but a function of (seed, sequence, position) alone.
+  AttentionWorld(const Geometry& geometry, std::vector<int64_t> lengths, uint32_t seed = 1);
+
+  AttentionOutputs Run(Branch branch, const std::vector<TestToken>& tokens,
+                       ThreadPool* threads = nullptr) const;
+  // Compares outputs of Run with the reference.
+  void Check(Branch branch, const std::vector<TestToken>& tokens,
+             const AttentionOutputs& actual) const;
+
+  const Geometry& geometry() const { return geometry_; }
+  int64_t num_heads() const { return geometry_.num_kv_heads * geometry_.group_size; }
+  float scale() const;
+  // [T, H, d_k]
+  Tensor Queries(const std::vector<TestToken>& tokens) const;
+  // Forced blocks and random others, ascending.
+  std::vector<int64_t> ChosenBlocks(const TestToken& token, int64_t kv_head) const;
+  TestCache& tokens_cache() { return *tokens_; }
+  TestCache& rows_cache() { return *rows_; }
+  TestCache& ring_cache() { return *ring_; }
+  const TestCache& rows_cache() const { return *rows_; }
+  // The last token of every sequence.
+  std::vector<TestToken> LastTokens() const;
+  std::vector<TestToken> AllTokens() const;
+
+ private:
+  std::vector<int64_t> VisibleRows(Branch branch, const TestToken& token, int64_t kv_head) const;
+  const TestCache& CacheOf(Branch branch) const;
+  // [T, K, num_selected]
+  Tensor Blocks(const std::vector<TestToken>& tokens) const;
+
+  Geometry geometry_;
+  std::vector<int64_t> lengths_;
+  uint32_t seed_;
+  std::unique_ptr<TestCache> tokens_, rows_, ring_;
+};
+
+}  // namespace nsa::testing
