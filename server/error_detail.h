@@ -1,5 +1,6 @@
 #pragma once
-// The OpenAI error body's `param` and `code`, carried on an absl::Status from the service to the transports.
+// The OpenAI error body's `param` and `code`, carried on an absl::Status from the service to the
+// transports.
 
 #include <string>
 #include <string_view>

@@ -3,8 +3,8 @@
 // tokenizes, submits to the engine; detokenizes, applies stop strings, counts usage. HTTP and gRPC
 // translate to and from these structs and hold no logic of their own.
 
+#include <atomic>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -53,7 +53,9 @@ struct TokenLogprob {
 
 struct Usage {
   int64_t prompt_tokens = 0;
-  int64_t completion_tokens = 0;  // of all choices
+  // Tokens sampled, of all choices: an end-of-sequence token and the tokens of a cut stop string
+  // count.
+  int64_t completion_tokens = 0;
   KvTraffic traffic;
   absl::Duration queue, prefill, decode;  // of the first choice
 };
@@ -64,10 +66,10 @@ struct GenerateEvent {
   Kind kind = Kind::kDelta;
   int64_t choice = 0;
   std::string text;  // kDelta: whole code points; text held back for a stop string comes later
-  std::vector<int32_t> tokens;                // kDelta
-  std::vector<TokenLogprob> logprobs;         // kDelta: in step with `text`
+  std::vector<int32_t> tokens;  // kDelta: in step with `text`; those behind a cut are dropped
+  std::vector<TokenLogprob> logprobs;         // kDelta: one per entry of `tokens`, if asked for
   FinishReason finish = FinishReason::kNone;  // kDelta: kStop or kLength, once per choice
-  int64_t prompt_tokens_done = 0;             // kProgress
+  int64_t prompt_tokens_done = 0;             // kProgress: prompt tokens of `choice` in the cache
   Usage usage;                                // kDone: every choice has finished
   absl::Status error;                         // kError: the last event, instead of kDone
 };
@@ -105,7 +107,7 @@ struct SamplingDefaults {
 };
 
 // An error of a client's call carries, as a status payload, the OpenAI error body's `param` and
-// `code` (server/error_payload.h); both transports read them from there.
+// `code` (server/error_detail.h); both transports read them from there.
 class GenerationService {
  public:
   struct Dependencies {
@@ -116,7 +118,6 @@ class GenerationService {
     SamplingDefaults defaults;
   };
   explicit GenerationService(Dependencies dependencies);
-  ~GenerationService();
 
   // Validates and submits; events reach `observer` from now on, possibly before this returns.
   absl::StatusOr<std::unique_ptr<GenerateHandle>> Generate(
@@ -132,11 +133,17 @@ class GenerationService {
   const ModelInfo& model() const { return dependencies_.model; }
   EngineStats engine_stats() const { return dependencies_.engine->Stats(); }
   // True while new work is accepted.
-  bool ready() const;
+  bool ready() const { return !dependencies_.engine->Stats().draining; }
 
  private:
   class Call;
-  Dependencies dependencies_;
+
+  absl::Status CheckModel(const std::string& name) const;
+  // Token ids of the call's input, at least one.
+  absl::StatusOr<std::vector<int32_t>> BuildPrompt(const GenerateCall& call) const;
+
+  const Dependencies dependencies_;
+  std::atomic<RequestId> next_request_id_{1};
 };
 
 }  // namespace nsa

@@ -1,0 +1,167 @@
+#include "server/call_checks.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <string_view>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "engine/text/utf8.h"
+#include "server/error_detail.h"
+
+namespace nsa {
+namespace {
+
+// Below it the division of logits by the temperature could overflow; the result is greedy anyway.
+constexpr double kGreedyTemperature = 1e-5;
+constexpr int64_t kMaxEchoedBytes = 64;  // of a client's text in a message
+
+constexpr std::array<std::string_view, 3> kRoles = {"system", "user", "assistant"};
+
+enum class Bound : uint8_t { kIncluded, kExcluded };
+
+// `value` in [low, high], or in (low, high]. NaN lies in no range.
+absl::Status CheckRange(const std::string& field, double value, double low, double high,
+                        Bound low_bound = Bound::kIncluded) {
+  const bool is_above = low_bound == Bound::kIncluded ? value >= low : value > low;
+  if (is_above && value <= high) return absl::OkStatus();
+  return InvalidValue(
+      field, absl::StrCat(field, " is ", value, "; allowed: ",
+                          low_bound == Bound::kIncluded ? "" : "above ", low, " to ", high));
+}
+
+absl::Status CheckIntRange(const std::string& field, int64_t value, int64_t low, int64_t high) {
+  if (value >= low && value <= high) return absl::OkStatus();
+  return InvalidValue(field, absl::StrCat(field, " is ", value, "; allowed: ", low, " to ", high));
+}
+
+absl::StatusOr<SamplingParams> CheckSampling(const GenerateCall& call,
+                                             const SamplingDefaults& defaults, int64_t vocab_size) {
+  const double temperature = call.temperature.value_or(defaults.temperature);
+  const double top_p = call.top_p.value_or(defaults.top_p);
+  const double min_p = call.min_p.value_or(defaults.min_p);
+  const int64_t top_k = call.top_k.value_or(defaults.top_k);
+  NSA_RETURN_IF_ERROR(CheckRange("temperature", temperature, 0, kMaxTemperature));
+  NSA_RETURN_IF_ERROR(CheckRange("top_p", top_p, 0, 1, Bound::kExcluded));
+  NSA_RETURN_IF_ERROR(CheckRange("min_p", min_p, 0, 1));
+  if (top_k < -1) {
+    return InvalidValue(
+        "top_k", absl::StrCat("top_k is ", top_k, "; allowed: -1 or 0 (off), or at least 1"));
+  }
+  SamplingParams sampling;
+  sampling.temperature = temperature < kGreedyTemperature ? 0.0F : static_cast<float>(temperature);
+  sampling.top_p = std::max(static_cast<float>(top_p), std::numeric_limits<float>::min());
+  sampling.min_p = static_cast<float>(min_p);
+  sampling.top_k = top_k < 1 || top_k >= vocab_size ? 0 : static_cast<int32_t>(top_k);
+  sampling.seed = call.seed.value_or(0);
+  return sampling;
+}
+
+absl::Status CheckStop(const std::vector<std::string>& stop) {
+  if (static_cast<int64_t>(stop.size()) > kMaxStopStrings) {
+    return InvalidValue("stop", absl::StrCat("stop has ", stop.size(), " strings; at most ",
+                                             kMaxStopStrings, " are allowed"));
+  }
+  for (const std::string& text : stop) {
+    if (text.empty()) return InvalidValue("stop", "stop has an empty string");
+    if (static_cast<int64_t>(text.size()) > kMaxStopBytes) {
+      return InvalidValue("stop", absl::StrCat("stop has a string of ", text.size(),
+                                               " bytes; at most ", kMaxStopBytes, " are allowed"));
+    }
+    NSA_RETURN_IF_ERROR(CheckText(text, "stop"));
+  }
+  return absl::OkStatus();
+}
+
+// Chat spells the number of alternatives "top_logprobs".
+std::string LogprobsField(const GenerateCall& call) {
+  const bool is_chat = std::holds_alternative<std::vector<ChatMessage>>(call.input);
+  return is_chat ? "top_logprobs" : "logprobs";
+}
+
+}  // namespace
+
+absl::Status InvalidValue(const std::string& field, const std::string& message) {
+  return WithDetail(absl::InvalidArgumentError(message), {.param = field, .code = "invalid_value"});
+}
+
+absl::StatusOr<CallOptions> CheckOptions(const GenerateCall& call, const SamplingDefaults& defaults,
+                                         int64_t vocab_size) {
+  CallOptions options;
+  NSA_ASSIGN_OR_RETURN(options.sampling, CheckSampling(call, defaults, vocab_size));
+  options.num_choices = call.n.value_or(1);
+  NSA_RETURN_IF_ERROR(CheckIntRange("n", options.num_choices, 1, kMaxChoices));
+  options.max_tokens = call.max_tokens;
+  if (call.max_tokens.value_or(1) < 1) {
+    return InvalidValue("max_tokens",
+                        absl::StrCat("max_tokens is ", *call.max_tokens, "; allowed: at least 1"));
+  }
+  if (call.num_logprobs.has_value()) {
+    NSA_RETURN_IF_ERROR(CheckIntRange(LogprobsField(call), *call.num_logprobs, 0, kMaxTopLogprobs));
+    options.num_top_logprobs = static_cast<int32_t>(*call.num_logprobs);
+  }
+  NSA_RETURN_IF_ERROR(CheckStop(call.stop));
+  if (static_cast<int64_t>(call.stop_token_ids.size()) > kMaxStopTokenIds) {
+    return InvalidValue("stop_token_ids",
+                        absl::StrCat("stop_token_ids has ", call.stop_token_ids.size(),
+                                     " entries; at most ", kMaxStopTokenIds, " are allowed"));
+  }
+  NSA_ASSIGN_OR_RETURN(options.stop_token_ids,
+                       CheckTokenIds(call.stop_token_ids, "stop_token_ids", vocab_size));
+  if (call.timeout_seconds.has_value()) {
+    NSA_RETURN_IF_ERROR(
+        CheckRange("timeout", *call.timeout_seconds, 0, kMaxTimeoutSeconds, Bound::kExcluded));
+    options.timeout = absl::Seconds(*call.timeout_seconds);
+  }
+  return options;
+}
+
+absl::StatusOr<std::vector<int32_t>> CheckTokenIds(const std::vector<int64_t>& ids,
+                                                   const std::string& field, int64_t vocab_size) {
+  std::vector<int32_t> tokens;
+  tokens.reserve(ids.size());
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i] < 0 || ids[i] >= vocab_size) {
+      return InvalidValue(field, absl::StrCat(field, "[", i, "] is ", ids[i],
+                                              "; token ids go from 0 to ", vocab_size - 1));
+    }
+    tokens.push_back(static_cast<int32_t>(ids[i]));
+  }
+  return tokens;
+}
+
+absl::Status CheckMessages(const std::vector<ChatMessage>& messages) {
+  if (messages.empty()) return InvalidValue("messages", "messages is empty");
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const std::string field = absl::StrCat("messages[", i, "]");
+    if (std::find(kRoles.begin(), kRoles.end(), messages[i].role) == kRoles.end()) {
+      return InvalidValue(field + ".role", absl::StrCat(field, ".role is '",
+                                                        ClipUtf8(messages[i].role, kMaxEchoedBytes),
+                                                        "'; allowed: system, user, assistant"));
+    }
+    NSA_RETURN_IF_ERROR(CheckText(messages[i].content, field + ".content"));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckText(const std::string& text, const std::string& field) {
+  if (IsValidUtf8(text)) return absl::OkStatus();
+  return InvalidValue(field, absl::StrCat(field, " is not valid UTF-8"));
+}
+
+absl::StatusOr<int64_t> CheckMaxTokens(std::optional<int64_t> wish, const ContextRoom& room) {
+  const int64_t left = room.max_request_tokens - room.num_prompt_tokens;
+  if (left >= wish.value_or(1)) {
+    if (wish.has_value()) return *wish;
+    return room.is_chat ? left : std::min(left, kDefaultCompletionTokens);
+  }
+  const std::string field = room.is_chat ? "messages" : "prompt";
+  const std::string message = absl::StrCat(
+      "the ", field, " has ", room.num_prompt_tokens, " tokens and ", wish.value_or(1),
+      " are to be generated; together at most ", room.max_request_tokens, " are allowed");
+  return WithDetail(absl::InvalidArgumentError(message),
+                    {.param = field, .code = "context_length_exceeded"});
+}
+
+}  // namespace nsa

@@ -1,0 +1,60 @@
+#pragma once
+// The one validator behind both transports: every limit on a field of a call. An error is
+// INVALID_ARGUMENT with the value, the limit, and an ErrorDetail.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/sampling.h"
+#include "server/generation_service.h"
+
+namespace nsa {
+
+inline constexpr double kMaxTemperature = 2;
+inline constexpr int64_t kMaxChoices = 128;
+inline constexpr int64_t kMaxStopStrings = 64;
+inline constexpr int64_t kMaxStopBytes = 1024;  // of one stop string
+inline constexpr int64_t kMaxStopTokenIds = 1024;
+inline constexpr double kMaxTimeoutSeconds = 86400;
+inline constexpr int64_t kDefaultCompletionTokens = 16;
+
+// The fields that do not concern the prompt, checked, defaults filled in.
+struct CallOptions {
+  SamplingParams sampling;  // seed left at 0 where the call gives none
+  int64_t num_choices = 1;
+  std::optional<int64_t> max_tokens;
+  int32_t num_top_logprobs = -1;  // as Request::num_top_logprobs
+  std::vector<int32_t> stop_token_ids;
+  absl::Duration timeout = absl::InfiniteDuration();
+};
+absl::StatusOr<CallOptions> CheckOptions(const GenerateCall& call, const SamplingDefaults& defaults,
+                                         int64_t vocab_size);
+
+// `ids` as token ids; `field` is named if one lies outside the vocabulary.
+absl::StatusOr<std::vector<int32_t>> CheckTokenIds(const std::vector<int64_t>& ids,
+                                                   const std::string& field, int64_t vocab_size);
+
+// At least one message, each of a known role and valid UTF-8.
+absl::Status CheckMessages(const std::vector<ChatMessage>& messages);
+
+// Valid UTF-8.
+absl::Status CheckText(const std::string& text, const std::string& field);
+
+// How many tokens may be generated: the call's wish if it fits behind the prompt, else
+// context_length_exceeded. Without a wish: chat gets all that is left, a completion
+// kDefaultCompletionTokens or what is left.
+struct ContextRoom {
+  int64_t num_prompt_tokens = 0;
+  int64_t max_request_tokens = 0;
+  bool is_chat = false;
+};
+absl::StatusOr<int64_t> CheckMaxTokens(std::optional<int64_t> wish, const ContextRoom& room);
+
+// INVALID_ARGUMENT with code invalid_value.
+absl::Status InvalidValue(const std::string& field, const std::string& message);
+
+}  // namespace nsa

@@ -1,0 +1,69 @@
+#include "server/choice_stream.h"
+
+#include <utility>
+
+#include "base/check.h"
+
+namespace nsa {
+
+ChoiceStream::ChoiceStream(const Options& options)
+    : options_(options),
+      detokenizer_(options.tokenizer, options.at_text_start),
+      stop_matcher_(options.stop, options.stop_text) {}
+
+GenerateEvent ChoiceStream::Push(const TokenEvent& event) {
+  NSA_CHECK(event.has_token && !finished_);
+  ++num_tokens_;
+  const bool hides_text =
+      event.finish == FinishReason::kStop && options_.stop_text == StopText::kCut;
+  const int64_t text_begin = num_text_bytes_;
+  std::string text = hides_text ? std::string() : detokenizer_.Push(event.token);
+  // Bytes that still wait will become at least one byte of text.
+  int64_t text_end =
+      text_begin + static_cast<int64_t>(text.size()) + (detokenizer_.has_pending() ? 1 : 0);
+  if (event.finish != FinishReason::kNone) text += detokenizer_.Finish();
+  num_text_bytes_ += static_cast<int64_t>(text.size());
+  WaitingToken waiting{.token = event.token, .text_begin = text_begin, .text_end = text_end};
+  if (options_.wants_logprobs) waiting.logprob = MakeLogprob(event);
+  waiting_.push_back(std::move(waiting));
+
+  GenerateEvent delta;
+  delta.finish = event.finish;
+  delta.text = stop_matcher_.Push(text);
+  if (stop_matcher_.hit()) {
+    delta.finish = FinishReason::kStop;
+  } else if (event.finish != FinishReason::kNone) {
+    delta.text += stop_matcher_.Finish();
+  }
+  num_released_bytes_ += static_cast<int64_t>(delta.text.size());
+  finished_ = delta.finish != FinishReason::kNone;
+  ReleaseTokens(&delta);
+  return delta;
+}
+
+void ChoiceStream::ReleaseTokens(GenerateEvent* delta) {
+  const auto is_released = [&](const WaitingToken& token) {
+    if (stop_matcher_.hit()) return token.text_begin < num_released_bytes_;
+    return finished_ || token.text_end <= num_released_bytes_;
+  };
+  while (!waiting_.empty() && is_released(waiting_.front())) {
+    WaitingToken& token = waiting_.front();
+    delta->tokens.push_back(token.token);
+    if (options_.wants_logprobs) delta->logprobs.push_back(std::move(token.logprob));
+    waiting_.pop_front();
+  }
+}
+
+TokenLogprob ChoiceStream::MakeLogprob(const TokenEvent& event) const {
+  TokenLogprob logprob{.token = event.token,
+                       .bytes = options_.tokenizer->TokenBytes(event.token),
+                       .logprob = event.logprob};
+  for (const TopLogprob& top : event.top_logprobs) {
+    logprob.top.push_back({.token = top.token,
+                           .bytes = options_.tokenizer->TokenBytes(top.token),
+                           .logprob = top.logprob});
+  }
+  return logprob;
+}
+
+}  // namespace nsa

@@ -1,0 +1,180 @@
+#include "server/generation_service.h"
+
+#include <algorithm>
+#include <random>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/status.h"
+#include "engine/text/chat_prompt.h"
+#include "engine/text/utf8.h"
+#include "server/call.h"
+#include "server/call_checks.h"
+#include "server/error_detail.h"
+
+namespace nsa {
+namespace {
+
+constexpr int64_t kMaxEchoedBytes = 64;  // of a client's text in a message
+
+using Chat = std::vector<ChatMessage>;
+
+std::string InputField(const GenerateCall& call) {
+  return std::holds_alternative<Chat>(call.input) ? "messages" : "prompt";
+}
+
+uint64_t RandomSeed() {
+  std::random_device device;
+  return (static_cast<uint64_t>(device()) << 32) | device();
+}
+
+// The engine's refusals with the codes of the OpenAI error body.
+absl::Status WithEngineDetail(const absl::Status& status) {
+  if (absl::IsResourceExhausted(status)) return WithDetail(status, {.code = "overloaded"});
+  if (absl::IsUnavailable(status)) return WithDetail(status, {.code = "unavailable"});
+  return WithDetail(status, {.code = "invalid_value"});
+}
+
+// True if no token of the prompt is text, so that the generated text is a text's beginning.
+bool IsTextStart(const Tokenizer& tokenizer, const std::vector<int32_t>& prompt) {
+  return std::all_of(prompt.begin(), prompt.end(),
+                     [&](int32_t token) { return tokenizer.TokenBytes(token).empty(); });
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeMessages(const ChatTemplate* chat_template,
+                                                    const Tokenizer& tokenizer,
+                                                    const Chat& messages) {
+  if (chat_template == nullptr) {
+    return InvalidValue("messages", "this model has no chat template; use completions");
+  }
+  NSA_RETURN_IF_ERROR(CheckMessages(messages));
+  auto tokens = EncodeChat(*chat_template, tokenizer, messages);
+  if (!tokens.ok()) return InvalidValue("messages", std::string(tokens.status().message()));
+  return tokens;
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeText(const Tokenizer& tokenizer, const std::string& text,
+                                                bool add_special_tokens) {
+  NSA_RETURN_IF_ERROR(CheckText(text, "prompt"));
+  return tokenizer.Encode(text, add_special_tokens);
+}
+
+// One engine request per choice, with a seed of its own.
+std::vector<Request> MakeRequests(const Request& first, int64_t num_choices) {
+  std::vector<Request> requests(num_choices, first);
+  for (int64_t i = 0; i < num_choices; ++i) {
+    requests[i].id = first.id + i;
+    requests[i].sampling.seed = first.sampling.seed + i;
+  }
+  return requests;
+}
+
+template <typename Call>
+class Handle : public GenerateHandle {
+ public:
+  explicit Handle(std::shared_ptr<Call> call) : call_(std::move(call)) {}
+  void Cancel() override { call_->Cancel(); }
+  int64_t num_prompt_tokens() const override { return call_->num_prompt_tokens(); }
+
+ private:
+  std::shared_ptr<Call> call_;
+};
+
+}  // namespace
+
+GenerationService::GenerationService(Dependencies dependencies)
+    : dependencies_(std::move(dependencies)) {}
+
+absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Generate(
+    const GenerateCall& call, std::shared_ptr<GenerateObserver> observer) {
+  const ModelInfo& model = dependencies_.model;
+  Engine* engine = dependencies_.engine;
+  NSA_RETURN_IF_ERROR(CheckModel(call.model));
+  NSA_ASSIGN_OR_RETURN(CallOptions options,
+                       CheckOptions(call, dependencies_.defaults, model.config.vocab_size));
+  Request request;
+  NSA_ASSIGN_OR_RETURN(request.prompt, BuildPrompt(call));
+  const auto num_prompt_tokens = static_cast<int64_t>(request.prompt.size());
+  const ContextRoom room{.num_prompt_tokens = num_prompt_tokens,
+                         .max_request_tokens = model.max_request_tokens,
+                         .is_chat = std::holds_alternative<Chat>(call.input)};
+  NSA_ASSIGN_OR_RETURN(request.max_tokens, CheckMaxTokens(options.max_tokens, room));
+
+  request.id = next_request_id_.fetch_add(options.num_choices);
+  request.stop_token_ids = std::move(options.stop_token_ids);
+  if (!call.ignore_eos) {
+    const std::vector<int32_t>& eos_tokens = model.config.eos_tokens;
+    request.stop_token_ids.insert(request.stop_token_ids.end(), eos_tokens.begin(),
+                                  eos_tokens.end());
+  }
+  request.sampling = options.sampling;
+  if (!call.seed.has_value()) request.sampling.seed = RandomSeed();
+  request.num_top_logprobs = options.num_top_logprobs;
+  request.deadline = absl::Now() + options.timeout;
+
+  Call::Options call_options{.engine = engine,
+                             .first_request_id = request.id,
+                             .num_choices = options.num_choices,
+                             .num_prompt_tokens = num_prompt_tokens};
+  call_options.choice = {.tokenizer = dependencies_.tokenizer,
+                         .at_text_start = IsTextStart(*dependencies_.tokenizer, request.prompt),
+                         .wants_logprobs = call.num_logprobs.has_value(),
+                         .stop = call.stop,
+                         .stop_text = call.include_stop_text ? StopText::kKept : StopText::kCut};
+  auto running = std::make_shared<Call>(call_options, std::move(observer));
+  const absl::Status status = engine->Submit(MakeRequests(request, options.num_choices), running);
+  if (!status.ok()) return WithEngineDetail(status);
+  return std::make_unique<Handle<Call>>(std::move(running));
+}
+
+absl::Status GenerationService::CheckModel(const std::string& name) const {
+  if (name.empty() || name == dependencies_.model.name) return absl::OkStatus();
+  return WithDetail(
+      absl::NotFoundError(absl::StrCat("there is no model '", ClipUtf8(name, kMaxEchoedBytes),
+                                       "'; this server serves '", dependencies_.model.name, "'")),
+      {.param = "model", .code = "model_not_found"});
+}
+
+absl::StatusOr<std::vector<int32_t>> GenerationService::BuildPrompt(
+    const GenerateCall& call) const {
+  const Tokenizer& tokenizer = *dependencies_.tokenizer;
+  absl::StatusOr<std::vector<int32_t>> prompt;
+  if (const auto* messages = std::get_if<Chat>(&call.input)) {
+    prompt = EncodeMessages(dependencies_.chat_template, tokenizer, *messages);
+  } else if (const auto* text = std::get_if<std::string>(&call.input)) {
+    if (text->empty()) return InvalidValue("prompt", "the prompt is empty");
+    prompt = EncodeText(tokenizer, *text, /*add_special_tokens=*/true);
+  } else {
+    prompt = CheckTokenIds(std::get<std::vector<int64_t>>(call.input), "prompt",
+                           dependencies_.model.config.vocab_size);
+  }
+  if (prompt.ok() && prompt->empty()) {
+    return InvalidValue(InputField(call),
+                        absl::StrCat("the ", InputField(call), " gives no tokens"));
+  }
+  return prompt;
+}
+
+absl::StatusOr<std::vector<int32_t>> GenerationService::Tokenize(const std::string& model,
+                                                                 const std::string& text,
+                                                                 bool add_special_tokens) const {
+  NSA_RETURN_IF_ERROR(CheckModel(model));
+  return EncodeText(*dependencies_.tokenizer, text, add_special_tokens);
+}
+
+absl::StatusOr<std::vector<int32_t>> GenerationService::TokenizeChat(
+    const std::string& model, const std::vector<ChatMessage>& messages) const {
+  NSA_RETURN_IF_ERROR(CheckModel(model));
+  return EncodeMessages(dependencies_.chat_template, *dependencies_.tokenizer, messages);
+}
+
+absl::StatusOr<std::string> GenerationService::Detokenize(
+    const std::string& model, const std::vector<int64_t>& tokens) const {
+  NSA_RETURN_IF_ERROR(CheckModel(model));
+  NSA_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                       CheckTokenIds(tokens, "tokens", dependencies_.model.config.vocab_size));
+  return dependencies_.tokenizer->Decode(ids);
+}
+
+}  // namespace nsa
