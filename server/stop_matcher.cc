@@ -41,15 +41,14 @@ std::string StopMatcher::Push(std::string_view text) {
     }
     if (stop_bytes > 0) {
       hit_ = true;
-      if (stop_text_ == StopText::kCut) held_.resize(held_.size() - stop_bytes);
+      if (stop_text_ == StopText::kCut) held_.erase(held_.size() - stop_bytes);
       return std::exchange(held_, {});
     }
   }
   int64_t num_held = 0;
   for (const Pattern& pattern : patterns_) num_held = std::max(num_held, pattern.num_matched);
-  std::string released = std::move(held_);
-  held_ = released.substr(released.size() - num_held);
-  released.resize(released.size() - num_held);
+  std::string released = held_.substr(0, held_.size() - num_held);
+  held_.erase(0, released.size());
   return released;
 }
 
