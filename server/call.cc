@@ -49,6 +49,7 @@ void GenerationService::Call::TakeToken(int64_t choice_idx, const TokenEvent& ev
 void GenerationService::Call::ReportProgress(int64_t choice_idx, const TokenEvent& event) {
   GenerateEvent progress{.kind = GenerateEvent::Kind::kProgress, .choice = choice_idx};
   progress.prompt_tokens_done = event.num_prompt_tokens_done;
+  progress.prompt_tokens_total = options_.num_prompt_tokens;
   observer_->OnEvent(std::move(progress));
 }
 

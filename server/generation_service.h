@@ -69,9 +69,10 @@ struct GenerateEvent {
   std::vector<int32_t> tokens;  // kDelta: in step with `text`; those behind a cut are dropped
   std::vector<TokenLogprob> logprobs;         // kDelta: one per entry of `tokens`, if asked for
   FinishReason finish = FinishReason::kNone;  // kDelta: kStop or kLength, once per choice
-  int64_t prompt_tokens_done = 0;             // kProgress: prompt tokens of `choice` in the cache
-  Usage usage;                                // kDone: every choice has finished
-  absl::Status error;                         // kError: the last event, instead of kDone
+  // kProgress: of `choice`, tokens of the prompt in the cache so far, and all of them.
+  int64_t prompt_tokens_done = 0, prompt_tokens_total = 0;
+  Usage usage;         // kDone: every choice has finished
+  absl::Status error;  // kError: the last event, instead of kDone
 };
 
 // Receives a call's events, in order, on the engine's thread: OnEvent must not block. After kDone

@@ -1,0 +1,90 @@
+#include "server/grpc/generate_reactor.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/grpc/messages.h"
+
+namespace nsa {
+
+GenerateReactor* GenerateReactor::Start(GenerationService* service,
+                                        const v1::GenerateRequest& request,
+                                        size_t max_queued_messages) {
+  std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(max_queued_messages));
+  reactor->self_ = reactor;
+  reactor->Begin(service, request);
+  return reactor.get();
+}
+
+// Events may arrive before the service returns the handle, so the lock is not held meanwhile.
+void GenerateReactor::Begin(GenerationService* service, const v1::GenerateRequest& request) {
+  absl::StatusOr<std::unique_ptr<GenerateHandle>> handle =
+      service->Generate(ToGenerateCall(request), self_);
+  const std::lock_guard lock(mutex_);
+  if (!handle.ok()) {
+    EndWith(handle.status());
+    Proceed();
+    return;
+  }
+  handle_ = *std::move(handle);
+  if (is_abandoned_ || is_ending_) handle_->Cancel();
+}
+
+void GenerateReactor::OnEvent(GenerateEvent event) {
+  const std::lock_guard lock(mutex_);
+  if (is_ending_) return;
+  const bool is_done = event.kind == GenerateEvent::Kind::kDone;
+  if (event.kind == GenerateEvent::Kind::kError) {
+    EndWith(event.error);
+  } else if (!is_done && queue_.size() >= max_queued_messages_) {
+    queue_.clear();
+    EndWith(absl::ResourceExhaustedError(absl::StrCat(
+        "the client reads too slowly: ", max_queued_messages_, " messages are waiting")));
+    if (handle_ != nullptr) handle_->Cancel();
+  } else {
+    queue_.push_back(ToGenerateResponse(std::move(event)));
+    if (is_done) EndWith(absl::OkStatus());
+  }
+  Proceed();
+}
+
+void GenerateReactor::EndWith(const absl::Status& status) {
+  is_ending_ = true;
+  end_status_ = ToGrpcStatus(status);
+}
+
+void GenerateReactor::Proceed() {
+  if (is_writing_ || is_finished_) return;
+  if (!queue_.empty()) {
+    in_flight_ = std::move(queue_.front());
+    queue_.pop_front();
+    is_writing_ = true;
+    StartWrite(&in_flight_);
+  } else if (is_ending_) {
+    is_finished_ = true;
+    Finish(end_status_);
+  }
+}
+
+void GenerateReactor::OnWriteDone(bool ok) {
+  const std::lock_guard lock(mutex_);
+  is_writing_ = false;
+  if (!ok) Abandon();
+  Proceed();
+}
+
+void GenerateReactor::OnCancel() {
+  const std::lock_guard lock(mutex_);
+  Abandon();
+}
+
+// The client is gone. The engine confirms the cancellation with a last event, which ends the call.
+void GenerateReactor::Abandon() {
+  is_abandoned_ = true;
+  queue_.clear();
+  if (handle_ != nullptr) handle_->Cancel();
+}
+
+void GenerateReactor::OnDone() { self_.reset(); }
+
+}  // namespace nsa

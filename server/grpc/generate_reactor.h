@@ -1,0 +1,56 @@
+#pragma once
+// GenerateReactor: one Generate call of gRPC. Takes the service's events on the engine's thread,
+// never blocks there, and writes them one after another.
+
+#include <grpcpp/support/server_callback.h>
+
+#include <deque>
+#include <memory>
+#include <mutex>
+
+#include "absl/base/thread_annotations.h"
+#include "nsa/v1/generation.pb.h"
+#include "server/generation_service.h"
+
+namespace nsa {
+
+class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
+                        public GenerateObserver {
+ public:
+  // Starts the call. gRPC owns the reactor until OnDone. At most `max_queued_messages` wait for a
+  // slow reader; with one more the call ends with RESOURCE_EXHAUSTED.
+  static GenerateReactor* Start(GenerationService* service, const v1::GenerateRequest& request,
+                                size_t max_queued_messages);
+
+  void OnEvent(GenerateEvent event) override;
+
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+ private:
+  explicit GenerateReactor(size_t max_queued_messages)
+      : max_queued_messages_(max_queued_messages) {}
+
+  void Begin(GenerationService* service, const v1::GenerateRequest& request);
+  // Ends the call with this status behind what is queued.
+  void EndWith(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Starts the next write, or the end if nothing is left to write.
+  void Proceed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void Abandon() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+
+  const size_t max_queued_messages_;
+  std::shared_ptr<GenerateReactor> self_;  // gRPC's share
+
+  std::mutex mutex_;
+  std::unique_ptr<GenerateHandle> handle_ ABSL_GUARDED_BY(mutex_);  // null until Begin has it
+  std::deque<v1::GenerateResponse> queue_ ABSL_GUARDED_BY(mutex_);
+  v1::GenerateResponse in_flight_ ABSL_GUARDED_BY(mutex_);  // gRPC reads it until OnWriteDone
+  grpc::Status end_status_ ABSL_GUARDED_BY(mutex_);
+  bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;
+  bool is_ending_ ABSL_GUARDED_BY(mutex_) = false;     // no more events are taken
+  bool is_abandoned_ ABSL_GUARDED_BY(mutex_) = false;  // the client is gone
+  bool is_finished_ ABSL_GUARDED_BY(mutex_) = false;   // Finish was called
+};
+
+}  // namespace nsa

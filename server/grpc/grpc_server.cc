@@ -1,0 +1,102 @@
+#include "server/grpc/grpc_server.h"
+
+#include <grpc/support/log.h>
+#include <grpcpp/ext/proto_server_reflection_plugin.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/health_check_service_interface.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/grpc/generation_rpc.h"
+
+namespace nsa {
+namespace {
+
+// gRPC's own log repeats on several lines what arrives here as a status, and names internals.
+void DropLog(gpr_log_func_args* /*args*/) {}
+
+void SetLimits(const GrpcOptions& options, grpc::ServerBuilder* builder) {
+  const auto milliseconds = [](absl::Duration duration) {
+    return static_cast<int>(absl::ToInt64Milliseconds(duration));
+  };
+  builder->SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS,
+                              static_cast<int>(options.max_streams));
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, milliseconds(options.keepalive));
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, milliseconds(options.keepalive));
+  builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                              milliseconds(options.min_ping_interval));
+  // Otherwise a second server on the same port would start and take half of the connections.
+  builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+}
+
+// An IPv6 address needs brackets in front of a port.
+std::string JoinHostPort(const std::string& host, int port) {
+  const bool is_ipv6 = host.find(':') != std::string::npos;
+  return is_ipv6 ? absl::StrCat("[", host, "]:", port) : absl::StrCat(host, ":", port);
+}
+
+}  // namespace
+
+class GrpcServer::Impl {
+ public:
+  Impl(const GrpcOptions& options, GenerationService* service)
+      : rpc_(service, static_cast<size_t>(options.max_queued_messages)) {}
+
+  absl::Status Start(const GrpcOptions& options);
+  int port() const { return port_; }
+  void StopServing() {
+    server_->GetHealthCheckService()->SetServingStatus(v1::GenerationService::service_full_name(),
+                                                       false);
+  }
+  void Shutdown(absl::Time deadline) {
+    server_->Shutdown(absl::ToChronoTime(deadline));
+    server_->Wait();
+  }
+
+ private:
+  GenerationRpc rpc_;
+  std::unique_ptr<grpc::Server> server_;
+  int port_ = 0;
+};
+
+absl::Status GrpcServer::Impl::Start(const GrpcOptions& options) {
+  gpr_set_log_function(DropLog);
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  const std::string address = JoinHostPort(options.host, options.port);
+  grpc::ServerBuilder builder;
+  SetLimits(options, &builder);
+  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
+  builder.RegisterService(&rpc_);
+  server_ = builder.BuildAndStart();
+  if (server_ == nullptr || port_ == 0) {
+    return absl::UnavailableError(absl::StrCat("gRPC cannot listen on ", address,
+                                               ": the port is in use or the address is not local"));
+  }
+  server_->GetHealthCheckService()->SetServingStatus(v1::GenerationService::service_full_name(),
+                                                     true);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions& options,
+                                                              GenerationService* service) {
+  auto impl = std::make_unique<Impl>(options, service);
+  const absl::Status status = impl->Start(options);
+  if (!status.ok()) return status;
+  return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));
+}
+
+GrpcServer::GrpcServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+GrpcServer::~GrpcServer() { Shutdown(absl::UnixEpoch()); }
+
+int GrpcServer::port() const { return impl_->port(); }
+
+void GrpcServer::StopServing() { impl_->StopServing(); }
+
+void GrpcServer::Shutdown(absl::Time deadline) { impl_->Shutdown(deadline); }
+
+}  // namespace nsa

@@ -1,0 +1,51 @@
+#pragma once
+// GrpcServer: the gRPC front end with health checks and reflection.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/generation_service.h"
+
+namespace nsa {
+
+struct GrpcOptions {
+  std::string host = "127.0.0.1";        // an address or a name
+  int port = 9000;                       // 0: any free one
+  int64_t max_message_bytes = 16 << 20;  // of a request
+  int64_t max_streams = 1024;            // concurrent calls of one connection
+  int64_t max_queued_messages = 1024;    // of one call, for a slow reader; more: the call ends
+  absl::Duration keepalive = absl::Seconds(30);  // after that much silence the peer is pinged
+  absl::Duration min_ping_interval = absl::Seconds(10);  // clients that ping more often are dropped
+};
+
+class GrpcServer {
+ public:
+  // Listens and serves. The service must outlive the server. Fails with one line that names address
+  // and port.
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcOptions& options,
+                                                           GenerationService* service);
+  // Shutdown with a deadline in the past.
+  ~GrpcServer();
+  GrpcServer(const GrpcServer&) = delete;
+  GrpcServer& operator=(const GrpcServer&) = delete;
+
+  int port() const;
+
+  // Health checks of nsa.v1.GenerationService answer NOT_SERVING from now on; those of "" (the
+  // process is alive) go on as before. Calls are still served.
+  void StopServing();
+
+  // Refuses new calls, lets running ones finish until the deadline, cancels the rest, and returns
+  // when none is left. The engine must still run.
+  void Shutdown(absl::Time deadline);
+
+ private:
+  class Impl;
+  explicit GrpcServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace nsa

@@ -1,0 +1,115 @@
+#include "server/grpc/messages.h"
+
+#include <string>
+#include <utility>
+
+#include "server/version.h"
+
+namespace nsa {
+namespace {
+
+// The input of a request that has none is an empty text, which the service refuses.
+decltype(GenerateCall::input) ToInput(const v1::GenerateRequest& request) {
+  if (request.has_token_ids()) {
+    const auto& ids = request.token_ids().ids();
+    return std::vector<int64_t>(ids.begin(), ids.end());
+  }
+  if (!request.has_chat()) return request.text();
+  std::vector<ChatMessage> messages;
+  for (const v1::ChatMessage& message : request.chat().messages()) {
+    messages.push_back({.role = message.role(), .content = message.content()});
+  }
+  return messages;
+}
+
+v1::FinishReason ToFinishReason(FinishReason finish) {
+  if (finish == FinishReason::kStop) return v1::FINISH_REASON_STOP;
+  if (finish == FinishReason::kLength) return v1::FINISH_REASON_LENGTH;
+  return v1::FINISH_REASON_UNSPECIFIED;
+}
+
+void FillLogprob(TokenLogprob logprob, v1::TokenLogprob* message) {
+  message->set_token_id(logprob.token);
+  message->set_token(std::move(logprob.bytes));
+  message->set_logprob(static_cast<float>(logprob.logprob));
+  for (TokenLogprob::Alternative& alternative : logprob.top) {
+    v1::TopLogprob* top = message->add_top();
+    top->set_token_id(alternative.token);
+    top->set_token(std::move(alternative.bytes));
+    top->set_logprob(static_cast<float>(alternative.logprob));
+  }
+}
+
+void FillUsage(const Usage& usage, v1::Usage* message) {
+  message->set_prompt_tokens(usage.prompt_tokens);
+  message->set_completion_tokens(usage.completion_tokens);
+  message->set_kv_read_bytes(usage.traffic.read_bytes);
+  message->set_kv_dense_bytes(usage.traffic.dense_bytes);
+  message->set_queue_seconds(absl::ToDoubleSeconds(usage.queue));
+  message->set_prefill_seconds(absl::ToDoubleSeconds(usage.prefill));
+  message->set_decode_seconds(absl::ToDoubleSeconds(usage.decode));
+}
+
+}  // namespace
+
+GenerateCall ToGenerateCall(const v1::GenerateRequest& request) {
+  GenerateCall call;
+  call.model = request.model();
+  call.input = ToInput(request);
+  if (request.has_max_tokens()) call.max_tokens = request.max_tokens();
+  if (request.has_temperature()) call.temperature = request.temperature();
+  if (request.has_top_p()) call.top_p = request.top_p();
+  if (request.has_top_k()) call.top_k = request.top_k();
+  if (request.has_min_p()) call.min_p = request.min_p();
+  if (request.has_seed()) call.seed = request.seed();
+  if (request.has_n()) call.n = request.n();
+  call.stop.assign(request.stop().begin(), request.stop().end());
+  call.ignore_eos = request.ignore_eos();
+  if (request.has_logprobs()) call.num_logprobs = request.logprobs();
+  if (request.has_timeout_seconds()) call.timeout_seconds = request.timeout_seconds();
+  return call;
+}
+
+v1::GenerateResponse ToGenerateResponse(GenerateEvent event) {
+  v1::GenerateResponse response;
+  response.set_choice_index(static_cast<int32_t>(event.choice));
+  if (event.kind == GenerateEvent::Kind::kProgress) {
+    response.mutable_progress()->set_prompt_tokens_done(event.prompt_tokens_done);
+    response.mutable_progress()->set_prompt_tokens_total(event.prompt_tokens_total);
+    return response;
+  }
+  if (event.kind == GenerateEvent::Kind::kDone) {
+    FillUsage(event.usage, response.mutable_usage());
+    return response;
+  }
+  response.set_text(std::move(event.text));
+  response.mutable_token_ids()->Add(event.tokens.begin(), event.tokens.end());
+  for (TokenLogprob& logprob : event.logprobs) {
+    FillLogprob(std::move(logprob), response.add_logprobs());
+  }
+  response.set_finish_reason(ToFinishReason(event.finish));
+  return response;
+}
+
+v1::GetModelInfoResponse ToModelInfoResponse(const ModelInfo& model) {
+  v1::GetModelInfoResponse response;
+  response.set_model(model.name);
+  response.set_architecture(model.config.architecture);
+  response.set_attention(model.attention);
+  response.set_vocab_size(model.config.vocab_size);
+  response.set_max_model_tokens(model.max_request_tokens);
+  response.set_num_layers(model.config.num_layers);
+  response.set_num_heads(model.config.num_heads);
+  response.set_num_kv_heads(model.config.num_kv_heads);
+  response.set_block_tokens(model.page_tokens);
+  response.set_num_pages(model.num_pages);
+  response.set_version(ServerVersion());
+  return response;
+}
+
+// The codes of both libraries are the same numbers.
+grpc::Status ToGrpcStatus(const absl::Status& status) {
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+}
+
+}  // namespace nsa
