@@ -1,0 +1,36 @@
+#include "server/http/completion_shape.h"
+
+#include <utility>
+
+namespace nsa {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json Choice(int64_t index, const std::string& text, Json logprobs, FinishReason finish) {
+  return {{"index", index},
+          {"text", text},
+          {"logprobs", std::move(logprobs)},
+          {"finish_reason", FinishReasonJson(finish)}};
+}
+
+}  // namespace
+
+std::vector<std::string> CompletionShape::Chunks(int64_t choice, const GenerateEvent& delta) {
+  if (delta.text.empty() && delta.logprobs.empty() && delta.finish == FinishReason::kNone) {
+    return {};
+  }
+  Json logprobs = nullptr;
+  if (!delta.logprobs.empty()) {
+    logprobs = CompletionLogprobs(delta.logprobs, &positions_[choice]);
+  }
+  return {Chunk(Choice(choice, delta.text, std::move(logprobs), delta.finish))};
+}
+
+Json CompletionShape::ChoiceOf(int64_t index, const FinishedChoice& choice) const {
+  TextPosition start;
+  Json logprobs = meta().with_logprobs ? CompletionLogprobs(choice.logprobs, &start) : Json();
+  return Choice(index, choice.text, std::move(logprobs), choice.finish);
+}
+
+}  // namespace nsa

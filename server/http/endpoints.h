@@ -1,0 +1,43 @@
+#pragma once
+// The endpoints: each in a file of its own, all with the signature that the route table wants.
+
+#include <memory>
+#include <string>
+
+#include "server/generation_service.h"
+#include "server/http/http_message.h"
+#include "server/metrics/metrics.h"
+
+namespace nsa {
+
+// What endpoints work with. Outlives the server.
+struct ApiContext {
+  GenerationService* service = nullptr;
+  const Metrics* metrics = nullptr;
+  std::string version;      // of the server
+  std::string fingerprint;  // of server version and model, as system_fingerprint
+};
+
+using Endpoint = void (*)(const ApiContext& api, const HttpRequest& request,
+                          std::shared_ptr<HttpResponder> responder);
+
+void HandleCompletions(const ApiContext& api, const HttpRequest& request,
+                       std::shared_ptr<HttpResponder> responder);
+void HandleChatCompletions(const ApiContext& api, const HttpRequest& request,
+                           std::shared_ptr<HttpResponder> responder);
+void HandleListModels(const ApiContext& api, const HttpRequest& request,
+                      std::shared_ptr<HttpResponder> responder);
+void HandleGetModel(const ApiContext& api, const HttpRequest& request,
+                    std::shared_ptr<HttpResponder> responder);
+void HandleTokenize(const ApiContext& api, const HttpRequest& request,
+                    std::shared_ptr<HttpResponder> responder);
+void HandleDetokenize(const ApiContext& api, const HttpRequest& request,
+                      std::shared_ptr<HttpResponder> responder);
+void HandleHealth(const ApiContext& api, const HttpRequest& request,
+                  std::shared_ptr<HttpResponder> responder);
+void HandleVersion(const ApiContext& api, const HttpRequest& request,
+                   std::shared_ptr<HttpResponder> responder);
+void HandleMetrics(const ApiContext& api, const HttpRequest& request,
+                   std::shared_ptr<HttpResponder> responder);
+
+}  // namespace nsa

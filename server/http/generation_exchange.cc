@@ -1,0 +1,125 @@
+#include "server/http/generation_exchange.h"
+
+#include <iterator>
+#include <utility>
+
+#include "base/log.h"
+#include "base/status.h"
+#include "server/http/errors.h"
+#include "server/http/sse.h"
+
+namespace nsa {
+
+// Carries one prompt's events from the engine's thread to the connection's.
+class GenerationExchange::Observer final : public GenerateObserver {
+ public:
+  Observer(std::shared_ptr<GenerationExchange> exchange, size_t prompt)
+      : exchange_(std::move(exchange)), prompt_(prompt) {}
+
+  void OnEvent(GenerateEvent event) override {
+    // Nothing of a running prefill is shown over HTTP; the heartbeat keeps the stream alive.
+    if (event.kind == GenerateEvent::Kind::kProgress) return;
+    exchange_->responder_->Post([exchange = exchange_, prompt = prompt_, event = std::move(event)] {
+      exchange->OnEvent(prompt, event);
+    });
+  }
+
+ private:
+  const std::shared_ptr<GenerationExchange> exchange_;
+  const size_t prompt_;
+};
+
+GenerationExchange::GenerationExchange(bool stream, std::unique_ptr<ResponseShape> shape,
+                                       std::shared_ptr<HttpResponder> responder)
+    : stream_(stream), shape_(std::move(shape)), responder_(std::move(responder)) {}
+
+void GenerationExchange::Start(GenerationService* service, const GenerationRequest& request,
+                               std::unique_ptr<ResponseShape> shape,
+                               std::shared_ptr<HttpResponder> responder) {
+  const std::shared_ptr<GenerationExchange> exchange(
+      new GenerationExchange(request.stream, std::move(shape), std::move(responder)));
+  if (absl::Status status = exchange->Submit(service, request.calls); !status.ok()) {
+    exchange->ended_ = true;
+    exchange->CancelAll();
+    return exchange->responder_->Send(ErrorResponse(ErrorFromStatus(status)));
+  }
+  exchange->responder_->OnDisconnect([exchange] {
+    exchange->ended_ = true;
+    exchange->CancelAll();
+  });
+  if (exchange->stream_) {
+    exchange->responder_->StartStream(SseHead(), {.chunk = std::string(kSsePing)});
+  }
+}
+
+absl::Status GenerationExchange::Submit(GenerationService* service,
+                                        const std::vector<GenerateCall>& calls) {
+  for (size_t i = 0; i < calls.size(); ++i) {
+    auto observer = std::make_shared<Observer>(shared_from_this(), i);
+    NSA_ASSIGN_OR_RETURN(std::unique_ptr<GenerateHandle> handle,
+                         service->Generate(calls[i], std::move(observer)));
+    handles_.push_back(std::move(handle));
+  }
+  num_running_ = calls.size();
+  choices_per_prompt_ = calls.front().n.value_or(1);  // in range, or Generate had refused it
+  if (!stream_) choices_.resize(calls.size() * static_cast<size_t>(choices_per_prompt_));
+  return absl::OkStatus();
+}
+
+void GenerationExchange::OnEvent(size_t prompt, const GenerateEvent& event) {
+  if (ended_) return;
+  switch (event.kind) {
+    case GenerateEvent::Kind::kDelta:
+      return OnDelta(static_cast<int64_t>(prompt) * choices_per_prompt_ + event.choice, event);
+    case GenerateEvent::Kind::kProgress:
+      return;
+    case GenerateEvent::Kind::kDone:
+      return OnDone(event.usage);
+    case GenerateEvent::Kind::kError:
+      return Fail(event.error);
+  }
+}
+
+void GenerationExchange::OnDelta(int64_t choice, const GenerateEvent& event) {
+  if (stream_) {
+    std::string events;
+    for (const std::string& chunk : shape_->Chunks(choice, event)) events += SseEvent(chunk);
+    if (!events.empty()) responder_->Write(std::move(events));
+    return;
+  }
+  FinishedChoice& collected = choices_[static_cast<size_t>(choice)];
+  collected.text += event.text;
+  collected.logprobs.insert(collected.logprobs.end(), event.logprobs.begin(), event.logprobs.end());
+  if (event.finish != FinishReason::kNone) collected.finish = event.finish;
+}
+
+void GenerationExchange::OnDone(const Usage& usage) {
+  usage_.prompt_tokens += usage.prompt_tokens;
+  usage_.completion_tokens += usage.completion_tokens;
+  if (--num_running_ > 0) return;
+  ended_ = true;
+  handles_.clear();
+  if (!stream_) return responder_->Send({.body = shape_->Body(choices_, usage_)});
+  std::string end;
+  if (shape_->meta().include_usage) end = SseEvent(shape_->UsageChunk(usage_));
+  end += kSseDone;
+  responder_->Write(std::move(end));
+  responder_->Close();
+}
+
+void GenerationExchange::Fail(const absl::Status& status) {
+  ended_ = true;
+  CancelAll();
+  const HttpError error = ErrorFromStatus(status);
+  if (error.status == 500) NSA_LOG_ERROR << "http: " << shape_->meta().id << ": " << status;
+  if (!stream_) return responder_->Send(ErrorResponse(error));
+  responder_->Write(SseEvent(ErrorBody(error)));
+  responder_->Close();
+}
+
+void GenerationExchange::CancelAll() {
+  for (const auto& handle : handles_) handle->Cancel();
+  handles_.clear();
+}
+
+}  // namespace nsa

@@ -1,0 +1,45 @@
+#pragma once
+// GenerationExchange: one generation request between the service and a connection. Submits the
+// calls, turns their events into a response, and cancels them when the client leaves.
+
+#include <memory>
+#include <vector>
+
+#include "server/generation_service.h"
+#include "server/http/http_message.h"
+#include "server/http/openai_types.h"
+#include "server/http/response_shape.h"
+
+namespace nsa {
+
+// Everything but the observers' OnEvent runs in the responder's order, one at a time.
+class GenerationExchange : public std::enable_shared_from_this<GenerationExchange> {
+ public:
+  // Answers the request through the responder, now or later.
+  static void Start(GenerationService* service, const GenerationRequest& request,
+                    std::unique_ptr<ResponseShape> shape, std::shared_ptr<HttpResponder> responder);
+
+ private:
+  class Observer;
+  GenerationExchange(bool stream, std::unique_ptr<ResponseShape> shape,
+                     std::shared_ptr<HttpResponder> responder);
+
+  absl::Status Submit(GenerationService* service, const std::vector<GenerateCall>& calls);
+  void OnEvent(size_t prompt, const GenerateEvent& event);
+  void OnDelta(int64_t choice, const GenerateEvent& event);
+  void OnDone(const Usage& usage);
+  void Fail(const absl::Status& status);
+  void CancelAll();
+
+  const bool stream_;
+  const std::unique_ptr<ResponseShape> shape_;
+  const std::shared_ptr<HttpResponder> responder_;
+  std::vector<std::unique_ptr<GenerateHandle>> handles_;  // one per prompt; empty once ended
+  int64_t choices_per_prompt_ = 1;
+  size_t num_running_ = 0;  // prompts whose last event is still to come
+  bool ended_ = false;
+  std::vector<FinishedChoice> choices_;  // not streaming: what has come so far
+  Usage usage_;                          // of the prompts that are done
+};
+
+}  // namespace nsa

@@ -1,0 +1,211 @@
+#include "server/http/http_connection.h"
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/post.hpp>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+
+namespace nsa {
+namespace {
+
+namespace asio = boost::asio;
+
+// Bytes of requests to come that are kept while one is being answered. Beyond, the connection is
+// not read, and a peer that leaves is noticed only by writing to it.
+constexpr size_t kMaxPipelinedBytes = 64 << 10;
+constexpr int kClientClosedRequest = 499;
+
+}  // namespace
+
+HttpConnection::HttpConnection(std::shared_ptr<HttpHost> host)
+    : host_(std::move(host)),
+      strand_(asio::make_strand(host_->io)),
+      socket_(strand_),
+      read_timer_(strand_),
+      write_timer_(strand_),
+      heartbeat_timer_(strand_),
+      reader_({.max_header_bytes = static_cast<size_t>(host_->options.max_header_bytes),
+               .max_body_bytes = static_cast<size_t>(host_->options.max_body_bytes)}) {}
+
+void HttpConnection::RunOnStrand(Task task) {
+  if (strand_.running_in_this_thread()) return task(*this);
+  PostOnStrand(std::move(task));
+}
+
+void HttpConnection::PostOnStrand(Task task) {
+  absl::MutexLock lock(&post_mutex_);
+  if (detached_) return;
+  asio::post(strand_, [self = shared_from_this(), task = std::move(task)] { task(*self); });
+}
+
+void HttpConnection::RunInExchange(uint64_t exchange, Task task) {
+  RunOnStrand([exchange, task = std::move(task)](HttpConnection& c) {
+    if (c.IsCurrent(exchange)) task(c);
+  });
+}
+
+bool HttpConnection::IsCurrent(uint64_t exchange) const {
+  return state_ == State::kAnswering && exchange_ == exchange;
+}
+
+void HttpConnection::Start() {
+  PostOnStrand([](HttpConnection& c) {
+    c.ConfigureSocket();
+    c.BeginRequest();
+  });
+}
+
+void HttpConnection::Refuse() {
+  PostOnStrand([](HttpConnection& c) {
+    c.ConfigureSocket();
+    c.SendError(503, absl::StrCat("the server has its limit of ", c.host_->options.max_connections,
+                                  " connections open"));
+    c.StartRead();
+  });
+}
+
+void HttpConnection::FinishUp() {
+  PostOnStrand([](HttpConnection& c) {
+    // BeginRequest closes the others when they are done.
+    if (c.state_ == State::kReceiving && c.reader_.empty()) c.Close();
+  });
+}
+
+void HttpConnection::Abort() {
+  PostOnStrand([](HttpConnection& c) { c.Disconnect(); });
+}
+
+void HttpConnection::ConfigureSocket() {
+  // Failures are of no consequence: both are tuning.
+  ErrorCode ignored;
+  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  const int64_t send_buffer = host_->options.socket_send_buffer_bytes;
+  if (send_buffer > 0) {
+    socket_.set_option(asio::socket_base::send_buffer_size(static_cast<int>(send_buffer)), ignored);
+  }
+}
+
+void HttpConnection::BeginRequest() {
+  state_ = State::kReceiving;
+  request_begun_ = false;
+  if (host_->draining) return CloseGracefully();
+  ArmReadTimer(host_->options.idle_timeout);
+  ProcessInput();
+  StartRead();
+}
+
+void HttpConnection::ProcessInput() {
+  if (!request_begun_ && !reader_.empty()) {
+    request_begun_ = true;
+    ArmReadTimer(host_->options.read_timeout);
+  }
+  switch (reader_.Parse()) {
+    case HttpRequestReader::State::kNeedMore:
+      return;
+    case HttpRequestReader::State::kContinueExpected:
+      pending_ += "HTTP/1.1 100 Continue\r\n\r\n";
+      return StartWrite();
+    case HttpRequestReader::State::kError:
+      BeginExchange(reader_.request_id());
+      is_head_ = reader_.is_head();
+      keep_alive_ = false;
+      return SendWhole(ErrorResponse(reader_.error()));
+    case HttpRequestReader::State::kReady:
+      return Dispatch();
+  }
+}
+
+void HttpConnection::Dispatch() {
+  HttpRequest request = reader_.Take();
+  BeginExchange(request.request_id);
+  keep_alive_ = reader_.keep_alive();
+  http_1_0_ = reader_.http_1_0();
+  is_head_ = reader_.is_head();
+  host_->handler(std::move(request), MakeResponder());
+}
+
+void HttpConnection::StartRead() {
+  if (reading_ || peer_closed_ || state_ == State::kClosed) return;
+  if (state_ == State::kAnswering && reader_.buffered_bytes() >= kMaxPipelinedBytes) return;
+  reading_ = true;
+  socket_.async_read_some(asio::buffer(read_chunk_),
+                          [self = shared_from_this()](ErrorCode error, size_t num_bytes) {
+                            self->OnRead(error, num_bytes);
+                          });
+}
+
+void HttpConnection::OnRead(ErrorCode error, size_t num_bytes) {
+  reading_ = false;
+  if (state_ == State::kClosed) return;
+  if (error) return OnReadEnd(error);
+  // While lingering, what still arrives is of no interest.
+  if (state_ != State::kLingering) reader_.Append({read_chunk_.data(), num_bytes});
+  if (state_ == State::kReceiving) ProcessInput();
+  StartRead();
+}
+
+void HttpConnection::OnReadEnd(ErrorCode error) {
+  peer_closed_ = true;
+  // A peer that has only closed its sending half still gets a response that is already complete.
+  if (state_ == State::kAnswering && response_complete_ && error == asio::error::eof) return;
+  Disconnect();
+}
+
+void HttpConnection::ArmReadTimer(absl::Duration timeout) {
+  read_timer_.expires_after(absl::ToChronoNanoseconds(timeout));
+  read_timer_.async_wait([self = shared_from_this()](ErrorCode error) {
+    // A timer that was armed anew while this handler was queued is not due.
+    if (error || self->read_timer_.expiry() > std::chrono::steady_clock::now()) return;
+    self->OnReadTimeout();
+  });
+}
+
+void HttpConnection::OnReadTimeout() {
+  if (state_ == State::kLingering || (state_ == State::kReceiving && !request_begun_)) {
+    return Close();
+  }
+  if (state_ != State::kReceiving) return;
+  SendError(408, absl::StrCat("the request did not arrive within ",
+                              absl::FormatDuration(host_->options.read_timeout)));
+}
+
+void HttpConnection::CloseGracefully() {
+  if (peer_closed_) return Close();
+  // Closing with unread input would reset the connection, and the peer might lose the response.
+  state_ = State::kLingering;
+  ErrorCode ignored;
+  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  ArmReadTimer(host_->options.linger_timeout);
+  StartRead();
+}
+
+void HttpConnection::Disconnect() {
+  const std::function<void()> callback = std::exchange(on_disconnect_, nullptr);
+  if (state_ == State::kAnswering && !head_sent_ && host_->options.on_response) {
+    host_->options.on_response(route_, kClientClosedRequest);
+  }
+  Close();
+  if (callback) callback();
+}
+
+void HttpConnection::Close() {
+  if (state_ == State::kClosed) return;
+  state_ = State::kClosed;
+  on_disconnect_ = nullptr;
+  read_timer_.cancel();
+  write_timer_.cancel();
+  heartbeat_timer_.cancel();
+  ErrorCode ignored;
+  socket_.close(ignored);
+  {
+    absl::MutexLock lock(&post_mutex_);
+    detached_ = true;
+  }
+  host_->on_closed(shared_from_this());
+}
+
+}  // namespace nsa

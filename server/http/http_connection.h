@@ -1,0 +1,129 @@
+#pragma once
+// HttpConnection: one TCP connection, one request at a time. Everything runs on its strand. A read
+// is always pending, also while a response is being made, so that a peer that leaves is noticed.
+
+#include <array>
+#include <atomic>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "server/http/http_request_reader.h"
+#include "server/http/http_server.h"
+#include "server/http/http_wire.h"
+
+namespace nsa {
+
+class HttpConnection;
+
+// What the connections of one server share. Connections keep it alive, because a responder, and
+// with it the connection, may outlive the server.
+struct HttpHost {
+  boost::asio::io_context io;
+  HttpOptions options;
+  HttpHandler handler;
+  std::atomic<bool> draining{false};
+  // On the connection's strand, once, when it has closed.
+  std::function<void(const std::shared_ptr<HttpConnection>&)> on_closed;
+};
+
+class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
+ public:
+  explicit HttpConnection(std::shared_ptr<HttpHost> host);
+
+  // For the acceptor, before Start.
+  boost::asio::ip::tcp::socket& socket() { return socket_; }
+
+  // From any thread, after the socket is connected: serve; answer 503 and close; close as soon as
+  // no request is in progress; close now.
+  void Start();
+  void Refuse();
+  void FinishUp();
+  void Abort();
+
+ private:
+  class Responder;
+  enum class State : uint8_t { kReceiving, kAnswering, kLingering, kClosed };
+  using Task = std::function<void(HttpConnection&)>;
+  using ErrorCode = boost::system::error_code;
+
+  // Runs the task on the strand: at once if this is the strand, else later. Dropped once closed.
+  void RunOnStrand(Task task);
+  void PostOnStrand(Task task);  // always later
+  // The same, and skipped unless the exchange with this number is still being answered.
+  void RunInExchange(uint64_t exchange, Task task);
+  bool IsCurrent(uint64_t exchange) const;
+
+  // Reading.
+  void ConfigureSocket();
+  void BeginRequest();
+  void ProcessInput();
+  void StartRead();
+  void OnRead(ErrorCode error, size_t num_bytes);
+  void OnReadEnd(ErrorCode error);
+  void ArmReadTimer(absl::Duration timeout);
+  void OnReadTimeout();
+  void Dispatch();
+
+  // Answering (http_connection_answer.cc).
+  std::shared_ptr<HttpResponder> MakeResponder();
+  void BeginExchange(std::string request_id);
+  void SendHead(const HttpResponse& response, BodyFraming framing);
+  void SendWhole(const HttpResponse& response);
+  void SendError(int status, std::string message);
+  void BeginStream(const HttpResponse& head, StreamHeartbeat heartbeat);
+  void WriteToStream(const std::string& data);
+  void EndStream();
+  void OnResponderDropped();
+  void ArmHeartbeat();
+  void FinishExchange();
+
+  // Writing.
+  void StartWrite();
+  void WriteSome();
+  void OnWrite(ErrorCode error, size_t num_bytes);
+
+  // Ending.
+  void CloseGracefully();
+  void Disconnect();
+  void Close();
+
+  const std::shared_ptr<HttpHost> host_;  // first: owns the io_context that the rest refers to
+  boost::asio::strand<boost::asio::io_context::executor_type> strand_;
+  boost::asio::ip::tcp::socket socket_;
+  boost::asio::steady_timer read_timer_, write_timer_, heartbeat_timer_;
+  State state_ = State::kReceiving;
+
+  HttpRequestReader reader_;
+  std::array<char, 16384> read_chunk_;
+  bool reading_ = false;
+  bool request_begun_ = false;  // its first byte has been seen
+  bool peer_closed_ = false;    // its sending half
+
+  // The exchange in progress.
+  uint64_t exchange_ = 0;  // its number
+  std::string request_id_, route_;
+  bool keep_alive_ = false, http_1_0_ = false, is_head_ = false;
+  bool head_sent_ = false, response_complete_ = false;  // as handed to the write buffer
+  BodyFraming framing_ = BodyFraming::kLength;
+  std::function<void()> on_disconnect_;
+  StreamHeartbeat heartbeat_;
+  absl::Time last_chunk_;
+
+  std::string pending_, sending_;  // sending_ is with the socket from sent_bytes_ on
+  size_t sent_bytes_ = 0;
+  bool writing_ = false;
+  std::atomic<int64_t> posted_bytes_{0};  // handed to Write from other threads, not yet in pending_
+
+  absl::Mutex post_mutex_;
+  bool detached_ ABSL_GUARDED_BY(post_mutex_) = false;  // closed: nothing may be posted any more
+};
+
+}  // namespace nsa

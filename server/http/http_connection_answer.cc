@@ -1,0 +1,206 @@
+// The answering half of HttpConnection: the responder, the exchange in progress, the write buffer.
+
+#include <boost/asio/buffer.hpp>
+#include <chrono>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/log.h"
+#include "server/http/errors.h"
+#include "server/http/http_connection.h"
+
+namespace nsa {
+
+// The handle that an endpoint holds.
+class HttpConnection::Responder final : public HttpResponder {
+ public:
+  Responder(std::shared_ptr<HttpConnection> connection, uint64_t exchange)
+      : connection_(std::move(connection)), exchange_(exchange) {}
+  ~Responder() override {
+    connection_->RunInExchange(exchange_, [](HttpConnection& c) { c.OnResponderDropped(); });
+  }
+
+  void SetRoute(const std::string& route) override {
+    connection_->RunInExchange(exchange_, [route](HttpConnection& c) {
+      if (!c.head_sent_) c.route_ = route;
+    });
+  }
+
+  void Send(HttpResponse response) override {
+    connection_->RunInExchange(exchange_, [response = std::move(response)](HttpConnection& c) {
+      if (!c.head_sent_) c.SendWhole(response);
+    });
+  }
+
+  void StartStream(HttpResponse head, StreamHeartbeat heartbeat) override {
+    connection_->RunInExchange(
+        exchange_, [head = std::move(head), heartbeat = std::move(heartbeat)](HttpConnection& c) {
+          if (!c.head_sent_) c.BeginStream(head, heartbeat);
+        });
+  }
+
+  void Write(std::string chunk) override {
+    const auto num_bytes = static_cast<int64_t>(chunk.size());
+    const int64_t posted = connection_->posted_bytes_.fetch_add(num_bytes) + num_bytes;
+    const bool too_much = posted > connection_->host_->options.max_buffered_bytes;
+    if (too_much) chunk.clear();
+    connection_->RunOnStrand(
+        [exchange = exchange_, too_much, num_bytes, chunk = std::move(chunk)](HttpConnection& c) {
+          c.posted_bytes_ -= num_bytes;
+          if (!c.IsCurrent(exchange)) return;
+          if (too_much) return c.Disconnect();
+          c.WriteToStream(chunk);
+        });
+  }
+
+  void Close() override {
+    connection_->RunInExchange(exchange_, [](HttpConnection& c) { c.EndStream(); });
+  }
+
+  void OnDisconnect(std::function<void()> callback) override {
+    connection_->RunInExchange(exchange_, [callback = std::move(callback)](HttpConnection& c) {
+      c.on_disconnect_ = callback;
+    });
+  }
+
+  void Post(std::function<void()> function) override {
+    connection_->PostOnStrand(
+        [exchange = exchange_, function = std::move(function)](HttpConnection& c) {
+          if (c.IsCurrent(exchange)) function();
+        });
+  }
+
+ private:
+  const std::shared_ptr<HttpConnection> connection_;
+  const uint64_t exchange_;
+};
+
+std::shared_ptr<HttpResponder> HttpConnection::MakeResponder() {
+  return std::make_shared<Responder>(shared_from_this(), exchange_);
+}
+
+void HttpConnection::BeginExchange(std::string request_id) {
+  state_ = State::kAnswering;
+  read_timer_.cancel();
+  ++exchange_;
+  request_id_ = std::move(request_id);
+  route_.clear();
+  keep_alive_ = http_1_0_ = is_head_ = false;
+  head_sent_ = response_complete_ = false;
+}
+
+void HttpConnection::SendHead(const HttpResponse& response, BodyFraming framing) {
+  head_sent_ = true;
+  framing_ = framing;
+  if (host_->draining || framing == BodyFraming::kToEof) keep_alive_ = false;
+  pending_ += FormatHead(response, {.framing = framing,
+                                    .keep_alive = keep_alive_,
+                                    .http_1_0 = http_1_0_,
+                                    .request_id = request_id_});
+  if (host_->options.on_response) host_->options.on_response(route_, response.status);
+}
+
+void HttpConnection::SendWhole(const HttpResponse& response) {
+  SendHead(response, BodyFraming::kLength);
+  if (!is_head_) pending_ += response.body;
+  response_complete_ = true;
+  StartWrite();
+}
+
+void HttpConnection::SendError(int status, std::string message) {
+  BeginExchange(reader_.request_id());
+  SendWhole(ErrorResponse(ProtocolError(status, std::move(message))));
+}
+
+void HttpConnection::BeginStream(const HttpResponse& head, StreamHeartbeat heartbeat) {
+  SendHead(head, http_1_0_ ? BodyFraming::kToEof : BodyFraming::kChunked);
+  heartbeat_ = std::move(heartbeat);
+  last_chunk_ = absl::Now();
+  if (!heartbeat_.chunk.empty()) ArmHeartbeat();
+  StartWrite();
+}
+
+void HttpConnection::WriteToStream(const std::string& data) {
+  if (!head_sent_ || response_complete_ || data.empty()) return;
+  const size_t unsent_bytes = pending_.size() + sending_.size() - sent_bytes_;
+  if (unsent_bytes + data.size() > static_cast<size_t>(host_->options.max_buffered_bytes)) {
+    NSA_LOG_WARNING << "http: " << request_id_ << ": the client reads too slowly, " << unsent_bytes
+                    << " bytes are unsent; its stream is closed";
+    return Disconnect();
+  }
+  last_chunk_ = absl::Now();
+  pending_ += framing_ == BodyFraming::kChunked ? FormatChunk(data) : data;
+  StartWrite();
+}
+
+void HttpConnection::EndStream() {
+  if (!head_sent_ || response_complete_) return;
+  response_complete_ = true;
+  heartbeat_timer_.cancel();
+  if (framing_ == BodyFraming::kChunked) pending_ += kLastChunk;
+  StartWrite();
+  if (!writing_) FinishExchange();
+}
+
+void HttpConnection::OnResponderDropped() {
+  if (response_complete_) return;
+  if (head_sent_) return Disconnect();
+  keep_alive_ = false;
+  SendWhole(ErrorResponse(ProtocolError(500, "")));
+}
+
+void HttpConnection::ArmHeartbeat() {
+  const absl::Duration wait = last_chunk_ + heartbeat_.interval - absl::Now();
+  heartbeat_timer_.expires_after(absl::ToChronoNanoseconds(wait));
+  heartbeat_timer_.async_wait([self = shared_from_this(), exchange = exchange_](ErrorCode error) {
+    if (error || !self->IsCurrent(exchange) || self->response_complete_) return;
+    if (absl::Now() >= self->last_chunk_ + self->heartbeat_.interval) {
+      self->WriteToStream(self->heartbeat_.chunk);
+    }
+    if (self->state_ == State::kAnswering) self->ArmHeartbeat();
+  });
+}
+
+void HttpConnection::FinishExchange() {
+  on_disconnect_ = nullptr;
+  if (!keep_alive_ || peer_closed_) return CloseGracefully();
+  BeginRequest();
+}
+
+void HttpConnection::StartWrite() {
+  if (writing_ || pending_.empty()) return;
+  writing_ = true;
+  sending_.clear();
+  sending_.swap(pending_);
+  sent_bytes_ = 0;
+  WriteSome();
+}
+
+void HttpConnection::WriteSome() {
+  write_timer_.expires_after(absl::ToChronoNanoseconds(host_->options.write_timeout));
+  write_timer_.async_wait([self = shared_from_this()](ErrorCode error) {
+    if (error || self->write_timer_.expiry() > std::chrono::steady_clock::now()) return;
+    self->Disconnect();
+  });
+  socket_.async_write_some(
+      boost::asio::buffer(sending_.data() + sent_bytes_, sending_.size() - sent_bytes_),
+      [self = shared_from_this()](ErrorCode error, size_t num_bytes) {
+        self->OnWrite(error, num_bytes);
+      });
+}
+
+void HttpConnection::OnWrite(ErrorCode error, size_t num_bytes) {
+  if (state_ == State::kClosed) return;
+  if (error) return Disconnect();
+  sent_bytes_ += num_bytes;
+  if (sent_bytes_ < sending_.size()) return WriteSome();
+  writing_ = false;
+  write_timer_.cancel();
+  sending_.clear();
+  sent_bytes_ = 0;
+  if (!pending_.empty()) return StartWrite();
+  if (state_ == State::kAnswering && response_complete_) FinishExchange();
+}
+
+}  // namespace nsa

@@ -1,0 +1,148 @@
+#include "server/http/http_request_reader.h"
+
+#include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/field.hpp>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "server/http/http_wire.h"
+
+namespace nsa {
+namespace {
+
+namespace http = boost::beast::http;
+
+std::string Text(boost::beast::string_view text) { return {text.data(), text.size()}; }
+
+}  // namespace
+
+HttpRequestReader::State HttpRequestReader::Fail(int status, std::string message) {
+  error_ = ProtocolError(status, std::move(message));
+  keep_alive_ = false;
+  is_head_ = request_.method == "HEAD";
+  return State::kError;
+}
+
+HttpRequestReader::State HttpRequestReader::Parse() {
+  if (error_.has_value()) return State::kError;
+  if (!parser_.has_value()) {
+    const State state = ParseHead();
+    if (state != State::kReady) return state;
+  }
+  return ParseBody();
+}
+
+std::optional<size_t> HttpRequestReader::FindHeadEnd() {
+  // A line may not end in a bare LF: such a head is handed to the parser at once, which refuses it.
+  const size_t from = scanned_bytes_ < 3 ? 0 : scanned_bytes_ - 3;
+  const size_t proper = input_.find("\r\n\r\n", from);
+  const size_t bare = input_.find("\n\n", from);
+  scanned_bytes_ = input_.size();
+  if (proper == std::string::npos && bare == std::string::npos) return std::nullopt;
+  if (proper < bare) return proper + 4;
+  return bare + 2;
+}
+
+// kReady: the head is complete and acceptable.
+HttpRequestReader::State HttpRequestReader::ParseHead() {
+  // Blank lines in front of a request line are ignored (RFC 9112, 2.2).
+  while (absl::StartsWith(input_, "\r\n")) input_.erase(0, 2);
+  const std::optional<size_t> head_bytes = FindHeadEnd();
+  if (head_bytes.value_or(input_.size()) > limits_.max_header_bytes) {
+    return Fail(431, absl::StrCat("the request's headers are larger than ",
+                                  limits_.max_header_bytes, " bytes, the limit"));
+  }
+  if (!head_bytes.has_value()) return State::kNeedMore;
+  scanned_bytes_ = 0;
+  parser_.emplace();
+  parser_->eager(true);
+  parser_->header_limit(static_cast<std::uint32_t>(*head_bytes + 1));
+  parser_->body_limit(limits_.max_body_bytes);
+  boost::beast::error_code error;
+  parser_->put(boost::asio::buffer(input_.data(), *head_bytes), error);
+  input_.erase(0, *head_bytes);
+  if (error == http::error::body_limit) {
+    return Fail(
+        413, absl::StrCat("the body is larger than ", limits_.max_body_bytes, " bytes, the limit"));
+  }
+  if (error || !parser_->is_header_done()) {
+    return Fail(400, absl::StrCat("malformed HTTP request: ", error.message()));
+  }
+  return CheckHead();
+}
+
+HttpRequestReader::State HttpRequestReader::CheckHead() {
+  const auto& message = parser_->get();
+  keep_alive_ = message.keep_alive();
+  http_1_0_ = message.version() == 10;
+  request_.method = Text(message.method_string());
+  for (const auto& field : message) {
+    request_.headers.emplace_back(Text(field.name_string()), Text(field.value()));
+  }
+  const std::optional<Target> target = ParseTarget(Text(message.target()));
+  if (!target.has_value()) return Fail(400, "malformed request target");
+  request_.path = target->path;
+  request_.query = target->query;
+  const auto num_hosts = message.count(http::field::host);
+  if (num_hosts > 1 || (num_hosts == 0 && !http_1_0_)) {
+    return Fail(400, absl::StrCat("a request needs one Host header, this one has ", num_hosts));
+  }
+  const std::string* encoding = request_.Header("Transfer-Encoding");
+  if (encoding != nullptr && !absl::EqualsIgnoreCase(*encoding, "chunked")) {
+    return Fail(501, "the only supported Transfer-Encoding is chunked");
+  }
+  if (encoding != nullptr && http_1_0_) {
+    return Fail(400, "HTTP/1.0 has no Transfer-Encoding");
+  }
+  const std::string* expect = request_.Header("Expect");
+  if (expect == nullptr || http_1_0_) return State::kReady;
+  if (!absl::EqualsIgnoreCase(*expect, "100-continue")) {
+    return Fail(417, "the only supported expectation is 100-continue");
+  }
+  return parser_->is_done() || !input_.empty() ? State::kReady : State::kContinueExpected;
+}
+
+HttpRequestReader::State HttpRequestReader::ParseBody() {
+  while (!parser_->is_done() && !input_.empty()) {
+    boost::beast::error_code error;
+    const size_t num_parsed = parser_->put(boost::asio::buffer(input_), error);
+    input_.erase(0, num_parsed);
+    if (error == http::error::need_more) {
+      // What is left is a chunk header or trailer, which may not grow for ever.
+      if (input_.size() > limits_.max_header_bytes) {
+        return Fail(431, absl::StrCat("a chunk header or trailer is larger than ",
+                                      limits_.max_header_bytes, " bytes, the limit"));
+      }
+      return State::kNeedMore;
+    }
+    if (error == http::error::body_limit) {
+      return Fail(413, absl::StrCat("the body is larger than ", limits_.max_body_bytes,
+                                    " bytes, the limit"));
+    }
+    if (error) return Fail(400, absl::StrCat("malformed HTTP body: ", error.message()));
+  }
+  return parser_->is_done() ? State::kReady : State::kNeedMore;
+}
+
+HttpRequest HttpRequestReader::Take() {
+  request_id();
+  HttpRequest request = std::exchange(request_, HttpRequest());
+  request.body = std::move(parser_->get().body());
+  is_head_ = request.method == "HEAD";
+  parser_.reset();
+  return request;
+}
+
+const std::string& HttpRequestReader::request_id() {
+  if (request_.request_id.empty()) {
+    const std::string* given = request_.Header("x-request-id");
+    request_.request_id =
+        given != nullptr && IsAcceptableRequestId(*given) ? *given : NewId("req-");
+  }
+  return request_.request_id;
+}
+
+}  // namespace nsa

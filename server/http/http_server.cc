@@ -1,0 +1,198 @@
+#include "server/http/http_server.h"
+
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/strand.hpp>
+#include <chrono>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "base/log.h"
+#include "server/http/http_connection.h"
+
+namespace nsa {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+
+// Connections over the limit that are being told so at the same time; more are closed unanswered.
+constexpr int64_t kMaxRefusing = 64;
+constexpr auto kAcceptRetryDelay = std::chrono::milliseconds(100);
+
+}  // namespace
+
+class HttpServer::Impl {
+ public:
+  Impl(HttpOptions options, HttpHandler handler);
+  ~Impl() { Shutdown(absl::InfinitePast()); }
+
+  absl::Status Listen();
+  void Run();
+  int port() const { return port_; }
+  int64_t num_connections() const;
+  void StopAccepting();
+  void Shutdown(absl::Time deadline);
+
+ private:
+  absl::Status ListenError(const boost::system::error_code& error) const;
+  void Accept();
+  void OnAccepted(const std::shared_ptr<HttpConnection>& connection);
+  void OnClosed(const std::shared_ptr<HttpConnection>& connection);
+  std::vector<std::shared_ptr<HttpConnection>> Connections() const;
+  bool WaitUntilEmpty(absl::Time deadline);
+
+  const std::shared_ptr<HttpHost> host_ = std::make_shared<HttpHost>();
+  asio::executor_work_guard<asio::io_context::executor_type> work_;
+  tcp::acceptor acceptor_;  // on a strand of its own
+  asio::steady_timer retry_timer_;
+  int port_ = 0;
+  std::vector<std::thread> threads_;
+
+  mutable absl::Mutex mutex_;
+  absl::flat_hash_set<std::shared_ptr<HttpConnection>> connections_ ABSL_GUARDED_BY(mutex_);
+};
+
+HttpServer::Impl::Impl(HttpOptions options, HttpHandler handler)
+    : work_(host_->io.get_executor()),
+      acceptor_(asio::make_strand(host_->io)),
+      retry_timer_(acceptor_.get_executor()) {
+  host_->options = std::move(options);
+  host_->handler = std::move(handler);
+  host_->on_closed = [this](const std::shared_ptr<HttpConnection>& c) { OnClosed(c); };
+}
+
+absl::Status HttpServer::Impl::ListenError(const boost::system::error_code& error) const {
+  return absl::FailedPreconditionError(absl::StrCat("HTTP cannot listen on ", host_->options.host,
+                                                    ":", host_->options.port, ": ",
+                                                    error.message()));
+}
+
+absl::Status HttpServer::Impl::Listen() {
+  const HttpOptions& options = host_->options;
+  boost::system::error_code error;
+  const auto endpoints = tcp::resolver(host_->io).resolve(options.host, absl::StrCat(options.port),
+                                                          tcp::resolver::passive, error);
+  if (error) return ListenError(error);
+  const tcp::endpoint endpoint = endpoints.begin()->endpoint();
+  acceptor_.open(endpoint.protocol(), error);
+  if (error) return ListenError(error);
+  // A restarted server may listen at once; a port that another process listens on is still refused.
+  acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
+  if (error) return ListenError(error);
+  acceptor_.bind(endpoint, error);
+  if (error) return ListenError(error);
+  acceptor_.listen(asio::socket_base::max_listen_connections, error);
+  if (error) return ListenError(error);
+  port_ = acceptor_.local_endpoint(error).port();
+  return error ? ListenError(error) : absl::OkStatus();
+}
+
+void HttpServer::Impl::Run() {
+  asio::post(acceptor_.get_executor(), [this] { Accept(); });
+  for (int i = 0; i < host_->options.num_threads; ++i) {
+    threads_.emplace_back([this] { host_->io.run(); });
+  }
+}
+
+void HttpServer::Impl::Accept() {
+  if (!acceptor_.is_open()) return;
+  auto connection = std::make_shared<HttpConnection>(host_);
+  acceptor_.async_accept(connection->socket(), [this, connection](boost::system::error_code error) {
+    if (error == asio::error::operation_aborted) return;
+    if (!error) {
+      OnAccepted(connection);
+      return Accept();
+    }
+    // Mostly: no file descriptor is free. Running requests will give some back.
+    NSA_LOG_WARNING << "http: accept: " << error.message();
+    retry_timer_.expires_after(kAcceptRetryDelay);
+    retry_timer_.async_wait([this](boost::system::error_code cancelled) {
+      if (!cancelled) Accept();
+    });
+  });
+}
+
+void HttpServer::Impl::OnAccepted(const std::shared_ptr<HttpConnection>& connection) {
+  const int64_t limit = host_->options.max_connections;
+  int64_t num_open = 0;
+  {
+    absl::MutexLock lock(&mutex_);
+    num_open = static_cast<int64_t>(connections_.size());
+    if (num_open >= limit + kMaxRefusing) return;
+    connections_.insert(connection);
+  }
+  if (num_open >= limit) return connection->Refuse();
+  connection->Start();
+}
+
+void HttpServer::Impl::OnClosed(const std::shared_ptr<HttpConnection>& connection) {
+  absl::MutexLock lock(&mutex_);
+  connections_.erase(connection);
+}
+
+std::vector<std::shared_ptr<HttpConnection>> HttpServer::Impl::Connections() const {
+  absl::MutexLock lock(&mutex_);
+  return {connections_.begin(), connections_.end()};
+}
+
+int64_t HttpServer::Impl::num_connections() const {
+  absl::MutexLock lock(&mutex_);
+  return static_cast<int64_t>(connections_.size());
+}
+
+void HttpServer::Impl::StopAccepting() {
+  asio::post(acceptor_.get_executor(), [this] {
+    boost::system::error_code ignored;
+    acceptor_.close(ignored);
+    retry_timer_.cancel();
+  });
+}
+
+bool HttpServer::Impl::WaitUntilEmpty(absl::Time deadline) {
+  absl::MutexLock lock(&mutex_);
+  const auto empty = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return connections_.empty(); };
+  return mutex_.AwaitWithDeadline(absl::Condition(&empty), deadline);
+}
+
+void HttpServer::Impl::Shutdown(absl::Time deadline) {
+  if (threads_.empty()) return;
+  StopAccepting();
+  host_->draining = true;
+  for (const auto& connection : Connections()) connection->FinishUp();
+  if (!WaitUntilEmpty(deadline)) {
+    for (const auto& connection : Connections()) connection->Abort();
+  }
+  // The handlers that are still queued run before run() returns, so nothing is left that would keep
+  // a connection alive.
+  work_.reset();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+HttpServer::HttpServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+HttpServer::~HttpServer() = default;
+
+absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(HttpOptions options,
+                                                              HttpHandler handler) {
+  auto impl = std::make_unique<Impl>(std::move(options), std::move(handler));
+  if (absl::Status status = impl->Listen(); !status.ok()) return status;
+  impl->Run();
+  return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
+}
+
+int HttpServer::port() const { return impl_->port(); }
+int64_t HttpServer::num_connections() const { return impl_->num_connections(); }
+void HttpServer::StopAccepting() { impl_->StopAccepting(); }
+void HttpServer::Shutdown(absl::Time deadline) { impl_->Shutdown(deadline); }
+
+}  // namespace nsa

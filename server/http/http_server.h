@@ -1,0 +1,62 @@
+#pragma once
+// HttpServer: HTTP/1.1 over TCP on a few threads of its own. Hides the HTTP library: endpoints see
+// http_message.h only.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/http/http_message.h"
+
+namespace nsa {
+
+struct HttpOptions {
+  std::string host = "127.0.0.1";  // an address or a name
+  int port = 8000;                 // 0: any free one
+  int num_threads = 4;
+  int64_t max_header_bytes = 32 << 10;   // request line and headers
+  int64_t max_body_bytes = 16 << 20;     // of a request
+  int64_t max_connections = 1024;        // more are answered 503
+  int64_t max_buffered_bytes = 1 << 20;  // unsent bytes of a stream; more: the reader is dropped
+  int64_t socket_send_buffer_bytes = 0;  // SO_SNDBUF; 0: the system's
+  absl::Duration idle_timeout = absl::Seconds(75);   // between requests
+  absl::Duration read_timeout = absl::Seconds(60);   // from a request's first byte to its last
+  absl::Duration write_timeout = absl::Seconds(60);  // without the peer taking a byte
+  absl::Duration linger_timeout = absl::Seconds(2);  // for the peer to close after our last byte
+  // Called once per response with the route (HttpResponder::SetRoute; "" before one is known) and
+  // the status; 499 where the peer left before it. From any of the server's threads.
+  std::function<void(const std::string& route, int status)> on_response;
+};
+
+class HttpServer {
+ public:
+  // Listens and serves. `handler` is called on the server's threads; it may take its time (a few
+  // milliseconds) but must not wait for other requests. Fails with one line that names address and
+  // port.
+  static absl::StatusOr<std::unique_ptr<HttpServer>> Start(HttpOptions options,
+                                                           HttpHandler handler);
+  // Shutdown with a deadline in the past.
+  ~HttpServer();
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
+
+  int port() const;
+  int64_t num_connections() const;
+
+  // Refuses new connections; those that exist go on.
+  void StopAccepting();
+
+  // Stops accepting, closes idle connections, lets running requests finish until the deadline, ends
+  // the rest (their OnDisconnect runs), joins the threads. Responders may outlive it.
+  void Shutdown(absl::Time deadline);
+
+ private:
+  class Impl;
+  explicit HttpServer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace nsa

@@ -1,0 +1,124 @@
+#include "server/http/logprobs_json.h"
+
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+
+namespace nsa {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+bool IsContinuation(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) == 0x80; }
+
+// Bytes of the code point that starts with this byte; 0: none does.
+size_t CodePointBytes(unsigned char lead) {
+  if (lead < 0x80) return 1;
+  if (lead >= 0xC2 && lead < 0xE0) return 2;
+  if (lead >= 0xE0 && lead < 0xF0) return 3;
+  if (lead >= 0xF0 && lead < 0xF5) return 4;
+  return 0;
+}
+
+// Overlong forms, surrogates and values over U+10FFFF are told by the second byte.
+bool IsSecondByte(unsigned char lead, unsigned char second) {
+  if (lead == 0xE0) return second >= 0xA0 && second < 0xC0;
+  if (lead == 0xED) return second >= 0x80 && second < 0xA0;
+  if (lead == 0xF0) return second >= 0x90 && second < 0xC0;
+  if (lead == 0xF4) return second >= 0x80 && second < 0x90;
+  return second >= 0x80 && second < 0xC0;
+}
+
+bool IsUtf8(std::string_view bytes) {
+  for (size_t i = 0; i < bytes.size();) {
+    const auto lead = static_cast<unsigned char>(bytes[i]);
+    const size_t num_bytes = CodePointBytes(lead);
+    if (num_bytes == 0 || i + num_bytes > bytes.size()) return false;
+    if (num_bytes > 1 && !IsSecondByte(lead, static_cast<unsigned char>(bytes[i + 1]))) {
+      return false;
+    }
+    for (size_t k = 2; k < num_bytes; ++k) {
+      if (!IsContinuation(bytes[i + k])) return false;
+    }
+    i += num_bytes;
+  }
+  return true;
+}
+
+double Printable(double logprob) { return std::isfinite(logprob) ? logprob : kImpossibleLogprob; }
+
+// Of two tokens with the same text the more likely one, which comes first, is kept.
+Json TopByText(const TokenLogprob& token) {
+  Json top = Json::object();
+  for (const TokenLogprob::Alternative& other : token.top) {
+    top.emplace(TokenText(other.bytes), Printable(other.logprob));
+  }
+  top.emplace(TokenText(token.bytes), Printable(token.logprob));
+  return top;
+}
+
+Json ByteList(std::string_view bytes) {
+  Json list = Json::array();
+  for (const char byte : bytes) list.push_back(static_cast<unsigned char>(byte));
+  return list;
+}
+
+// Both TokenLogprob and its Alternative have these three members.
+template <typename Token>
+Json ChatToken(const Token& token) {
+  return {{"token", TokenText(token.bytes)},
+          {"logprob", Printable(token.logprob)},
+          {"bytes", ByteList(token.bytes)}};
+}
+
+}  // namespace
+
+std::string TokenText(std::string_view bytes) {
+  if (IsUtf8(bytes)) return std::string(bytes);
+  std::string text = "bytes:";
+  for (const char byte : bytes) {
+    absl::StrAppendFormat(&text, "\\x%02x", static_cast<unsigned char>(byte));
+  }
+  return text;
+}
+
+int64_t TextPosition::OffsetOf(std::string_view token_bytes) const {
+  // A token that goes on with a character belongs to the one that its predecessor began.
+  const bool continues = !token_bytes.empty() && IsContinuation(token_bytes[0]) && num_chars_ > 0;
+  return continues ? num_chars_ - 1 : num_chars_;
+}
+
+void TextPosition::Advance(std::string_view token_bytes) {
+  for (const char byte : token_bytes) num_chars_ += IsContinuation(byte) ? 0 : 1;
+}
+
+Json CompletionLogprobs(const std::vector<TokenLogprob>& logprobs, TextPosition* position) {
+  Json tokens = Json::array(), token_logprobs = Json::array(), top = Json::array(),
+       offsets = Json::array();
+  for (const TokenLogprob& token : logprobs) {
+    tokens.push_back(TokenText(token.bytes));
+    token_logprobs.push_back(Printable(token.logprob));
+    top.push_back(TopByText(token));
+    offsets.push_back(position->OffsetOf(token.bytes));
+    position->Advance(token.bytes);
+  }
+  return {{"tokens", std::move(tokens)},
+          {"token_logprobs", std::move(token_logprobs)},
+          {"top_logprobs", std::move(top)},
+          {"text_offset", std::move(offsets)}};
+}
+
+Json ChatLogprobs(const std::vector<TokenLogprob>& logprobs) {
+  Json content = Json::array();
+  for (const TokenLogprob& token : logprobs) {
+    Json entry = ChatToken(token);
+    Json top = Json::array();
+    for (const TokenLogprob::Alternative& other : token.top) top.push_back(ChatToken(other));
+    entry["top_logprobs"] = std::move(top);
+    content.push_back(std::move(entry));
+  }
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+}  // namespace nsa

@@ -1,0 +1,40 @@
+#pragma once
+// Log-probabilities in the two shapes of the OpenAI API.
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "nlohmann/json.hpp"
+#include "server/generation_service.h"
+
+namespace nsa {
+
+// Printed for a token that cannot occur: JSON has no infinity.
+inline constexpr double kImpossibleLogprob = -9999.0;
+
+// A token as text; one whose bytes are not UTF-8 on their own is spelled "bytes:\xe2\x80".
+std::string TokenText(std::string_view bytes);
+
+// Where a choice's next token begins, in characters from the start of its text.
+class TextPosition {
+ public:
+  // The character in which a token with these bytes begins.
+  int64_t OffsetOf(std::string_view token_bytes) const;
+  void Advance(std::string_view token_bytes);
+
+ private:
+  int64_t num_chars_ = 0;  // begun so far
+};
+
+// {"tokens","token_logprobs","top_logprobs","text_offset"}. The chosen token is always among its
+// top_logprobs, with the same number. The position moves on, so that the chunks of a stream
+// continue each other.
+nlohmann::ordered_json CompletionLogprobs(const std::vector<TokenLogprob>& logprobs,
+                                          TextPosition* position);
+
+// {"content":[{"token","logprob","bytes","top_logprobs":[...]}],"refusal":null}
+nlohmann::ordered_json ChatLogprobs(const std::vector<TokenLogprob>& logprobs);
+
+}  // namespace nsa

@@ -1,0 +1,43 @@
+// GET /v1/models, GET /v1/models/{id}
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "server/error_detail.h"
+#include "server/http/endpoints.h"
+#include "server/http/errors.h"
+#include "server/http/response_shape.h"
+
+namespace nsa {
+namespace {
+
+constexpr absl::string_view kModelPrefix = "/v1/models/";
+
+nlohmann::ordered_json ModelJson(const ModelInfo& model) {
+  return {{"id", model.name},
+          {"object", "model"},
+          {"created", absl::ToUnixSeconds(model.created)},
+          {"owned_by", "nsa-serve"},
+          {"max_model_len", model.max_request_tokens}};
+}
+
+}  // namespace
+
+void HandleListModels(const ApiContext& api, const HttpRequest&,
+                      std::shared_ptr<HttpResponder> responder) {
+  nlohmann::ordered_json list = {{"object", "list"}, {"data", nlohmann::ordered_json::array()}};
+  list["data"].push_back(ModelJson(api.service->model()));
+  responder->Send({.body = DumpJson(list)});
+}
+
+void HandleGetModel(const ApiContext& api, const HttpRequest& request,
+                    std::shared_ptr<HttpResponder> responder) {
+  const ModelInfo& model = api.service->model();
+  const absl::string_view name = absl::StripPrefix(request.path, kModelPrefix);
+  if (name == model.name) return responder->Send({.body = DumpJson(ModelJson(model))});
+  const absl::Status unknown = WithDetail(
+      absl::NotFoundError(absl::StrCat("the model '", name.substr(0, 200), "' does not exist")),
+      {.param = "model", .code = "model_not_found"});
+  responder->Send(ErrorResponse(ErrorFromStatus(unknown)));
+}
+
+}  // namespace nsa

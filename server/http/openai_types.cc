@@ -1,0 +1,257 @@
+#include "server/http/openai_types.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "server/http/json_reader.h"
+#include "server/http/unsupported_fields.h"
+
+namespace nsa {
+namespace {
+
+using nlohmann::json;
+
+constexpr int64_t kMaxCompletionLogprobs = 5;
+constexpr int64_t kMaxChatLogprobs = 20;
+
+void RefuseRange(JsonFields* fields, const std::string& key, int64_t value, int64_t limit) {
+  fields->Refuse(key, absl::StrCat("is ", value, "; it must be from 0 to ", limit));
+}
+
+// The fields that both endpoints share.
+GenerateCall ReadCommonFields(JsonFields* fields) {
+  GenerateCall call;
+  call.model = fields->String("model").value_or("");
+  call.max_tokens = fields->Int("max_tokens");
+  if (const auto tokens = fields->Int("max_completion_tokens")) call.max_tokens = tokens;
+  call.temperature = fields->Number("temperature");
+  call.top_p = fields->Number("top_p");
+  call.min_p = fields->Number("min_p");
+  call.top_k = fields->Int("top_k");
+  call.n = fields->Int("n");
+  // Any 64-bit integer is a seed; a negative one is as good as another.
+  if (const auto seed = fields->Int("seed")) call.seed = static_cast<uint64_t>(*seed);
+  call.stop = fields->StringOrList("stop").value_or(std::vector<std::string>());
+  call.stop_token_ids = fields->IntList("stop_token_ids").value_or(std::vector<int64_t>());
+  call.ignore_eos = fields->Bool("ignore_eos").value_or(false);
+  call.include_stop_text = fields->Bool("include_stop_str_in_output").value_or(false);
+  call.timeout_seconds = fields->Number("timeout");
+  fields->String("user");  // only its type matters
+  const auto best_of = fields->Int("best_of");
+  if (best_of.has_value() && *best_of != call.n.value_or(1)) {
+    fields->Refuse("best_of", absl::StrCat("is ", *best_of, "; all that is allowed is n, ",
+                                           call.n.value_or(1)));
+  }
+  RefuseUnsupportedFields(fields);
+  return call;
+}
+
+void ReadStreamFields(JsonFields* fields, GenerationRequest* request) {
+  request->stream = fields->Bool("stream").value_or(false);
+  const json* options = fields->Object("stream_options");
+  if (options == nullptr) return;
+  if (!request->stream) return fields->Refuse("stream_options", "is allowed only with stream");
+  JsonFields inner(*options, fields->FullName("stream_options") + ".");
+  request->include_usage = inner.Bool("include_usage").value_or(false);
+  fields->Merge(inner.status());
+}
+
+// --- prompts -----------------------------------------------------------------------------------
+
+using Input = decltype(GenerateCall::input);
+
+// One prompt of a list: a string or a list of token ids.
+std::optional<Input> ReadPrompt(JsonFields* fields, const std::string& key, const json& value) {
+  if (value.is_string()) return Input(value.get<std::string>());
+  if (!value.is_array()) {
+    fields->RefuseType(key, "a string or a list of token ids", value);
+    return std::nullopt;
+  }
+  std::optional<std::vector<int64_t>> tokens = fields->IntListOf(key, value);
+  if (!tokens.has_value()) return std::nullopt;
+  return Input(*std::move(tokens));
+}
+
+std::vector<Input> ReadPrompts(JsonFields* fields) {
+  const json* value = fields->Find("prompt");
+  if (value == nullptr) {
+    fields->RefuseMissing("prompt");
+    return {};
+  }
+  if (!value->is_string() && !value->is_array()) {
+    fields->RefuseType("prompt", "a string, a list of token ids or a list of either", *value);
+    return {};
+  }
+  const bool is_list = value->is_array() && !value->empty() &&
+                       (value->front().is_string() || value->front().is_array());
+  std::vector<Input> prompts;
+  if (!is_list) {
+    if (auto prompt = ReadPrompt(fields, "prompt", *value)) prompts.push_back(*std::move(prompt));
+    return prompts;
+  }
+  if (value->size() > kMaxPrompts) {
+    fields->Refuse("prompt",
+                   absl::StrCat("has ", value->size(), " prompts; the limit is ", kMaxPrompts));
+    return {};
+  }
+  for (const json& item : *value) {
+    auto prompt = ReadPrompt(fields, absl::StrCat("prompt[", prompts.size(), "]"), item);
+    if (!prompt.has_value()) return {};
+    prompts.push_back(*std::move(prompt));
+  }
+  return prompts;
+}
+
+// --- messages ----------------------------------------------------------------------------------
+
+// A message's text: a string, or a list of {"type":"text","text"} parts, which are joined.
+std::string ReadContent(JsonFields* message) {
+  const json* content = message->Find("content");
+  if (content == nullptr) {
+    message->RefuseMissing("content");
+    return "";
+  }
+  if (content->is_string()) return content->get<std::string>();
+  if (!content->is_array()) {
+    message->RefuseType("content", "a string or a list of text parts", *content);
+    return "";
+  }
+  std::string text;
+  for (size_t i = 0; i < content->size(); ++i) {
+    const std::string name = absl::StrCat("content[", i, "]");
+    if (!(*content)[i].is_object()) {
+      message->RefuseType(name, "an object", (*content)[i]);
+      return "";
+    }
+    JsonFields part((*content)[i], message->FullName(name) + ".");
+    const std::optional<std::string> type = part.String("type");
+    if (!type.has_value()) part.RefuseMissing("type");
+    if (type.has_value() && *type != "text") {
+      part.Refuse("type", "is not supported; all that is allowed is \"text\"");
+    }
+    const std::optional<std::string> part_text = part.String("text");
+    if (!part_text.has_value()) part.RefuseMissing("text");
+    message->Merge(part.status());
+    text += part_text.value_or("");
+  }
+  return text;
+}
+
+ChatMessage ReadMessage(JsonFields* message) {
+  ChatMessage result{.role = message->String("role").value_or("")};
+  if (message->Find("role") == nullptr) message->RefuseMissing("role");
+  // OpenAI's newer name for the same thing.
+  if (result.role == "developer") result.role = "system";
+  if (result.role != "system" && result.role != "user" && result.role != "assistant") {
+    message->Refuse("role", "must be \"system\", \"developer\", \"user\" or \"assistant\"");
+  }
+  const json* tool_calls = message->Find("tool_calls");
+  if (tool_calls != nullptr && !(tool_calls->is_array() && tool_calls->empty())) {
+    message->Refuse("tool_calls", "is not supported; all that is allowed is an empty list");
+  }
+  result.content = ReadContent(message);
+  return result;
+}
+
+std::vector<ChatMessage> ReadMessages(JsonFields* fields) {
+  const json* value = fields->Find("messages");
+  if (value == nullptr) {
+    fields->RefuseMissing("messages");
+    return {};
+  }
+  if (!value->is_array()) {
+    fields->RefuseType("messages", "a list of messages", *value);
+    return {};
+  }
+  if (value->empty()) fields->Refuse("messages", "is empty; at least one message is needed");
+  std::vector<ChatMessage> messages;
+  for (size_t i = 0; i < value->size() && fields->status().ok(); ++i) {
+    const std::string name = absl::StrCat("messages[", i, "]");
+    if (!(*value)[i].is_object()) {
+      fields->RefuseType(name, "an object", (*value)[i]);
+      break;
+    }
+    JsonFields message((*value)[i], name + ".");
+    messages.push_back(ReadMessage(&message));
+    fields->Merge(message.status());
+  }
+  return messages;
+}
+
+// Chat: logprobs is a switch, top_logprobs the number of alternatives.
+std::optional<int64_t> ReadChatLogprobs(JsonFields* fields) {
+  const bool wanted = fields->Bool("logprobs").value_or(false);
+  const std::optional<int64_t> top = fields->Int("top_logprobs");
+  if (top.has_value() && (*top < 0 || *top > kMaxChatLogprobs)) {
+    RefuseRange(fields, "top_logprobs", *top, kMaxChatLogprobs);
+  }
+  if (!wanted && top.value_or(0) > 0) {
+    fields->Refuse("top_logprobs", "is allowed only with logprobs true");
+  }
+  if (!wanted) return std::nullopt;
+  return top.value_or(0);
+}
+
+}  // namespace
+
+absl::StatusOr<GenerationRequest> ParseCompletionRequest(std::string_view body) {
+  NSA_ASSIGN_OR_RETURN(const json document, ParseJsonObject(body));
+  JsonFields fields(document);
+  GenerationRequest request;
+  std::vector<Input> prompts = ReadPrompts(&fields);
+  GenerateCall call = ReadCommonFields(&fields);
+  call.num_logprobs = fields.Int("logprobs");
+  const int64_t num_logprobs = call.num_logprobs.value_or(0);
+  if (num_logprobs < 0 || num_logprobs > kMaxCompletionLogprobs) {
+    RefuseRange(&fields, "logprobs", num_logprobs, kMaxCompletionLogprobs);
+  }
+  ReadStreamFields(&fields, &request);
+  NSA_RETURN_IF_ERROR(fields.status());
+  for (Input& prompt : prompts) {
+    request.calls.push_back(call);
+    request.calls.back().input = std::move(prompt);
+  }
+  return request;
+}
+
+absl::StatusOr<GenerationRequest> ParseChatRequest(std::string_view body) {
+  NSA_ASSIGN_OR_RETURN(const json document, ParseJsonObject(body));
+  JsonFields fields(document);
+  GenerationRequest request;
+  std::vector<ChatMessage> messages = ReadMessages(&fields);
+  GenerateCall call = ReadCommonFields(&fields);
+  call.num_logprobs = ReadChatLogprobs(&fields);
+  ReadStreamFields(&fields, &request);
+  NSA_RETURN_IF_ERROR(fields.status());
+  call.input = std::move(messages);
+  request.calls.push_back(std::move(call));
+  return request;
+}
+
+absl::StatusOr<TokenizeCall> ParseTokenizeRequest(std::string_view body) {
+  NSA_ASSIGN_OR_RETURN(const json document, ParseJsonObject(body));
+  JsonFields fields(document);
+  TokenizeCall call{.model = fields.String("model").value_or("")};
+  const bool has_messages = fields.Find("messages") != nullptr;
+  const bool has_prompt = fields.Find("prompt") != nullptr;
+  if (has_messages && has_prompt) fields.Refuse("messages", "and 'prompt' exclude each other");
+  if (!has_messages && !has_prompt) fields.RefuseMissing("prompt");
+  call.prompt = fields.String("prompt");
+  if (has_messages) call.messages = ReadMessages(&fields);
+  call.add_special_tokens = fields.Bool("add_special_tokens").value_or(true);
+  NSA_RETURN_IF_ERROR(fields.status());
+  return call;
+}
+
+absl::StatusOr<DetokenizeCall> ParseDetokenizeRequest(std::string_view body) {
+  NSA_ASSIGN_OR_RETURN(const json document, ParseJsonObject(body));
+  JsonFields fields(document);
+  DetokenizeCall call{.model = fields.String("model").value_or("")};
+  if (fields.Find("tokens") == nullptr) fields.RefuseMissing("tokens");
+  call.tokens = fields.IntList("tokens").value_or(std::vector<int64_t>());
+  NSA_RETURN_IF_ERROR(fields.status());
+  return call;
+}
+
+}  // namespace nsa

@@ -1,0 +1,120 @@
+#include "server/http/routes.h"
+
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "server/http/errors.h"
+
+namespace nsa {
+namespace {
+
+constexpr Route kRoutes[] = {
+    {"POST", "/v1/completions", &HandleCompletions},
+    {"POST", "/v1/chat/completions", &HandleChatCompletions},
+    {"GET", "/v1/models", &HandleListModels},
+    {"GET", "/v1/models/{id}", &HandleGetModel},
+    {"POST", "/tokenize", &HandleTokenize},
+    {"POST", "/detokenize", &HandleDetokenize},
+    {"GET", "/health", &HandleHealth},
+    {"GET", "/version", &HandleVersion},
+    {"GET", "/metrics", &HandleMetrics},
+};
+
+bool PathMatches(absl::string_view pattern, absl::string_view path) {
+  const size_t brace = pattern.find('{');
+  if (brace == absl::string_view::npos) return pattern == path;
+  return path.size() > brace && absl::StartsWith(path, pattern.substr(0, brace));
+}
+
+// The methods that a path answers to; none: no such path.
+std::vector<absl::string_view> AllowedMethods(absl::string_view path) {
+  std::vector<absl::string_view> methods;
+  for (const Route& route : kRoutes) {
+    if (path != "*" && !PathMatches(route.path, path)) continue;
+    methods.push_back(route.method);
+    if (route.method == "GET") methods.push_back("HEAD");
+  }
+  if (path == "*") return {"GET", "HEAD", "POST", "OPTIONS"};
+  if (!methods.empty()) methods.push_back("OPTIONS");
+  return methods;
+}
+
+const Route* FindRoute(absl::string_view method, absl::string_view path) {
+  const absl::string_view served_as = method == "HEAD" ? "GET" : method;
+  for (const Route& route : kRoutes) {
+    if (route.method == served_as && PathMatches(route.path, path)) return &route;
+  }
+  return nullptr;
+}
+
+// Empty if the body is plain JSON in UTF-8; else what is wrong.
+std::string MediaTypeProblem(const HttpRequest& request) {
+  if (request.Header("Content-Encoding") != nullptr) {
+    return "Content-Encoding is not supported; send the body as it is";
+  }
+  const std::string* type = request.Header("Content-Type");
+  if (type == nullptr) return "Content-Type is missing; application/json is needed";
+  const std::vector<absl::string_view> parts = absl::StrSplit(*type, ';');
+  if (!absl::EqualsIgnoreCase(absl::StripAsciiWhitespace(parts[0]), "application/json")) {
+    return absl::StrCat("Content-Type is '", type->substr(0, 100), "'; application/json is needed");
+  }
+  for (size_t i = 1; i < parts.size(); ++i) {
+    absl::string_view parameter = absl::StripAsciiWhitespace(parts[i]);
+    if (!absl::StartsWithIgnoreCase(parameter, "charset=")) continue;
+    parameter.remove_prefix(absl::string_view("charset=").size());
+    if (!absl::EqualsIgnoreCase(parameter, "utf-8") &&
+        !absl::EqualsIgnoreCase(parameter, "\"utf-8\"")) {
+      return absl::StrCat("charset is '", parameter.substr(0, 100), "'; utf-8 is needed");
+    }
+  }
+  return "";
+}
+
+void SendNoRoute(const HttpRequest& request, HttpResponder* responder) {
+  const std::vector<absl::string_view> methods = AllowedMethods(request.path);
+  if (methods.empty()) {
+    return responder->Send(ErrorResponse(ProtocolError(
+        404, absl::StrCat("there is no ", request.method, " ", request.path.substr(0, 200)))));
+  }
+  const std::string allow = absl::StrJoin(methods, ", ");
+  HttpResponse response;
+  if (request.method == "OPTIONS") {
+    response.status = 204;
+    response.content_type = "";
+  } else {
+    response = ErrorResponse(ProtocolError(
+        405, absl::StrCat(request.path, " answers to ", allow, ", not to ", request.method)));
+  }
+  response.headers.emplace_back("Allow", allow);
+  responder->Send(std::move(response));
+}
+
+void Serve(const ApiContext& api, const HttpRequest& request,
+           std::shared_ptr<HttpResponder> responder) {
+  const Route* route = FindRoute(request.method, request.path);
+  if (route == nullptr) return SendNoRoute(request, responder.get());
+  responder->SetRoute(std::string(route->path));
+  if (request.method == "POST") {
+    if (std::string problem = MediaTypeProblem(request); !problem.empty()) {
+      return responder->Send(ErrorResponse(ProtocolError(415, std::move(problem))));
+    }
+  }
+  route->endpoint(api, request, std::move(responder));
+}
+
+}  // namespace
+
+std::span<const Route> Routes() { return kRoutes; }
+
+HttpHandler MakeApiHandler(const ApiContext* api) {
+  return [api](HttpRequest request, std::shared_ptr<HttpResponder> responder) {
+    Serve(*api, request, std::move(responder));
+  };
+}
+
+}  // namespace nsa

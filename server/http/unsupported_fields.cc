@@ -1,0 +1,59 @@
+#include "server/http/unsupported_fields.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace nsa {
+namespace {
+
+using nlohmann::json;
+
+bool IsZero(const json& value) { return value.is_number() && value.get<double>() == 0; }
+bool IsOne(const json& value) { return value.is_number() && value.get<double>() == 1; }
+bool IsFalse(const json& value) { return value.is_boolean() && !value.get<bool>(); }
+bool IsEmpty(const json& value) {
+  return value.is_string() ? value.get_ref<const std::string&>().empty()
+                           : value.is_structured() && value.empty();
+}
+bool IsText(const json& value) {
+  return value.is_object() && value.size() == 1 && value.contains("type") &&
+         value["type"] == "text";
+}
+bool IsNoToolChoice(const json& value) { return value == "none" || value == "auto"; }
+bool IsTextModality(const json& value) { return value == json::array({"text"}); }
+bool Never(const json&) { return false; }
+
+struct UnsupportedField {
+  const char* name;
+  bool (*is_neutral)(const json&);
+  const char* allowed;  // the neutral value, for the message
+};
+constexpr UnsupportedField kUnsupportedFields[] = {
+    {"presence_penalty", &IsZero, "0"},
+    {"frequency_penalty", &IsZero, "0"},
+    {"repetition_penalty", &IsOne, "1"},
+    {"min_tokens", &IsZero, "0"},
+    {"logit_bias", &IsEmpty, "{}"},
+    {"echo", &IsFalse, "false"},
+    {"suffix", &IsEmpty, "an empty string"},
+    {"tools", &IsEmpty, "an empty list"},
+    {"tool_choice", &IsNoToolChoice, "\"none\" or \"auto\""},
+    {"functions", &IsEmpty, "an empty list"},
+    {"function_call", &IsNoToolChoice, "\"none\" or \"auto\""},
+    {"response_format", &IsText, "{\"type\":\"text\"}"},
+    {"modalities", &IsTextModality, "[\"text\"]"},
+    {"audio", &Never, "its absence"},
+    {"web_search_options", &Never, "its absence"},
+};
+
+}  // namespace
+
+void RefuseUnsupportedFields(JsonFields* fields) {
+  for (const UnsupportedField& field : kUnsupportedFields) {
+    const json* value = fields->Find(field.name);
+    if (value == nullptr || field.is_neutral(*value)) continue;
+    fields->Refuse(field.name,
+                   absl::StrCat("is not supported; all that is allowed is ", field.allowed));
+  }
+}
+
+}  // namespace nsa

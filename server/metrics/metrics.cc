@@ -1,0 +1,75 @@
+#include "server/metrics/metrics.h"
+
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "prometheus/counter.h"
+#include "prometheus/family.h"
+#include "prometheus/gauge.h"
+#include "prometheus/registry.h"
+#include "prometheus/text_serializer.h"
+
+namespace nsa {
+
+class Metrics::Impl {
+ public:
+  explicit Impl(Options options)
+      : engine_(std::move(options.engine)),
+        http_requests_(prometheus::BuildCounter()
+                           .Name("nsa_http_requests_total")
+                           .Help("HTTP responses by route and status code; 499: the client left.")
+                           .Register(registry_)),
+        startup_phases_(prometheus::BuildGauge()
+                            .Name("nsa_startup_phase_seconds")
+                            .Help("Duration of each phase of the start.")
+                            .Register(registry_)) {
+    for (const std::string& route : options.http_routes) HttpCounter(route, 200);
+    for (const std::string& phase : options.startup_phases) PhaseGauge(phase);
+    prometheus::BuildGauge()
+        .Name("nsa_build_info")
+        .Help("What is running; always 1.")
+        .Register(registry_)
+        .Add({{"version", options.version},
+              {"architecture", options.architecture},
+              {"attention", options.attention}})
+        .Set(1);
+  }
+
+  prometheus::Counter& HttpCounter(std::string_view route, int status) {
+    return http_requests_.Add(
+        {{"route", route.empty() ? "none" : std::string(route)}, {"code", absl::StrCat(status)}});
+  }
+  prometheus::Gauge& PhaseGauge(std::string_view phase) {
+    return startup_phases_.Add({{"phase", std::string(phase)}});
+  }
+
+  std::string Text() const {
+    std::vector<prometheus::MetricFamily> families = engine_.Collect();
+    std::vector<prometheus::MetricFamily> own = registry_.Collect();
+    families.insert(families.end(), std::make_move_iterator(own.begin()),
+                    std::make_move_iterator(own.end()));
+    return prometheus::TextSerializer().Serialize(families);
+  }
+
+ private:
+  EngineMetrics engine_;
+  prometheus::Registry registry_;
+  prometheus::Family<prometheus::Counter>& http_requests_;
+  prometheus::Family<prometheus::Gauge>& startup_phases_;
+};
+
+Metrics::Metrics(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+Metrics::~Metrics() = default;
+
+void Metrics::CountHttpRequest(std::string_view route, int status) {
+  impl_->HttpCounter(route, status).Increment();
+}
+
+void Metrics::SetStartupPhase(std::string_view phase, double seconds) {
+  impl_->PhaseGauge(phase).Set(seconds);
+}
+
+std::string Metrics::Text() const { return impl_->Text(); }
+
+}  // namespace nsa
