@@ -17,10 +17,16 @@ struct GroupQueries {
   float softmax_scale = 0;
 };
 
-// importance[j - first_block] for blocks j of [first_block, end_block): docs/nsa.md, Selection. The
-// same bits however a token's blocks are divided over calls: per row the heads are summed in
-// ascending order, per block the rows.
-void BlockImportance(const NsaShape& shape, const KvRows& rows, const GroupQueries& queries,
-                     int64_t first_block, int64_t end_block, float* importance);
+struct ImportanceArgs {
+  const NsaShape& shape;
+  KvRows rows;  // compressed rows
+  GroupQueries queries;
+  int64_t first_block, end_block;
+  float* importance;  // out: [end_block - first_block]
+};
+// Importance of blocks [first_block, end_block): docs/nsa.md, Selection. The same bits however a
+// token's blocks are divided over calls: per row the heads are summed in ascending order, per block
+// the rows.
+void BlockImportance(const ImportanceArgs& args);
 
 }  // namespace nsa::cpu

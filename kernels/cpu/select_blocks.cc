@@ -44,7 +44,12 @@ void ComputeImportance(const SelectArgs& args, const Item& item, int64_t first_b
                              .num_heads = group_size,
                              .num_rows = args.shape.NumRows(item.position + 1),
                              .softmax_scale = args.softmax_scale};
-  BlockImportance(args.shape, rows, queries, first_block, end_block, importance + first_block);
+  BlockImportance({.shape = args.shape,
+                   .rows = rows,
+                   .queries = queries,
+                   .first_block = first_block,
+                   .end_block = end_block,
+                   .importance = importance + first_block});
 }
 
 // Keeps the num_wanted most important of the blocks that are offered in ascending order, most
