@@ -1,5 +1,6 @@
 #include "engine/text/chat_prompt.h"
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -14,12 +15,24 @@ namespace {
 // so taking it out again restores the content exactly.
 constexpr char kBreak = '\xFF';
 
+// Length of the longest proper prefix of `control` that `text` ends with.
+size_t TrailingPrefix(std::string_view text, std::string_view control) {
+  for (size_t length = std::min(control.size() - 1, text.size()); length > 0; --length) {
+    if (text.ends_with(control.substr(0, length))) return length;
+  }
+  return 0;
+}
+
 std::string BreakControlTokens(std::string text, const Tokenizer& tokenizer) {
   for (const ControlToken& control : tokenizer.control_tokens()) {
     if (control.text.size() < 2) continue;
     std::string broken = control.text;
     broken.insert(1, 1, kBreak);
     text = absl::StrReplaceAll(text, {{control.text, broken}});
+    // What follows the message could complete a token that it begins.
+    while (const size_t length = TrailingPrefix(text, control.text)) {
+      text.insert(text.size() - length + 1, 1, kBreak);
+    }
   }
   return text;
 }
