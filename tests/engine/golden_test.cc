@@ -1,0 +1,105 @@
+// The engine's logits against the PyTorch reference and Hugging Face transformers.
+
+#include "tests/engine/golden.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/engine/model_runner.h"
+
+namespace nsa {
+namespace {
+
+constexpr float kTolerance = 1e-4F;  // absolute or relative
+constexpr int64_t kLongTokens = 4096;
+
+int32_t Greedy(const std::vector<float>& logits) {
+  return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+class GoldenTest : public testing::TestWithParam<const char*> {
+ protected:
+  GoldenTest() : golden_(ReadGolden(GetParam())) {}
+
+  RunnerOptions Options(int64_t max_chunk_tokens) const {
+    return {.max_seq_tokens = num_tokens() + 64,
+            .max_chunk_tokens = max_chunk_tokens,
+            .cache_dtype = DType::kF32};
+  }
+  int64_t num_tokens() const { return static_cast<int64_t>(golden_.tokens.size()); }
+  bool is_long() const { return num_tokens() > kLongTokens; }
+
+  void ExpectGolden(const Logits& logits) const {
+    ASSERT_EQ(logits.size(), golden_.tokens.size());
+    for (size_t i = 0; i < golden_.positions.size(); ++i) {
+      const std::vector<float>& actual = logits[golden_.positions[i]];
+      ASSERT_EQ(actual.size(), golden_.logits[i].size());
+      for (size_t token = 0; token < actual.size(); ++token) {
+        const float expected = golden_.logits[i][token];
+        ASSERT_NEAR(actual[token], expected, kTolerance * std::max(1.0F, std::abs(expected)))
+            << "position " << golden_.positions[i] << ", token " << token;
+      }
+    }
+  }
+
+  const Golden golden_;
+};
+
+TEST_P(GoldenTest, PrefillInOnePass) {
+  ModelRunner runner(golden_.folder, Options(num_tokens()));
+  ExpectGolden(runner.Feed(0, golden_.tokens, {num_tokens()}));
+}
+
+TEST_P(GoldenTest, PrefillInOddChunks) {
+  const std::vector<std::vector<int64_t>> chunkings =
+      is_long() ? std::vector<std::vector<int64_t>>{{509, 1, 770}}
+                : std::vector<std::vector<int64_t>>{{1, 7, 31}, {13}, {64, 5}, {100, 33, 2}};
+  for (const std::vector<int64_t>& chunking : chunkings) {
+    ModelRunner runner(golden_.folder,
+                       Options(*std::max_element(chunking.begin(), chunking.end())));
+    ExpectGolden(runner.Feed(0, golden_.tokens, chunking));
+  }
+}
+
+// Token by token, except for the stretches of a long sequence whose logits are not kept.
+TEST_P(GoldenTest, Decode) {
+  constexpr int64_t kSkipTokens = 512;
+  ModelRunner runner(golden_.folder, Options(is_long() ? kSkipTokens : 1));
+  Logits logits;
+  const std::span<const int32_t> tokens = golden_.tokens;
+  for (size_t next = 0; next < tokens.size();) {
+    const auto kept = std::lower_bound(golden_.positions.begin(), golden_.positions.end(), next);
+    const size_t gap = kept == golden_.positions.end() ? tokens.size() - next : *kept - next;
+    const size_t length = is_long() ? std::clamp<size_t>(gap, 1, kSkipTokens) : 1;
+    Logits step = runner.Step({{0, tokens.subspan(next, length)}});
+    std::move(step.begin(), step.end(), std::back_inserter(logits));
+    next += length;
+  }
+  ExpectGolden(logits);
+}
+
+TEST_P(GoldenTest, GreedyContinuation) {
+  ModelRunner runner(golden_.folder, Options(golden_.num_prompt_tokens));
+  const std::span<const int32_t> prompt(golden_.tokens.data(), golden_.num_prompt_tokens);
+  std::vector<int32_t> generated = {Greedy(runner.Step({{0, prompt}}).back())};
+  while (generated.size() < golden_.greedy.size()) {
+    const std::span<const int32_t> last(&generated.back(), 1);
+    generated.push_back(Greedy(runner.Step({{0, last}}).back()));
+  }
+  EXPECT_THAT(generated, testing::ElementsAreArray(golden_.greedy));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Models, GoldenTest,
+    testing::Values("nsa_mean_before", "nsa_mean_after", "nsa_mean_none",
+                    "nsa_weighted_pool_before", "nsa_weighted_pool_after", "nsa_weighted_pool_none",
+                    "nsa_linear_before", "nsa_linear_after", "nsa_linear_none", "nsa_mlp_before",
+                    "nsa_mlp_after", "nsa_mlp_none", "nsa_paper", "nsa_paper_bf16",
+                    "nsa_paper_long", "nsa_shared", "llama_nsa", "llama_nsa_long", "fla_nsa",
+                    "fla_nsa_default_heads", "llama", "llama_rope_llama3", "llama_rope_linear"),
+    [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace nsa
