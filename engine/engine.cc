@@ -5,9 +5,8 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
-#include <unordered_map>
+#include <unordered_set>
 #include <utility>
-#include <variant>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
@@ -21,18 +20,11 @@
 namespace nsa {
 namespace {
 
-// Orders to the engine thread, carried out in the order given.
 struct Submission {
   Request request;
   std::shared_ptr<TokenSink> sink;
   absl::Time arrived;
 };
-struct Cancellation {
-  RequestId id;
-};
-using Order = std::variant<Submission, Cancellation>;
-
-enum class LiveState : uint8_t { kLive, kCancelled };
 
 }  // namespace
 
@@ -64,7 +56,6 @@ class Engine::Impl {
  private:
   void Run();
   bool TakeOrders();
-  void CarryOut(Order order);
   void Publish(const std::vector<Delivery>& deliveries);
   int64_t NumWaiting() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckRoom(int64_t num_requests) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -72,16 +63,15 @@ class Engine::Impl {
   const EngineOptions options_;
   const ExecutorLimits limits_;
   const int64_t max_request_tokens_;
-  EngineCore core_;            // the engine thread's, once that runs
-  std::vector<Order> orders_;  // the engine thread's: inbox_ as of the last step
+  EngineCore core_;  // the engine thread's, once that runs
 
   // std::mutex, not absl::Mutex: ThreadSanitizer cannot see into a prebuilt Abseil.
   mutable std::mutex mutex_;
   std::condition_variable work_arrived_;  // for the engine thread
   std::condition_variable all_finished_;  // for Drain
-  std::vector<Order> inbox_ ABSL_GUARDED_BY(mutex_);
-  // Submitted, and its end not yet published.
-  std::unordered_map<RequestId, LiveState> live_ ABSL_GUARDED_BY(mutex_);
+  std::vector<Submission> inbox_ ABSL_GUARDED_BY(mutex_);
+  std::unordered_set<RequestId> live_ ABSL_GUARDED_BY(mutex_);       // until their end is published
+  std::unordered_set<RequestId> cancelled_ ABSL_GUARDED_BY(mutex_);  // of live_, for the next step
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);  // the core's, as of the last step
   int64_t num_admitted_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t num_rejected_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -110,7 +100,7 @@ absl::Status Engine::Impl::Submit(std::vector<Request> requests, std::shared_ptr
     if (live_.empty()) woken_ = now;
     num_admitted_ += num_requests;
     for (Request& request : requests) {
-      const bool is_new = live_.emplace(request.id, LiveState::kLive).second;
+      const bool is_new = live_.insert(request.id).second;
       NSA_CHECK(is_new) << "request id " << request.id << " is live already";
       inbox_.push_back(Submission{.request = std::move(request), .sink = sink, .arrived = now});
     }
@@ -122,11 +112,8 @@ absl::Status Engine::Impl::Submit(std::vector<Request> requests, std::shared_ptr
 void Engine::Impl::Cancel(RequestId id) {
   {
     const std::lock_guard lock(mutex_);
-    // One order per live request at most keeps the inbox bounded.
-    const auto entry = live_.find(id);
-    if (entry == live_.end() || entry->second == LiveState::kCancelled) return;
-    entry->second = LiveState::kCancelled;
-    inbox_.push_back(Cancellation{.id = id});
+    if (!live_.contains(id)) return;
+    cancelled_.insert(id);
   }
   work_arrived_.notify_one();
 }
@@ -176,9 +163,11 @@ void Engine::Impl::Run() {
   }
 }
 
-// Sleeps until there is work, then carries out the orders of the inbox. False when the engine is
-// being destroyed; everything is cancelled then.
+// Sleeps until there is work, then brings new requests and cancellations to the core. False when
+// the engine is being destroyed; everything is cancelled then.
 bool Engine::Impl::TakeOrders() {
+  std::vector<Submission> submissions;
+  std::unordered_set<RequestId> cancelled;
   bool cancel_all = false;
   bool stop = false;
   {
@@ -186,23 +175,17 @@ bool Engine::Impl::TakeOrders() {
     delivering_ = false;
     if (live_.empty()) all_finished_.notify_all();
     work_arrived_.wait(lock, [this] { return stopping_ || !inbox_.empty() || !core_.idle(); });
-    orders_.swap(inbox_);
+    submissions.swap(inbox_);
+    cancelled.swap(cancelled_);
     cancel_all = cancelling_all_ || stopping_;
     stop = stopping_;
   }
-  for (Order& order : orders_) CarryOut(std::move(order));
-  orders_.clear();
+  for (Submission& submission : submissions) {
+    core_.Submit(std::move(submission.request), std::move(submission.sink), submission.arrived);
+  }
+  for (RequestId id : cancelled) core_.Cancel(id);
   if (cancel_all) core_.CancelAll();
   return !stop;
-}
-
-void Engine::Impl::CarryOut(Order order) {
-  if (const auto* cancellation = std::get_if<Cancellation>(&order)) {
-    core_.Cancel(cancellation->id);
-    return;
-  }
-  auto& submission = std::get<Submission>(order);
-  core_.Submit(std::move(submission.request), std::move(submission.sink), submission.arrived);
 }
 
 // Makes a step's outcome visible before any sink is told of it.
@@ -211,7 +194,10 @@ void Engine::Impl::Publish(const std::vector<Delivery>& deliveries) {
   stats_ = core_.stats();
   delivering_ = true;
   for (const Delivery& delivery : deliveries) {
-    if (delivery.event.finish != FinishReason::kNone) live_.erase(delivery.event.id);
+    if (delivery.event.finish == FinishReason::kNone) continue;
+    live_.erase(delivery.event.id);
+    // It came too late, and the id may be used again before the next step.
+    cancelled_.erase(delivery.event.id);
   }
 }
 

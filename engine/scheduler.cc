@@ -57,15 +57,9 @@ void Scheduler::Remove(Sequence* sequence, FinishReason reason) {
 StepPlan Scheduler::Plan(absl::Time now) {
   StepPlan plan;
   plan.expired = TakeExpired(now);
-  // One token of the budget is kept for the oldest sequence, or decodes could fill every step while
-  // it is in prefill.
-  const bool oldest_prefills =
-      !running_.empty() && running_.front()->state == SequenceState::kPrefill;
-  ScheduleRunning(SequenceState::kDecode, limits_.max_batched_tokens - (oldest_prefills ? 1 : 0),
-                  plan);
-  ScheduleRunning(SequenceState::kPrefill, limits_.max_batched_tokens, plan);
-  // Whoever gave way would only take its pages back.
-  if (plan.num_preemptions == 0) Admit(now, plan);
+  ScheduleRunning(SequenceState::kDecode, plan);
+  ScheduleRunning(SequenceState::kPrefill, plan);
+  Admit(now, plan);
   return plan;
 }
 
@@ -90,15 +84,13 @@ std::vector<Sequence*> Scheduler::TakeExpired(absl::Time now) {
   return expired;
 }
 
-// Plans a chunk of every running sequence in `state`, oldest first, within `budget` tokens of the
-// whole plan.
-void Scheduler::ScheduleRunning(SequenceState state, int64_t budget, StepPlan& plan) {
+// Plans a chunk of every running sequence in `state`, oldest first, while the budget lasts.
+void Scheduler::ScheduleRunning(SequenceState state, StepPlan& plan) {
   // By index: preemption takes sequences off the end.
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& sequence = *running_[i];
     if (sequence.state != state) continue;
-    const int64_t num_wanted = std::min(
-        {sequence.num_uncached_tokens(), limits_.max_chunk_tokens, budget - plan.num_tokens});
+    const int64_t num_wanted = NumWanted(sequence, plan);
     if (num_wanted <= 0) return;
     const int64_t num_tokens = MakeRoom(sequence, num_wanted, plan);
     if (num_tokens > 0) AddChunk(sequence, num_tokens, plan);
@@ -107,12 +99,14 @@ void Scheduler::ScheduleRunning(SequenceState state, int64_t budget, StepPlan& p
 
 // Admits waiting sequences in order: each with a slot and the pages of its first chunk, or not at
 // all. The head waits until the pages of all its known tokens are free and no running prefill needs
-// them: admitted any earlier, it would mostly be computed for the next preemption.
+// them: admitted any earlier, it would mostly be computed for the next preemption. For the same
+// reason a sequence that was preempted in this step is not back in it. A sequence is admitted only
+// into budget that the running ones left, so they are never more than the budget has tokens, and
+// decodes cannot keep the oldest from its prefill.
 void Scheduler::Admit(absl::Time now, StepPlan& plan) {
   while (!waiting_.empty() && !free_slots_.empty()) {
     Sequence& sequence = *waiting_.front();
-    const int64_t num_tokens = std::min({sequence.num_tokens(), limits_.max_chunk_tokens,
-                                         limits_.max_batched_tokens - plan.num_tokens});
+    const int64_t num_tokens = NumWanted(sequence, plan);
     if (num_tokens <= 0) return;
     if (PagesFor(sequence.num_tokens()) > pages_.num_free() - NumReservedPages()) return;
     waiting_.pop_front();
@@ -169,6 +163,12 @@ void Scheduler::ReleaseCache(Sequence& sequence) {
 
 int64_t Scheduler::PagesFor(int64_t num_tokens) const {
   return (num_tokens + limits_.page_tokens - 1) / limits_.page_tokens;
+}
+
+// Tokens of the sequence that this step would take, pages permitting.
+int64_t Scheduler::NumWanted(const Sequence& sequence, const StepPlan& plan) const {
+  return std::min({sequence.num_uncached_tokens(), limits_.max_chunk_tokens,
+                   limits_.max_batched_tokens - plan.num_tokens});
 }
 
 // Pages that running sequences still need for tokens already known.

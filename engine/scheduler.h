@@ -62,13 +62,14 @@ class Scheduler {
 
  private:
   std::vector<Sequence*> TakeExpired(absl::Time now);
-  void ScheduleRunning(SequenceState state, int64_t budget, StepPlan& plan);
+  void ScheduleRunning(SequenceState state, StepPlan& plan);
   void Admit(absl::Time now, StepPlan& plan);
   int64_t MakeRoom(Sequence& sequence, int64_t num_wanted, StepPlan& plan);
   void AcquirePages(Sequence& sequence, int64_t num_new_tokens);
   void Preempt(StepPlan& plan);
   void ReleaseCache(Sequence& sequence);
   int64_t PagesFor(int64_t num_tokens) const;
+  int64_t NumWanted(const Sequence& sequence, const StepPlan& plan) const;
   int64_t NumReservedPages() const;
   int64_t Room(const Sequence& sequence) const;
 

@@ -20,7 +20,8 @@ Simulation::Simulation(uint64_t seed)
       executor_(limits_),
       now_(absl::FromUnixSeconds(1'000'000)),
       core_(&executor_, limits_.num_pages * limits_.page_tokens, [this] { return now_; }) {
-  executor_.on_step = [this](const Batch&) {
+  executor_.on_step = [this](const Batch& batch) {
+    num_step_tokens_ += batch.num_tokens();
     if (!Chance(error_rate_)) return absl::OkStatus();
     ++num_step_errors_;
     return absl::InternalError("injected");
@@ -53,13 +54,12 @@ ExecutorLimits Simulation::RandomLimits() {
 
 void Simulation::MakeClients() {
   const int64_t num_clients = Uniform(1, 16);
-  for (int64_t id = 0; id < num_clients; ++id) MakeClient(id);
+  for (int64_t i = 0; i < num_clients; ++i) MakeClient();
 }
 
-void Simulation::MakeClient(int64_t id) {
+void Simulation::MakeClient() {
   auto client = std::make_shared<Client>();
   Request& request = client->request;
-  request.id = static_cast<RequestId>(id);
   const int64_t capacity = limits_.num_pages * limits_.page_tokens;
   // The longest that fit are the ones that leave no slack.
   const int64_t num_tokens =
@@ -261,7 +261,7 @@ void Simulation::CheckTotals() {
   ASSERT_EQ(stats.num_preemptions, num_preemptions);
   ASSERT_EQ(stats.e2e_latency.total(), clients_.size());
   ASSERT_EQ(stats.request_generated_tokens.sum, static_cast<double>(num_generated));
-  // A step that failed charged nobody.
+  ASSERT_EQ(stats.step_tokens.sum, static_cast<double>(num_step_tokens_));
   ASSERT_EQ(stats.traffic.read_bytes, traffic.read_bytes);
   ASSERT_EQ(stats.traffic.dense_bytes, traffic.dense_bytes);
 }

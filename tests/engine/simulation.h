@@ -46,7 +46,7 @@ class Simulation {
   bool Chance(double probability);
   ExecutorLimits RandomLimits();
   void MakeClients();
-  void MakeClient(int64_t id);
+  void MakeClient();
 
   void Arrive();
   void CancelSome(SimulationCounts& counts);
@@ -65,6 +65,7 @@ class Simulation {
   absl::Time now_;
   int64_t step_ = 0;
   int64_t num_step_errors_ = 0;
+  int64_t num_step_tokens_ = 0;  // of all batches
   EngineCore core_;
   std::vector<std::shared_ptr<Client>> clients_;  // in order of arrival; the index is the id
   size_t num_arrived_ = 0;
