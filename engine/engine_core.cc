@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "base/check.h"
 
 namespace nsa {
@@ -78,20 +79,21 @@ absl::Status EngineCore::Execute(const StepPlan& plan) {
   absl::StatusOr<std::vector<SampledToken>> sampled = executor_->Execute(batch);
   const absl::Time now = clock_();
   if (!sampled.ok()) {
-    Fail(plan, now);
+    for (const ScheduledChunk& chunk : plan.chunks) Fail(*chunk.sequence, now);
     return sampled.status();
   }
   NSA_CHECK_EQ(static_cast<int64_t>(sampled->size()), batch.num_rows());
+  const auto num_failed = std::count_if(sampled->begin(), sampled->end(),
+                                        [](const SampledToken& token) { return !token.finite; });
   Commit(plan, *std::move(sampled), now);
-  return absl::OkStatus();
+  if (num_failed == 0) return absl::OkStatus();
+  return absl::InternalError(
+      absl::StrCat("the logits of ", num_failed, " of ", batch.num_rows(), " rows are not finite"));
 }
 
-void EngineCore::Fail(const StepPlan& plan, absl::Time now) {
-  for (const ScheduledChunk& chunk : plan.chunks) {
-    scheduler_.Remove(chunk.sequence, FinishReason::kError);
-    ReportEnd(*chunk.sequence, absl::InternalError("the model failed while serving this request"),
-              now);
-  }
+void EngineCore::Fail(Sequence& sequence, absl::Time now) {
+  scheduler_.Remove(&sequence, FinishReason::kError);
+  ReportEnd(sequence, absl::InternalError("the model failed while serving this request"), now);
 }
 
 void EngineCore::Commit(const StepPlan& plan, std::vector<SampledToken> sampled, absl::Time now) {
@@ -105,6 +107,10 @@ void EngineCore::Commit(const StepPlan& plan, std::vector<SampledToken> sampled,
       continue;
     }
     SampledToken& token = sampled[row++];
+    if (!token.finite) {
+      Fail(sequence, now);
+      continue;
+    }
     scheduler_.Commit(chunk, token.token);
     ReportToken(sequence, std::move(token), now);
   }

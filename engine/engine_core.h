@@ -42,7 +42,7 @@ class EngineCore {
   void CancelAll();
 
   // One step: plan, build, execute, commit. If the executor fails, the sequences of the step end
-  // with kError and the others go on.
+  // with kError, or only those whose logits are not finite; the others go on.
   StepOutcome Step();
 
   bool idle() const { return sequences_.empty() && deliveries_.empty(); }
@@ -53,11 +53,11 @@ class EngineCore {
 
  private:
   absl::Status Execute(const StepPlan& plan);
-  void Fail(const StepPlan& plan, absl::Time now);
+  void Fail(Sequence& sequence, absl::Time now);
   void Commit(const StepPlan& plan, std::vector<SampledToken> sampled, absl::Time now);
   void CountTraffic(Sequence& sequence);
   void ReportProgress(Sequence& sequence);
-  // These two destroy a sequence that has finished.
+  // These two destroy a sequence that has finished; so does Fail.
   void ReportToken(Sequence& sequence, SampledToken sampled, absl::Time now);
   void ReportEnd(Sequence& sequence, absl::Status error, absl::Time now);
   void RecordEnd(Sequence& sequence, absl::Time now);

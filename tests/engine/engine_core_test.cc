@@ -10,8 +10,6 @@
 namespace nsa {
 namespace {
 
-using ::testing::Each;
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
@@ -240,6 +238,26 @@ TEST_F(EngineCoreTest, AStepErrorEndsItsSequencesOnlyAndTellsNothingInternal) {
   StepUntilIdle();
   EXPECT_EQ(sink_->TokensOf(3), FakeContinuation(MakeRequest(3, 4, 4), kLimits.vocab_size));
   EXPECT_EQ(core_->stats().num_free_pages, kLimits.num_pages);
+}
+
+TEST_F(EngineCoreTest, LogitsThatAreNotFiniteEndTheirSequenceOnly) {
+  Start(kLimits);
+  executor_->is_finite = [](const SampleRow& row) {
+    return row.params.seed != 2 || row.position < 6;
+  };
+  for (RequestId id = 1; id <= 3; ++id) Submit(MakeRequest(id, 4, 4));
+  Step();
+  Step();
+  const StepOutcome outcome = core_->Step();
+  EXPECT_THAT(std::string(outcome.status.message()), HasSubstr("1 of 3 rows"));
+  for (const Delivery& delivery : outcome.deliveries) delivery.sink->OnToken(delivery.event);
+  StepUntilIdle();
+  EXPECT_EQ(sink_->TokensOf(2).size(), 2U);
+  EXPECT_EQ(sink_->FinishOf(2), FinishReason::kError);
+  EXPECT_EQ(sink_->EventsOf(2).back().error.code(), absl::StatusCode::kInternal);
+  for (RequestId id : {1, 3}) {
+    EXPECT_EQ(sink_->TokensOf(id), FakeContinuation(MakeRequest(id, 4, 4), kLimits.vocab_size));
+  }
 }
 
 TEST_F(EngineCoreTest, LogprobsComeWhereAskedFor) {

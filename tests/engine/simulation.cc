@@ -26,6 +26,11 @@ Simulation::Simulation(uint64_t seed)
     ++num_step_errors_;
     return absl::InternalError("injected");
   };
+  executor_.is_finite = [this](const SampleRow&) {
+    if (!Chance(error_rate_ / 5)) return true;
+    ++num_row_errors_;
+    return false;
+  };
   MakeClients();
 }
 
@@ -97,6 +102,7 @@ void Simulation::Run(SimulationCounts& counts) {
   }
   CheckTotals();
   counts.num_step_errors += num_step_errors_;
+  counts.num_row_errors += num_row_errors_;
   for (int i = 0; i < kNumFinishReasons; ++i) {
     counts.num_finished[i] += core_.stats().num_finished[i];
   }
@@ -227,7 +233,7 @@ void Simulation::CheckEnd(const Client& client, const TokenEvent& event) {
       ASSERT_GE(now_, client.request.deadline);
       break;
     case FinishReason::kError:
-      ASSERT_GT(num_step_errors_, 0);
+      ASSERT_GT(num_step_errors_ + num_row_errors_, 0);
       ASSERT_FALSE(event.error.ok());
       break;
     case FinishReason::kNone:

@@ -16,7 +16,7 @@ namespace nsa {
 struct SimulationCounts {
   int64_t num_preemptions = 0;
   int64_t num_pauses = 0;  // steps in which a running sequence got no page
-  int64_t num_step_errors = 0;
+  int64_t num_step_errors = 0, num_row_errors = 0;
   int64_t num_cancelled_waiting = 0, num_cancelled_prefill = 0, num_cancelled_decode = 0;
   int64_t num_finished[kNumFinishReasons] = {};
 };
@@ -64,7 +64,7 @@ class Simulation {
   FakeExecutor executor_;
   absl::Time now_;
   int64_t step_ = 0;
-  int64_t num_step_errors_ = 0;
+  int64_t num_step_errors_ = 0, num_row_errors_ = 0;
   int64_t num_step_tokens_ = 0;  // of all batches
   EngineCore core_;
   std::vector<std::shared_ptr<Client>> clients_;  // in order of arrival; the index is the id

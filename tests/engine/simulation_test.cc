@@ -29,6 +29,7 @@ TEST_P(SimulationBlockTest, EveryRequestEndsOnceWithTheOutputOfItsSoloRun) {
   EXPECT_GT(counts.num_preemptions, 0);
   EXPECT_GT(counts.num_pauses, 0);
   EXPECT_GT(counts.num_step_errors, 0);
+  EXPECT_GT(counts.num_row_errors, 0);
   EXPECT_GT(counts.num_cancelled_waiting, 0);
   EXPECT_GT(counts.num_cancelled_prefill, 0);
   EXPECT_GT(counts.num_cancelled_decode, 0);

@@ -153,6 +153,7 @@ absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Execute(const Batch& bat
     const int64_t token_idx = batch.logit_tokens[r];
     sampled.push_back(Sample(ReadPages(batch, token_idx), ReadSlot(batch, token_idx), batch.rows[r],
                              limits_.vocab_size));
+    if (is_finite) sampled.back().finite = is_finite(batch.rows[r]);
   }
   return sampled;
 }

@@ -24,6 +24,8 @@ class FakeExecutor : public Executor {
   // Called in each step, after the step's tokens are stored; its error becomes the step's. Set it
   // before the first step.
   std::function<absl::Status(const Batch&)> on_step;
+  // Says of each sampled row whether its logits are finite; unset: they are.
+  std::function<bool(const SampleRow&)> is_finite;
 
   // What was wrong with the first malformed batch; empty if none was.
   const std::string& violation() const { return violation_; }
