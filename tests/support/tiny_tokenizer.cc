@@ -1,8 +1,10 @@
 #include "tests/support/tiny_tokenizer.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <fstream>
+#include <string>
 #include <utility>
 
 #include "base/check.h"
@@ -10,16 +12,9 @@
 
 namespace nsa {
 
-// In tiny_tokenizer_model.cc.
-std::string TrainTinyTokenizer(const std::string& model_type, bool adds_leading_space);
-
-std::string TinyTokenizerModel(const TinyTokenizerOptions& options) {
-  return TrainTinyTokenizer(options.model_type, options.adds_leading_space);
-}
-
 std::unique_ptr<Tokenizer> MakeTinyTokenizer(const TinyTokenizerOptions& options) {
-  const std::string path = testing::TempDir() + "tiny_tokenizer." + options.model_type +
-                           (options.adds_leading_space ? ".prefix" : ".bare") + ".model";
+  // Tests run at the same time in processes of their own.
+  const std::string path = testing::TempDir() + "tiny_tokenizer." + std::to_string(getpid());
   std::ofstream(path, std::ios::binary) << TinyTokenizerModel(options);
   auto tokenizer = LoadSentencePieceTokenizer(path, options.add_bos);
   NSA_CHECK(tokenizer.ok()) << tokenizer.status();

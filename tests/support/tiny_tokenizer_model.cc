@@ -1,5 +1,6 @@
-// The training half of tiny_tokenizer.h: SentencePiece's headers and Abseil's do not meet in one
-// file (engine/text/sentencepiece_model.h).
+#include "tests/support/tiny_tokenizer_model.h"
+
+#include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
 #include <cstdio>
@@ -11,12 +12,12 @@
 namespace nsa {
 namespace {
 
-class Sentences : public sentencepiece::SentenceIterator {
+class Sentences : public ::sentencepiece::SentenceIterator {
  public:
   bool done() const override { return next_ == sentences_.size(); }
   void Next() override { ++next_; }
   const std::string& value() const override { return sentences_[next_]; }
-  sentencepiece::util::Status status() const override { return {}; }
+  ::sentencepiece::util::Status status() const override { return {}; }
 
  private:
   const std::vector<std::string> sentences_ = {
@@ -34,14 +35,16 @@ class Sentences : public sentencepiece::SentenceIterator {
 
 }  // namespace
 
-std::string TrainTinyTokenizer(const std::string& model_type, bool adds_leading_space) {
+std::string TinyTokenizerModel(const TinyTokenizerOptions& options) {
+  const auto flag = [](bool value) { return std::string(value ? "true" : "false"); };
   const std::unordered_map<std::string, std::string> arguments = {
-      {"model_type", model_type},
+      {"model_type", options.model_type},
       {"vocab_size", "420"},
-      {"byte_fallback", "true"},
-      {"normalization_rule_name", "identity"},
-      {"remove_extra_whitespaces", "false"},
-      {"add_dummy_prefix", adds_leading_space ? "true" : "false"},
+      {"byte_fallback", flag(options.byte_fallback)},
+      {"normalization_rule_name", options.normalization},
+      {"remove_extra_whitespaces", flag(options.remove_extra_whitespaces)},
+      {"add_dummy_prefix", flag(options.adds_leading_space)},
+      {"treat_whitespace_as_suffix", flag(options.whitespace_as_suffix)},
       {"user_defined_symbols", "\n"},
       {"control_symbols", "<|turn|>"},
       {"hard_vocab_limit", "false"},
@@ -50,12 +53,34 @@ std::string TrainTinyTokenizer(const std::string& model_type, bool adds_leading_
   };
   Sentences sentences;
   std::string model;
-  const auto status = sentencepiece::SentencePieceTrainer::Train(arguments, &sentences, &model);
+  const auto status = ::sentencepiece::SentencePieceTrainer::Train(arguments, &sentences, &model);
   if (!status.ok()) {
     std::fprintf(stderr, "training the test tokenizer failed: %s\n", status.ToString().c_str());
     std::abort();
   }
   return model;
+}
+
+namespace {
+
+void LoadOrDie(const std::string& model, ::sentencepiece::SentencePieceProcessor* processor) {
+  if (processor->LoadFromSerializedProto(model).ok()) return;
+  std::fprintf(stderr, "the library refuses the model\n");
+  std::abort();
+}
+
+}  // namespace
+
+std::vector<int32_t> LibraryEncode(const std::string& model, const std::string& text) {
+  ::sentencepiece::SentencePieceProcessor processor;
+  LoadOrDie(model, &processor);
+  return processor.EncodeAsIds(text);
+}
+
+std::string LibraryDecode(const std::string& model, const std::vector<int32_t>& tokens) {
+  ::sentencepiece::SentencePieceProcessor processor;
+  LoadOrDie(model, &processor);
+  return processor.DecodeIds(tokens);
 }
 
 }  // namespace nsa

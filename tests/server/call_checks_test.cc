@@ -1,0 +1,182 @@
+#include "server/call_checks.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "server/error_detail.h"
+
+namespace nsa {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr int64_t kVocabSize = 100;
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+const double kNaN = std::nan("");
+
+absl::StatusOr<CallOptions> Check(const std::function<void(GenerateCall&)>& change) {
+  GenerateCall call;
+  change(call);
+  return CheckOptions(call, SamplingDefaults{}, kVocabSize);
+}
+
+// Each value is accepted.
+template <typename Field, typename Value>
+void ExpectAccepted(Field GenerateCall::*field, const std::vector<Value>& values) {
+  for (const Value& value : values) {
+    const auto options = Check([&](GenerateCall& call) { call.*field = value; });
+    EXPECT_TRUE(options.ok()) << options.status();
+  }
+}
+
+// Each value is refused with the field's name and itself in the message.
+template <typename Field, typename Value>
+void ExpectRefused(const std::string& name, Field GenerateCall::*field,
+                   const std::vector<Value>& values) {
+  for (const Value& value : values) {
+    const absl::Status status = Check([&](GenerateCall& call) { call.*field = value; }).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << name << " " << value;
+    EXPECT_EQ(GetDetail(status).param, name);
+    EXPECT_EQ(GetDetail(status).code, "invalid_value");
+    EXPECT_THAT(std::string(status.message()), HasSubstr(name + " is "));
+  }
+}
+
+TEST(CallChecksTest, NumbersAtBelowAndAboveTheirLimits) {
+  ExpectAccepted<std::optional<double>, double>(&GenerateCall::temperature, {0, 1e-9, 1, 2});
+  ExpectRefused<std::optional<double>, double>("temperature", &GenerateCall::temperature,
+                                               {-1e-9, 2.0001, kNaN, kInfinity, -kInfinity});
+  ExpectAccepted<std::optional<double>, double>(&GenerateCall::top_p, {1e-300, 0.5, 1});
+  ExpectRefused<std::optional<double>, double>("top_p", &GenerateCall::top_p,
+                                               {0, -0.1, 1.0001, kNaN, kInfinity});
+  ExpectAccepted<std::optional<double>, double>(&GenerateCall::min_p, {0, 0.5, 1});
+  ExpectRefused<std::optional<double>, double>("min_p", &GenerateCall::min_p,
+                                               {-0.1, 1.0001, kNaN, kInfinity});
+  ExpectAccepted<std::optional<int64_t>, int64_t>(
+      &GenerateCall::top_k, {-1, 0, 1, kVocabSize, std::numeric_limits<int64_t>::max()});
+  ExpectRefused<std::optional<int64_t>, int64_t>("top_k", &GenerateCall::top_k, {-2});
+  ExpectAccepted<std::optional<int64_t>, int64_t>(&GenerateCall::n, {1, 128});
+  ExpectRefused<std::optional<int64_t>, int64_t>("n", &GenerateCall::n, {-1, 0, 129});
+  ExpectAccepted<std::optional<int64_t>, int64_t>(&GenerateCall::num_logprobs, {0, 20});
+  ExpectRefused<std::optional<int64_t>, int64_t>("logprobs", &GenerateCall::num_logprobs, {-1, 21});
+  ExpectAccepted<std::optional<int64_t>, int64_t>(&GenerateCall::max_tokens, {1, 1 << 30});
+  ExpectRefused<std::optional<int64_t>, int64_t>("max_tokens", &GenerateCall::max_tokens, {0, -5});
+  ExpectAccepted<std::optional<double>, double>(&GenerateCall::timeout_seconds, {1e-3, 86400});
+  ExpectRefused<std::optional<double>, double>("timeout", &GenerateCall::timeout_seconds,
+                                               {0, -1, 86401, kNaN, kInfinity});
+}
+
+TEST(CallChecksTest, MessagesNameTheLimits) {
+  const auto message = [](const std::function<void(GenerateCall&)>& change) {
+    return std::string(Check(change).status().message());
+  };
+  EXPECT_EQ(message([](GenerateCall& c) { c.temperature = 2.5; }),
+            "temperature is 2.5; allowed: 0 to 2");
+  EXPECT_EQ(message([](GenerateCall& c) { c.top_p = 0; }), "top_p is 0; allowed: above 0 to 1");
+  EXPECT_EQ(message([](GenerateCall& c) { c.n = 129; }), "n is 129; allowed: 1 to 128");
+  EXPECT_EQ(message([](GenerateCall& c) { c.top_k = -2; }),
+            "top_k is -2; allowed: -1 or 0 (off), or at least 1");
+}
+
+TEST(CallChecksTest, StopStrings) {
+  EXPECT_TRUE(Check([](GenerateCall& c) { c.stop.assign(64, "x"); }).ok());
+  EXPECT_TRUE(Check([](GenerateCall& c) { c.stop = {std::string(1024, 'x')}; }).ok());
+  for (const std::vector<std::string>& stop :
+       {std::vector<std::string>(65, "x"), {std::string(1025, 'x')}, {"a", ""}, {"\xFF"}}) {
+    const absl::Status status = Check([&](GenerateCall& c) { c.stop = stop; }).status();
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_EQ(GetDetail(status).param, "stop");
+  }
+}
+
+TEST(CallChecksTest, StopTokenIds) {
+  const auto check = [](std::vector<int64_t> ids) {
+    return Check([&](GenerateCall& c) { c.stop_token_ids = std::move(ids); });
+  };
+  EXPECT_EQ(check({0, 99})->stop_token_ids, (std::vector<int32_t>{0, 99}));
+  EXPECT_TRUE(check(std::vector<int64_t>(1024, 1)).ok());
+  EXPECT_FALSE(check(std::vector<int64_t>(1025, 1)).ok());
+  const absl::Status outside = check({5, 100}).status();
+  EXPECT_EQ(outside.message(), "stop_token_ids[1] is 100; token ids go from 0 to 99");
+  EXPECT_EQ(GetDetail(outside).param, "stop_token_ids");
+  EXPECT_FALSE(check({-1}).ok());
+  EXPECT_FALSE(check({int64_t{1} << 32}).ok());
+}
+
+TEST(CallChecksTest, ChatCallsItsAlternativesTopLogprobs) {
+  const absl::Status status = Check([](GenerateCall& c) {
+                                c.input = std::vector<ChatMessage>{{"user", "x"}};
+                                c.num_logprobs = 21;
+                              }).status();
+  EXPECT_EQ(GetDetail(status).param, "top_logprobs");
+}
+
+TEST(CallChecksTest, DefaultsAreTheModelsUnlessTheCallSaysOtherwise) {
+  const SamplingDefaults defaults{.temperature = 0.7, .top_p = 0.9, .min_p = 0.1, .top_k = 40};
+  GenerateCall call;
+  SamplingParams sampling = CheckOptions(call, defaults, kVocabSize)->sampling;
+  EXPECT_EQ(sampling.temperature, 0.7F);
+  EXPECT_EQ(sampling.top_p, 0.9F);
+  EXPECT_EQ(sampling.min_p, 0.1F);
+  EXPECT_EQ(sampling.top_k, 40);
+  call.temperature = 0;
+  call.top_p = 1;
+  call.min_p = 0;
+  call.top_k = -1;
+  call.seed = 9;
+  sampling = CheckOptions(call, defaults, kVocabSize)->sampling;
+  EXPECT_EQ(sampling, (SamplingParams{.temperature = 0, .seed = 9}));
+}
+
+TEST(CallChecksTest, ValuesTheSamplerCouldNotStandAreReplacedByWhatTheyMean) {
+  EXPECT_EQ(Check([](GenerateCall& c) { c.temperature = 1e-40; })->sampling.temperature, 0.0F);
+  EXPECT_EQ(Check([](GenerateCall& c) { c.temperature = 1e-4; })->sampling.temperature, 1e-4F);
+  EXPECT_GT(Check([](GenerateCall& c) { c.top_p = 1e-300; })->sampling.top_p, 0.0F);
+  EXPECT_EQ(Check([](GenerateCall& c) { c.top_k = int64_t{1} << 40; })->sampling.top_k, 0);
+}
+
+TEST(CallChecksTest, Messages) {
+  EXPECT_TRUE(CheckMessages({{"system", ""}, {"user", "x"}, {"assistant", "y"}}).ok());
+  EXPECT_EQ(GetDetail(CheckMessages({})).param, "messages");
+  const absl::Status role = CheckMessages({{"user", "x"}, {"robot", "y"}});
+  EXPECT_EQ(role.message(), "messages[1].role is 'robot'; allowed: system, user, assistant");
+  EXPECT_EQ(GetDetail(role).param, "messages[1].role");
+  EXPECT_EQ(GetDetail(CheckMessages({{"user", "\xFF"}})).param, "messages[0].content");
+  const absl::Status endless = CheckMessages({{std::string(100000, 'r'), "x"}});
+  EXPECT_LT(endless.message().size(), 200u);
+}
+
+TEST(CallChecksTest, MaxTokensAgainstTheContext) {
+  const auto room = [](int64_t num_prompt_tokens, bool is_chat = false) {
+    return ContextRoom{
+        .num_prompt_tokens = num_prompt_tokens, .max_request_tokens = 100, .is_chat = is_chat};
+  };
+  EXPECT_EQ(*CheckMaxTokens(40, room(60)), 40);
+  EXPECT_EQ(*CheckMaxTokens(std::nullopt, room(60)), 16);
+  EXPECT_EQ(*CheckMaxTokens(std::nullopt, room(84)), 16);
+  EXPECT_EQ(*CheckMaxTokens(std::nullopt, room(85)), 15);
+  EXPECT_EQ(*CheckMaxTokens(std::nullopt, room(99)), 1);
+  EXPECT_EQ(*CheckMaxTokens(std::nullopt, room(10, /*is_chat=*/true)), 90);
+  const absl::Status over = CheckMaxTokens(41, room(60)).status();
+  EXPECT_EQ(over.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(
+      over.message(),
+      "the prompt has 60 tokens and 41 are to be generated; together at most 100 are allowed");
+  EXPECT_EQ(GetDetail(over).code, "context_length_exceeded");
+  EXPECT_EQ(GetDetail(over).param, "prompt");
+  EXPECT_FALSE(CheckMaxTokens(std::nullopt, room(100)).ok());
+  EXPECT_FALSE(CheckMaxTokens(1, room(1000)).ok());
+  const absl::Status huge =
+      CheckMaxTokens(std::numeric_limits<int64_t>::max(), room(60, /*is_chat=*/true)).status();
+  EXPECT_EQ(GetDetail(huge).code, "context_length_exceeded");
+  EXPECT_EQ(GetDetail(huge).param, "messages");
+}
+
+}  // namespace
+}  // namespace nsa

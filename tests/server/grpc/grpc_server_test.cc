@@ -1,0 +1,355 @@
+// The gRPC front end over real sockets.
+#include "server/grpc/grpc_server.h"
+
+#include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "nsa/v1/generation.grpc.pb.h"
+#include "server/version.h"
+#include "tests/support/service_harness.h"
+
+namespace nsa {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr int64_t kPromptTokens = 3;  // BOS, 'h', 'i'
+
+v1::GenerateRequest Hi() {
+  v1::GenerateRequest request;
+  request.set_text("hi");
+  return request;
+}
+
+// A call with one message of bytes in and one out: for protocols without installed C++ stubs, and
+// for messages that generated code would not send.
+grpc::Status RawCall(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
+                     const std::string& request, std::string* response) {
+  const grpc::Slice slice(request);
+  const grpc::ByteBuffer request_buffer(&slice, 1);
+  grpc::GenericStub stub(channel);
+  grpc::ClientContext context;
+  grpc::CompletionQueue queue;
+  auto call = stub.PrepareUnaryCall(&context, method, request_buffer, &queue);
+  call->StartCall();
+  grpc::ByteBuffer response_buffer;
+  grpc::Status status;
+  call->Finish(&response_buffer, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  queue.Next(&tag, &ok);
+  grpc::Slice response_slice;
+  if (status.ok() && response_buffer.DumpToSingleSlice(&response_slice).ok()) {
+    response->assign(reinterpret_cast<const char*>(response_slice.begin()), response_slice.size());
+  }
+  return status;
+}
+
+class GrpcServerTest : public testing::Test {
+ protected:
+  void SetUp() override { StartServer({.port = 0}); }
+
+  void StartServer(const GrpcOptions& options) {
+    server_.reset();
+    auto server = GrpcServer::Start(options, &harness_.service);
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(-1);
+    channel_ = grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", server_->port()),
+                                         grpc::InsecureChannelCredentials(), arguments);
+    stub_ = v1::GenerationService::NewStub(channel_);
+  }
+
+  struct Outcome {
+    std::vector<v1::GenerateResponse> responses;
+    grpc::Status status;
+    std::string Text(int choice = 0) const {
+      std::string text;
+      for (const auto& r : responses) text += r.choice_index() == choice ? r.text() : "";
+      return text;
+    }
+  };
+  Outcome Generate(const v1::GenerateRequest& request) {
+    grpc::ClientContext context;
+    auto reader = stub_->Generate(&context, request);
+    return Drain(reader.get());
+  }
+  static Outcome Drain(grpc::ClientReader<v1::GenerateResponse>* reader) {
+    Outcome outcome;
+    v1::GenerateResponse response;
+    while (reader->Read(&response)) outcome.responses.push_back(response);
+    outcome.status = reader->Finish();
+    return outcome;
+  }
+
+  // What a health check says. Request: field 1, the service; response: field 1, the state.
+  std::string Health(const std::string& service) {
+    std::string request;
+    if (!service.empty()) request = "\x0A" + std::string(1, static_cast<char>(service.size()));
+    std::string response;
+    const grpc::Status status =
+        RawCall(channel_, "/grpc.health.v1.Health/Check", request + service, &response);
+    if (!status.ok()) return absl::StrCat("error ", static_cast<int>(status.error_code()));
+    if (response == "\x08\x01") return "SERVING";
+    return response == "\x08\x02" ? "NOT_SERVING" : "other";
+  }
+
+  ServiceHarness harness_;
+  std::unique_ptr<GrpcServer> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<v1::GenerationService::Stub> stub_;
+};
+
+TEST_F(GrpcServerTest, GenerateStreamsTextThenUsage) {
+  harness_.SayBytes("hello", kPromptTokens);
+  const Outcome outcome = Generate(Hi());
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status.error_message();
+  EXPECT_EQ(outcome.Text(), "hello");
+  EXPECT_GE(outcome.responses.size(), 6u);
+  int num_finishes = 0;
+  for (size_t i = 0; i < outcome.responses.size(); ++i) {
+    EXPECT_EQ(outcome.responses[i].has_usage(), i + 1 == outcome.responses.size());
+    num_finishes += outcome.responses[i].finish_reason() == v1::FINISH_REASON_STOP;
+  }
+  EXPECT_EQ(num_finishes, 1);
+  const v1::Usage& usage = outcome.responses.back().usage();
+  EXPECT_EQ(usage.prompt_tokens(), kPromptTokens);
+  EXPECT_EQ(usage.completion_tokens(), 6);
+  EXPECT_EQ(usage.kv_read_bytes(), 50);
+  EXPECT_GT(usage.kv_dense_bytes(), 50);
+}
+
+TEST_F(GrpcServerTest, ChoicesLogprobsAndProgress) {
+  v1::GenerateRequest request;
+  request.set_text(std::string(30, 'p'));
+  request.set_n(2);
+  request.set_logprobs(1);
+  request.set_max_tokens(3);
+  const Outcome outcome = Generate(request);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status.error_message();
+  EXPECT_EQ(outcome.Text(0), "xxx");
+  EXPECT_EQ(outcome.Text(1), "xxx");
+  int num_logprobs = 0;
+  int num_progress = 0;
+  for (const auto& response : outcome.responses) {
+    num_logprobs += response.logprobs_size();
+    num_progress += response.has_progress();
+    EXPECT_FALSE(response.has_progress() && !response.text().empty());
+  }
+  EXPECT_EQ(num_logprobs, 6);
+  EXPECT_GT(num_progress, 0);
+}
+
+TEST_F(GrpcServerTest, ErrorsHaveTheCodesOfTheTable) {
+  const auto code = [&](const v1::GenerateRequest& request) {
+    const Outcome outcome = Generate(request);
+    EXPECT_TRUE(outcome.responses.empty());
+    EXPECT_FALSE(outcome.status.error_message().empty());
+    return outcome.status.error_code();
+  };
+  v1::GenerateRequest request;
+  EXPECT_EQ(code(request), grpc::StatusCode::INVALID_ARGUMENT);  // no input
+  request = Hi();
+  request.set_temperature(3);
+  EXPECT_EQ(code(request), grpc::StatusCode::INVALID_ARGUMENT);
+  request = Hi();
+  request.set_max_tokens(100'000'000);
+  EXPECT_EQ(code(request), grpc::StatusCode::INVALID_ARGUMENT);
+  request = Hi();
+  request.set_model("other");
+  EXPECT_EQ(code(request), grpc::StatusCode::NOT_FOUND);
+  request = Hi();
+  request.set_timeout_seconds(1e-9);
+  EXPECT_EQ(code(request), grpc::StatusCode::DEADLINE_EXCEEDED);
+  request = Hi();
+  request.set_n(1 << 20);
+  EXPECT_EQ(code(request), grpc::StatusCode::INVALID_ARGUMENT);
+  harness_.executor.set_error(absl::InternalError("device"));
+  EXPECT_EQ(code(Hi()), grpc::StatusCode::INTERNAL);
+  harness_.executor.set_error(absl::OkStatus());
+  request.clear_n();
+  request.mutable_chat();
+  EXPECT_EQ(code(request), grpc::StatusCode::INVALID_ARGUMENT);
+  harness_.engine.Drain(absl::Now());
+  EXPECT_EQ(code(Hi()), grpc::StatusCode::UNAVAILABLE);
+}
+
+TEST_F(GrpcServerTest, CancelFreesThePages) {
+  harness_.executor.set_step_time(std::chrono::milliseconds(1));
+  v1::GenerateRequest request = Hi();
+  request.set_max_tokens(900);
+  grpc::ClientContext context;
+  auto reader = stub_->Generate(&context, request);
+  v1::GenerateResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  context.TryCancel();
+  EXPECT_EQ(Drain(reader.get()).status.error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(harness_.BecomesIdle());
+  EXPECT_LT(harness_.engine.Stats().num_generated_tokens, 900);
+}
+
+TEST_F(GrpcServerTest, ADeadlineFreesThePages) {
+  harness_.executor.set_step_time(std::chrono::milliseconds(5));
+  v1::GenerateRequest request = Hi();
+  request.set_max_tokens(900);
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(200));
+  auto reader = stub_->Generate(&context, request);
+  EXPECT_EQ(Drain(reader.get()).status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_TRUE(harness_.BecomesIdle());
+}
+
+TEST_F(GrpcServerTest, AClosedConnectionFreesThePages) {
+  harness_.executor.set_step_time(std::chrono::milliseconds(1));
+  v1::GenerateRequest request = Hi();
+  request.set_max_tokens(900);
+  {
+    grpc::ClientContext context;
+    auto reader = stub_->Generate(&context, request);
+    v1::GenerateResponse response;
+    ASSERT_TRUE(reader->Read(&response));
+  }  // the reader goes away in mid-stream
+  EXPECT_TRUE(harness_.BecomesIdle());
+}
+
+TEST_F(GrpcServerTest, ASlowReaderIsCutOffAndDisturbsNobody) {
+  StartServer({.port = 0, .max_queued_messages = 4});
+  // Each token is a long text, so that a few fill the connection's window.
+  ServiceHarness& harness = harness_;
+  harness.executor.set_script([](const SampleRow&) { return 'x'; });
+  v1::GenerateRequest request = Hi();
+  request.set_max_tokens(900);
+  request.set_n(8);
+  request.set_logprobs(20);
+  grpc::ClientContext context;
+  auto slow = stub_->Generate(&context, request);
+  EXPECT_TRUE(harness.BecomesIdle());  // nobody reads, and yet the call does not hold its pages
+  EXPECT_EQ(Generate(Hi()).Text(), std::string(16, 'x'));
+  const Outcome outcome = Drain(slow.get());
+  EXPECT_EQ(outcome.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+  EXPECT_THAT(outcome.status.error_message(), HasSubstr("too slowly"));
+  EXPECT_LT(outcome.responses.size(), 8u * 900);
+}
+
+TEST_F(GrpcServerTest, TokenizeAndModelInfo) {
+  v1::TokenizeRequest request;
+  request.set_text("hi");
+  v1::TokenizeResponse response;
+  grpc::ClientContext first;
+  ASSERT_TRUE(stub_->Tokenize(&first, request, &response).ok());
+  EXPECT_EQ(response.token_ids_size(), 3);
+  EXPECT_EQ(response.max_model_tokens(), harness_.service.model().max_request_tokens);
+  request.set_add_special_tokens(false);
+  grpc::ClientContext second;
+  ASSERT_TRUE(stub_->Tokenize(&second, request, &response).ok());
+  EXPECT_EQ(response.token_ids_size(), 2);
+  request.set_model("other");
+  grpc::ClientContext third;
+  EXPECT_EQ(stub_->Tokenize(&third, request, &response).error_code(), grpc::StatusCode::NOT_FOUND);
+
+  v1::GetModelInfoResponse info;
+  grpc::ClientContext fourth;
+  ASSERT_TRUE(stub_->GetModelInfo(&fourth, v1::GetModelInfoRequest(), &info).ok());
+  EXPECT_EQ(info.model(), "tiny");
+  EXPECT_EQ(info.architecture(), "NsaForCausalLM");
+  EXPECT_EQ(info.attention(), "nsa");
+  EXPECT_EQ(info.vocab_size(), 258);
+  EXPECT_EQ(info.num_layers(), 3);
+  EXPECT_EQ(info.num_heads(), 4);
+  EXPECT_EQ(info.num_kv_heads(), 2);
+  EXPECT_EQ(info.block_tokens(), 4);
+  EXPECT_EQ(info.num_pages(), 256);
+  EXPECT_EQ(info.version(), ServerVersion());
+}
+
+TEST_F(GrpcServerTest, HealthPerService) {
+  EXPECT_EQ(Health(""), "SERVING");
+  EXPECT_EQ(Health("nsa.v1.GenerationService"), "SERVING");
+  EXPECT_EQ(Health("no.such.Service"), "error 5");  // NOT_FOUND
+  server_->StopServing();
+  EXPECT_EQ(Health(""), "SERVING");
+  EXPECT_EQ(Health("nsa.v1.GenerationService"), "NOT_SERVING");
+}
+
+TEST_F(GrpcServerTest, ReflectionListsTheService) {
+  std::string response;
+  // Field 7 (list_services), an empty string.
+  const grpc::Status status =
+      RawCall(channel_, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+              std::string("\x3A\x00", 2), &response);
+  EXPECT_TRUE(status.ok()) << status.error_message();
+  EXPECT_THAT(response, HasSubstr("nsa.v1.GenerationService"));
+  EXPECT_THAT(response, HasSubstr("grpc.health.v1.Health"));
+}
+
+TEST_F(GrpcServerTest, InvalidUtf8IsRefused) {
+  std::string response;
+  // Field 2 (text), one byte.
+  const grpc::Status status =
+      RawCall(channel_, "/nsa.v1.GenerationService/Tokenize", "\x12\x01\xFF", &response);
+  EXPECT_FALSE(status.ok());
+}
+
+TEST_F(GrpcServerTest, AMessageOverTheLimitIsRefused) {
+  StartServer({.port = 0, .max_message_bytes = 1000});
+  v1::GenerateRequest request;
+  request.set_text(std::string(900, 'x'));
+  request.set_max_tokens(1);
+  EXPECT_TRUE(Generate(request).status.ok());
+  request.set_text(std::string(1100, 'x'));
+  EXPECT_EQ(Generate(request).status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
+}
+
+TEST_F(GrpcServerTest, APortInUseIsNamed) {
+  const auto second = GrpcServer::Start({.port = server_->port()}, &harness_.service);
+  ASSERT_FALSE(second.ok());
+  EXPECT_THAT(std::string(second.status().message()),
+              HasSubstr(absl::StrCat("127.0.0.1:", server_->port())));
+}
+
+TEST_F(GrpcServerTest, ShutdownEndsRunningCalls) {
+  harness_.executor.set_step_time(std::chrono::milliseconds(1));
+  v1::GenerateRequest request = Hi();
+  request.set_max_tokens(900);
+  grpc::ClientContext context;
+  auto reader = stub_->Generate(&context, request);
+  v1::GenerateResponse response;
+  ASSERT_TRUE(reader->Read(&response));
+  server_->Shutdown(absl::Now());
+  EXPECT_FALSE(Drain(reader.get()).status.ok());
+  EXPECT_TRUE(harness_.BecomesIdle());
+}
+
+TEST_F(GrpcServerTest, ManyCallsAtOnce) {
+  harness_.SayBytes("hello", kPromptTokens);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 8; ++i) {
+    threads.emplace_back([&, i] {
+      for (int round = 0; round < 10; ++round) {
+        if ((i + round) % 4 == 0) {
+          grpc::ClientContext context;
+          auto reader = stub_->Generate(&context, Hi());
+          context.TryCancel();
+          Drain(reader.get());
+        } else {
+          const Outcome outcome = Generate(Hi());
+          EXPECT_EQ(outcome.Text(), "hello") << outcome.status.error_message();
+        }
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_TRUE(harness_.BecomesIdle());
+}
+
+}  // namespace
+}  // namespace nsa

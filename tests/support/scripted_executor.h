@@ -1,0 +1,96 @@
+#pragma once
+// ScriptedExecutor: an executor that samples what the test says, and waits, fails or slows down
+// when the test says.
+
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "engine/executor.h"
+
+namespace nsa {
+
+class ScriptedExecutor : public Executor {
+ public:
+  // The token of a row; called on the engine's thread.
+  using Script = std::function<int32_t(const SampleRow& row)>;
+
+  explicit ScriptedExecutor(int64_t vocab_size, Script script = {}) : script_(std::move(script)) {
+    limits_ = {.page_tokens = 4,
+               .num_pages = 256,
+               .num_slots = 16,
+               .max_chunk_tokens = 8,
+               .max_batched_tokens = 64,
+               .vocab_size = vocab_size};
+  }
+
+  const ExecutorLimits& limits() const override { return limits_; }
+
+  absl::StatusOr<std::vector<SampledToken>> Execute(const Batch& batch) override {
+    Script script;
+    absl::Status error;
+    std::chrono::microseconds step_time;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return !paused_; });
+      script = script_;
+      error = error_;
+      step_time = step_time_;
+    }
+    std::this_thread::sleep_for(step_time);
+    if (!error.ok()) return error;
+    std::vector<SampledToken> sampled;
+    for (const SampleRow& row : batch.rows) sampled.push_back(Sample(script, row));
+    return sampled;
+  }
+
+  KvTraffic DecodeTraffic(int64_t num_tokens) const override {
+    return {.read_bytes = 10, .dense_bytes = 10 * num_tokens};
+  }
+
+  void set_script(Script script) {
+    const std::lock_guard lock(mutex_);
+    script_ = std::move(script);
+  }
+  void set_step_time(std::chrono::microseconds step_time) {
+    const std::lock_guard lock(mutex_);
+    step_time_ = step_time;
+  }
+  // Every step from now on fails with this, until it is OK again.
+  void set_error(absl::Status error) {
+    const std::lock_guard lock(mutex_);
+    error_ = std::move(error);
+  }
+  // While paused, a step that begins does not return.
+  void set_paused(bool paused) {
+    {
+      const std::lock_guard lock(mutex_);
+      paused_ = paused;
+    }
+    changed_.notify_all();
+  }
+
+ private:
+  // The token's log-probability is minus its position / 8; alternatives are tokens 0, 1, 2, ...
+  static SampledToken Sample(const Script& script, const SampleRow& row) {
+    SampledToken sampled{.token = script ? script(row) : 'x'};
+    if (row.num_top_logprobs >= 0) sampled.logprob = -static_cast<float>(row.position) / 8;
+    for (int32_t rank = 0; rank < row.num_top_logprobs; ++rank) {
+      sampled.top_logprobs.push_back({.token = rank, .logprob = static_cast<float>(-rank)});
+    }
+    return sampled;
+  }
+
+  ExecutorLimits limits_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  Script script_;
+  absl::Status error_;
+  std::chrono::microseconds step_time_{0};
+  bool paused_ = false;
+};
+
+}  // namespace nsa
