@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "engine/text/utf8.h"
 
 namespace nsa {
 namespace {
@@ -11,40 +12,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 bool IsContinuation(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) == 0x80; }
-
-// Bytes of the code point that starts with this byte; 0: none does.
-size_t CodePointBytes(unsigned char lead) {
-  if (lead < 0x80) return 1;
-  if (lead >= 0xC2 && lead < 0xE0) return 2;
-  if (lead >= 0xE0 && lead < 0xF0) return 3;
-  if (lead >= 0xF0 && lead < 0xF5) return 4;
-  return 0;
-}
-
-// Overlong forms, surrogates and values over U+10FFFF are told by the second byte.
-bool IsSecondByte(unsigned char lead, unsigned char second) {
-  if (lead == 0xE0) return second >= 0xA0 && second < 0xC0;
-  if (lead == 0xED) return second >= 0x80 && second < 0xA0;
-  if (lead == 0xF0) return second >= 0x90 && second < 0xC0;
-  if (lead == 0xF4) return second >= 0x80 && second < 0x90;
-  return second >= 0x80 && second < 0xC0;
-}
-
-bool IsUtf8(std::string_view bytes) {
-  for (size_t i = 0; i < bytes.size();) {
-    const auto lead = static_cast<unsigned char>(bytes[i]);
-    const size_t num_bytes = CodePointBytes(lead);
-    if (num_bytes == 0 || i + num_bytes > bytes.size()) return false;
-    if (num_bytes > 1 && !IsSecondByte(lead, static_cast<unsigned char>(bytes[i + 1]))) {
-      return false;
-    }
-    for (size_t k = 2; k < num_bytes; ++k) {
-      if (!IsContinuation(bytes[i + k])) return false;
-    }
-    i += num_bytes;
-  }
-  return true;
-}
 
 double Printable(double logprob) { return std::isfinite(logprob) ? logprob : kImpossibleLogprob; }
 
@@ -75,7 +42,7 @@ Json ChatToken(const Token& token) {
 }  // namespace
 
 std::string TokenText(std::string_view bytes) {
-  if (IsUtf8(bytes)) return std::string(bytes);
+  if (IsValidUtf8(bytes)) return std::string(bytes);
   std::string text = "bytes:";
   for (const char byte : bytes) {
     absl::StrAppendFormat(&text, "\\x%02x", static_cast<unsigned char>(byte));

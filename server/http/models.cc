@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "engine/text/utf8.h"
 #include "server/error_detail.h"
 #include "server/http/endpoints.h"
 #include "server/http/errors.h"
@@ -10,6 +11,7 @@
 namespace nsa {
 namespace {
 
+constexpr int64_t kMaxEchoedBytes = 64;  // of a client's text in a message
 constexpr absl::string_view kModelPrefix = "/v1/models/";
 
 nlohmann::ordered_json ModelJson(const ModelInfo& model) {
@@ -34,9 +36,10 @@ void HandleGetModel(const ApiContext& api, const HttpRequest& request,
   const ModelInfo& model = api.service->model();
   const absl::string_view name = absl::StripPrefix(request.path, kModelPrefix);
   if (name == model.name) return responder->Send({.body = DumpJson(ModelJson(model))});
-  const absl::Status unknown = WithDetail(
-      absl::NotFoundError(absl::StrCat("the model '", name.substr(0, 200), "' does not exist")),
-      {.param = "model", .code = "model_not_found"});
+  const absl::Status unknown =
+      WithDetail(absl::NotFoundError(absl::StrCat(
+                     "there is no model '", ClipUtf8(std::string(name), kMaxEchoedBytes), "'")),
+                 {.param = "model", .code = "model_not_found"});
   responder->Send(ErrorResponse(ErrorFromStatus(unknown)));
 }
 

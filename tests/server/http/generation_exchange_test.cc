@@ -1,0 +1,184 @@
+#include "server/http/generation_exchange.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "tests/server/http/api_fixture.h"
+
+namespace nsa {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+class GenerationExchangeTest : public ApiTest {
+ protected:
+  // A request that runs until it is cancelled, as far as a test can tell.
+  static std::string Endless(const std::string& extra = "") {
+    return PostJson("/v1/completions",
+                    R"({"prompt":[1,2,3],"max_tokens":500,"ignore_eos":true)" + extra + "}");
+  }
+  bool WaitForRunning(int64_t num_running) {
+    return WaitForStats([&](const EngineStats& s) { return s.num_running == num_running; });
+  }
+};
+
+TEST_F(GenerationExchangeTest, ADepartedClientFreesItsPagesWhileStreaming) {
+  SleepPerStep(absl::Milliseconds(20));
+  Start();
+  RawClient client(port());
+  client.Send(Endless(R"(,"stream":true)"));
+  EXPECT_THAT(client.ReadUntil("\n\n"), HasSubstr("data: {"));
+  EXPECT_LT(engine_->Stats().num_free_pages, kNumPages);
+  client.Close();
+  EXPECT_TRUE(WaitUntilIdle());
+  EXPECT_LT(engine_->Stats().num_generated_tokens, 400);
+}
+
+TEST_F(GenerationExchangeTest, ADepartedClientFreesItsPagesBeforeTheResponse) {
+  SleepPerStep(absl::Milliseconds(20));
+  Start();
+  RawClient client(port());
+  client.Send(Endless(R"(,"n":2)"));
+  ASSERT_TRUE(WaitForRunning(2));
+  client.Reset();
+  EXPECT_TRUE(WaitUntilIdle());
+  EXPECT_LT(engine_->Stats().num_generated_tokens, 800);
+}
+
+TEST_F(GenerationExchangeTest, ADepartedClientLeavesTheQueue) {
+  limits_.num_slots = 1;
+  SleepPerStep(absl::Milliseconds(5));
+  Start();
+  RawClient running(port()), queued(port());
+  running.Send(Endless(R"(,"stream":true)"));
+  ASSERT_TRUE(WaitForRunning(1));
+  queued.Send(Endless());
+  ASSERT_TRUE(WaitForStats([](const EngineStats& s) { return s.num_waiting == 1; }));
+  queued.Close();
+  ASSERT_TRUE(WaitForStats([](const EngineStats& s) { return s.num_waiting == 0; }));
+  // The other one is none the wiser.
+  const RawResponse response = running.Receive();
+  EXPECT_THAT(response.body, HasSubstr("data: [DONE]\n\n"));
+  EXPECT_TRUE(WaitUntilIdle());
+}
+
+TEST_F(GenerationExchangeTest, ASlowReaderIsDroppedAndCancelled) {
+  http_options_.max_buffered_bytes = 8192;
+  http_options_.socket_send_buffer_bytes = 4096;
+  Start();
+  SleepPerStep(absl::Milliseconds(1));
+  RawClient slow(port(), /*receive_buffer_bytes=*/4096);
+  slow.Send(Endless(R"(,"stream":true,"logprobs":5)"));
+  EXPECT_TRUE(WaitForStats([](const EngineStats& s) {
+    return s.num_finished[static_cast<size_t>(FinishReason::kCancelled)] == 1;
+  }));
+  EXPECT_TRUE(WaitUntilIdle());
+}
+
+TEST_F(GenerationExchangeTest, AFullQueueAnswers429) {
+  limits_.num_slots = 1;
+  engine_options_.max_queued_requests = 1;
+  Start();
+  HoldSteps(true);
+  RawClient first(port()), second(port());
+  first.Send(Endless());
+  second.Send(Endless());
+  RawResponse refused;
+  // One runs, one waits; then there is no room.
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  std::vector<std::unique_ptr<RawClient>> more;
+  while (refused.status == 0 && absl::Now() < deadline) {
+    if (engine_->Stats().num_rejected_queue_full > 0) {
+      refused = Fetch(port(), Endless());
+      break;
+    }
+    more.push_back(std::make_unique<RawClient>(port()));
+    more.back()->Send(Endless());
+    absl::SleepFor(absl::Milliseconds(50));
+  }
+  EXPECT_EQ(ErrorOf(refused), R"(429 server_error "overloaded" null)");
+  EXPECT_EQ(refused.headers.at("retry-after"), "1");
+  // The same for a stream: the refusal is a plain response.
+  EXPECT_EQ(Fetch(port(), Endless(R"(,"stream":true)")).status, 429);
+  HoldSteps(false);
+}
+
+TEST_F(GenerationExchangeTest, ADrainingEngineAnswers503AndHealthStaysUp) {
+  Start();
+  engine_->Drain(absl::InfinitePast());
+  const RawResponse response = Fetch(port(), Endless());
+  EXPECT_EQ(ErrorOf(response), R"(503 server_error "unavailable" null)");
+  EXPECT_EQ(response.headers.at("retry-after"), "5");
+  EXPECT_EQ(Fetch(port(), Get("/health")).status, 200);
+}
+
+TEST_F(GenerationExchangeTest, AtTheDrainDeadlineRequestsEndWithAnError) {
+  SleepPerStep(absl::Milliseconds(20));
+  Start();
+  RawClient stream(port()), whole(port());
+  stream.Send(Endless(R"(,"stream":true)"));
+  whole.Send(Endless());
+  ASSERT_TRUE(WaitForRunning(2));
+  engine_->Drain(absl::Now());
+  EXPECT_EQ(ErrorOf(whole.Receive()), R"(503 server_error "unavailable" null)");
+  const std::vector<std::string> events = EventsOf(stream.Receive().body);
+  EXPECT_THAT(events.back(), HasSubstr(R"({"error":{)"));
+  EXPECT_THAT(events.back(), HasSubstr(R"("code":"unavailable")"));
+}
+
+TEST_F(GenerationExchangeTest, APassedDeadlineAnswers504) {
+  Start();
+  SleepPerStep(absl::Milliseconds(20));
+  EXPECT_EQ(ErrorOf(Fetch(port(), Endless(R"(,"timeout":0.2)"))),
+            R"(504 server_error "timeout" null)");
+  EXPECT_TRUE(WaitUntilIdle());
+}
+
+TEST_F(GenerationExchangeTest, AnEngineFaultAnswers500AndTellsNothing) {
+  Start();
+  FailSteps(true);
+  const RawResponse response = Fetch(port(), Endless());
+  EXPECT_EQ(ErrorOf(response), R"(500 server_error "internal_error" null)");
+  EXPECT_THAT(response.body, Not(HasSubstr("secret")));
+  FailSteps(false);
+  EXPECT_EQ(Fetch(port(), PostJson("/v1/completions", R"({"prompt":[1],"max_tokens":2})")).status,
+            200);
+}
+
+TEST_F(GenerationExchangeTest, AnErrorInMidStreamIsTheLastEvent) {
+  Start();
+  SleepPerStep(absl::Milliseconds(10));
+  RawClient client(port());
+  client.Send(Endless(R"(,"stream":true)"));
+  client.ReadUntil("\n\n");
+  FailSteps(true);
+  const RawResponse rest{.body = client.ReadUntil("0\r\n\r\n")};
+  EXPECT_THAT(rest.body,
+              HasSubstr("data: {\"error\":{\"message\":\"the server failed while handling this "
+                        "request\",\"type\":\"server_error\",\"param\":null,"
+                        "\"code\":\"internal_error\"}}\n\n\r\n0\r\n\r\n"));
+  EXPECT_THAT(rest.body, Not(HasSubstr("[DONE]")));
+  EXPECT_THAT(rest.body, Not(HasSubstr(R"("finish_reason":"s)")));
+  EXPECT_THAT(rest.body, Not(HasSubstr("secret")));
+  // The connection is good for the next request.
+  FailSteps(false);
+  client.Send(Get("/health"));
+  EXPECT_EQ(client.Receive().status, 200);
+}
+
+TEST_F(GenerationExchangeTest, TheStreamBeginsBeforeTheFirstToken) {
+  Start();
+  HoldSteps(true);
+  RawClient client(port());
+  client.Send(Endless(R"(,"stream":true)"));
+  EXPECT_THAT(client.ReadUntil("\r\n\r\n"), HasSubstr("text/event-stream"));
+  client.Close();
+  HoldSteps(false);
+  EXPECT_TRUE(WaitUntilIdle());
+}
+
+}  // namespace
+}  // namespace nsa

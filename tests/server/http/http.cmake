@@ -1,0 +1,29 @@
+# Tests of server/http and server/metrics, over real sockets and a fake model.
+nsa_test(http_test
+  SOURCES
+    http/api_fixture.cc
+    http/chat_shape_test.cc
+    http/completion_shape_test.cc
+    http/end_to_end_test.cc
+    http/errors_test.cc
+    http/generation_exchange_test.cc
+    http/http_connection_test.cc
+    http/http_request_reader_test.cc
+    http/http_server_test.cc
+    http/http_wire_test.cc
+    http/json_reader_test.cc
+    http/logprobs_json_test.cc
+    http/models_test.cc
+    http/openai_chat_test.cc
+    http/openai_completions_test.cc
+    http/openai_types_test.cc
+    http/raw_client.cc
+    http/routes_test.cc
+    http/sse_test.cc
+    http/tokenize_test.cc
+    http/unsupported_fields_test.cc
+    metrics/engine_metrics_test.cc
+    metrics/families_test.cc
+    metrics/metrics_test.cc
+    ../support/fake_executor.cc
+  DEPS nsa_http)

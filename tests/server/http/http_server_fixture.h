@@ -1,0 +1,108 @@
+#pragma once
+// HttpServerTest: a server with a few fixed endpoints.
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+#include "server/http/http_server.h"
+#include "tests/server/http/raw_client.h"
+
+namespace nsa {
+
+// A server whose handler is a few fixed endpoints; requests to /hold are kept for the test.
+class HttpServerTest : public ::testing::Test {
+ protected:
+  struct Held {
+    std::shared_ptr<HttpResponder> responder;
+    std::shared_ptr<absl::Notification> disconnected = std::make_shared<absl::Notification>();
+  };
+
+  void Start(HttpOptions options = {}) {
+    options.port = 0;
+    options.on_response = [this](const std::string& route, int status) {
+      absl::MutexLock lock(&mutex_);
+      ++counts_[absl::StrCat(route, " ", status)];
+    };
+    auto server = HttpServer::Start(
+        std::move(options), [this](HttpRequest request, std::shared_ptr<HttpResponder> responder) {
+          Handle(request, std::move(responder));
+        });
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+  }
+
+  void Handle(const HttpRequest& request, std::shared_ptr<HttpResponder> responder) {
+    responder->SetRoute(request.path);
+    if (request.path == "/echo") {
+      responder->Send({.content_type = "text/plain", .body = request.method + " " + request.body});
+    } else if (request.path == "/stream") {
+      responder->StartStream({.content_type = "text/plain"}, {});
+      responder->Write("one");
+      responder->Write("");
+      responder->Write("two\n");
+      responder->Close();
+    } else if (request.path == "/silent") {
+      Hold(std::move(responder), /*stream=*/true);
+    } else if (request.path == "/hold") {
+      Hold(std::move(responder), /*stream=*/false);
+    } else if (request.path == "/half") {
+      responder->StartStream({}, {});
+      responder->Write("half");
+    }
+    // Any other path: the responder is dropped.
+  }
+
+  void Hold(std::shared_ptr<HttpResponder> responder, bool stream) {
+    Held held{.responder = responder};
+    responder->OnDisconnect([disconnected = held.disconnected] { disconnected->Notify(); });
+    if (stream) {
+      responder->StartStream({}, {.chunk = ":\n", .interval = absl::Milliseconds(100)});
+    }
+    absl::MutexLock lock(&mutex_);
+    held_.push_back(std::move(held));
+  }
+
+  // The nth request to /hold or /silent, once it is there.
+  Held Wait(size_t n = 0) {
+    absl::MutexLock lock(&mutex_);
+    const auto is_there = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return held_.size() > n; };
+    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&is_there), absl::Seconds(10)));
+    return held_[n];
+  }
+
+  int Count(const std::string& key) {
+    absl::MutexLock lock(&mutex_);
+    return counts_[key];
+  }
+
+  bool WaitForConnections(int64_t num_connections) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(10);
+    while (server_->num_connections() != num_connections) {
+      if (absl::Now() > deadline) return false;
+      absl::SleepFor(absl::Milliseconds(5));
+    }
+    return true;
+  }
+
+  absl::Mutex mutex_;
+  std::vector<Held> held_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, int> counts_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<HttpServer> server_;  // last: its threads use the rest
+};
+
+inline std::string Post(const std::string& path, const std::string& body) {
+  return absl::StrCat("POST ", path, " HTTP/1.1\r\nHost: h\r\nContent-Length: ", body.size(),
+                      "\r\n\r\n", body);
+}
+
+}  // namespace nsa

@@ -1,0 +1,179 @@
+#include "server/http/http_server.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "tests/server/http/http_server_fixture.h"
+
+namespace nsa {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST_F(HttpServerTest, IdleAndSlowClientsTimeOut) {
+  Start({.idle_timeout = absl::Milliseconds(200), .read_timeout = absl::Milliseconds(200)});
+  RawClient idle(server_->port()), slow(server_->port()), patient(server_->port());
+  slow.Send("GET /echo HTTP/1.1\r\nHos");
+  patient.Send(Get("/hold"));
+  EXPECT_EQ(idle.ReadToEnd(), "");
+  const RawResponse response = slow.Receive();
+  EXPECT_EQ(response.status, 408);
+  EXPECT_THAT(response.body, HasSubstr("200ms"));
+  // A request in progress is not subject to either.
+  Wait().responder->Send({.body = "late"});
+  EXPECT_EQ(patient.Receive().body, "late");
+  EXPECT_TRUE(patient.WaitForClose(absl::Seconds(5)));
+}
+
+TEST_F(HttpServerTest, AReaderThatTakesNothingTimesOut) {
+  Start({.socket_send_buffer_bytes = 4096, .write_timeout = absl::Milliseconds(200)});
+  RawClient client(server_->port(), /*receive_buffer_bytes=*/4096);
+  client.Send(Get("/hold"));
+  Held held = Wait();
+  held.responder->Send({.body = std::string(16 << 20, 'x')});  // whole responses have no bound
+  EXPECT_TRUE(WaitForConnections(0));
+}
+
+TEST_F(HttpServerTest, ConnectionsOverTheLimitAreAnswered503) {
+  Start({.max_connections = 2});
+  RawClient first(server_->port()), second(server_->port());
+  ASSERT_TRUE(WaitForConnections(2));
+  RawClient third(server_->port());
+  const RawResponse response = third.Receive();
+  EXPECT_EQ(response.status, 503);
+  EXPECT_EQ(response.headers.at("retry-after"), "5");
+  third.Close();
+  first.Send(Get("/echo"));
+  EXPECT_EQ(first.Receive().status, 200);
+  second.Close();
+  ASSERT_TRUE(WaitForConnections(1));
+  EXPECT_EQ(Fetch(server_->port(), Get("/echo")).status, 200);
+}
+
+TEST_F(HttpServerTest, AUsedPortIsNamed) {
+  Start();
+  const auto second = HttpServer::Start({.port = server_->port()}, nullptr);
+  ASSERT_FALSE(second.ok());
+  EXPECT_THAT(std::string(second.status().message()),
+              HasSubstr(absl::StrCat("127.0.0.1:", server_->port(), ": Address already in use")));
+  const auto nowhere = HttpServer::Start({.host = "203.0.113.7", .port = 0}, nullptr);
+  EXPECT_THAT(std::string(nowhere.status().message()), HasSubstr("203.0.113.7:0"));
+}
+
+TEST_F(HttpServerTest, ListensOnNames) {
+  auto server = HttpServer::Start({.host = "localhost", .port = 0}, nullptr);
+  ASSERT_TRUE(server.ok()) << server.status();
+  EXPECT_GT((*server)->port(), 0);
+}
+
+TEST_F(HttpServerTest, ShutdownLetsRunningRequestsFinish) {
+  Start();
+  RawClient idle(server_->port()), busy(server_->port());
+  busy.Send(Get("/hold"));
+  Held held = Wait();
+  ASSERT_TRUE(WaitForConnections(2));
+  std::thread shutdown([&] { server_->Shutdown(absl::Now() + absl::Seconds(20)); });
+  EXPECT_EQ(idle.ReadToEnd(), "");
+  EXPECT_FALSE(held.disconnected->HasBeenNotified());
+  held.responder->Send({.body = "finished"});
+  const RawResponse response = busy.Receive();
+  EXPECT_EQ(response.body, "finished");
+  EXPECT_EQ(response.headers.at("connection"), "close");
+  busy.Close();
+  shutdown.join();
+  RawClient late(server_->port());
+  EXPECT_FALSE(late.Send(Get("/echo")) && late.Receive().status == 200);
+}
+
+TEST_F(HttpServerTest, ShutdownEndsTheRestAtTheDeadline) {
+  Start();
+  RawClient client(server_->port());
+  client.Send(Get("/hold"));
+  Held held = Wait();
+  const absl::Time begin = absl::Now();
+  server_->Shutdown(absl::Now() + absl::Milliseconds(200));
+  EXPECT_GE(absl::Now() - begin, absl::Milliseconds(200));
+  EXPECT_TRUE(held.disconnected->HasBeenNotified());
+  EXPECT_EQ(server_->num_connections(), 0);
+}
+
+TEST_F(HttpServerTest, RespondersMayOutliveTheServer) {
+  Start();
+  RawClient client(server_->port());
+  client.Send(Get("/silent"));
+  Held held = Wait();
+  std::atomic<bool> stop{false};
+  std::thread writer([&] {
+    while (!stop) {
+      held.responder->Write("x");
+      held.responder->Post([] {});
+    }
+  });
+  server_.reset();
+  stop = true;
+  writer.join();
+  held.responder->Close();
+  EXPECT_TRUE(held.disconnected->HasBeenNotified());
+}
+
+TEST_F(HttpServerTest, StopAcceptingLeavesConnectionsAlone) {
+  Start();
+  RawClient client(server_->port());
+  client.Send(Get("/echo"));
+  EXPECT_EQ(client.Receive().status, 200);
+  server_->StopAccepting();
+  const absl::Time deadline = absl::Now() + absl::Seconds(10);
+  while (RawClient(server_->port()).Send("x") && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  EXPECT_LT(absl::Now(), deadline);
+  client.Send(Get("/echo"));
+  EXPECT_EQ(client.Receive().status, 200);
+}
+
+TEST_F(HttpServerTest, WritesFromManyThreadsArriveWhole) {
+  Start({.max_buffered_bytes = 8 << 20});
+  RawClient client(server_->port());
+  client.Send(Get("/silent"));
+  Held held = Wait();
+  std::vector<std::thread> writers;
+  for (int t = 0; t < 4; ++t) {
+    writers.emplace_back([&, t] {
+      for (int i = 0; i < 500; ++i) held.responder->Write(std::string(10, 'a' + t));
+    });
+  }
+  for (std::thread& writer : writers) writer.join();
+  held.responder->Close();
+  const RawResponse response = client.Receive();
+  EXPECT_TRUE(response.complete);
+  std::map<std::string, int> seen;
+  for (const std::string& chunk : response.chunks) ++seen[chunk];
+  seen.erase(":\n");
+  EXPECT_EQ(seen.size(), 4U);
+  for (const auto& [chunk, count] : seen) EXPECT_EQ(count, 500) << chunk;
+}
+
+TEST_F(HttpServerTest, ServesManyConnectionsAtOnce) {
+  Start();
+  std::vector<std::thread> clients;
+  std::atomic<int> num_good{0};
+  for (int t = 0; t < 8; ++t) {
+    clients.emplace_back([&, t] {
+      RawClient client(server_->port());
+      for (int i = 0; i < 100; ++i) {
+        const std::string body = absl::StrCat(t, "-", i);
+        client.Send(Post("/echo", body));
+        if (client.Receive().body == "POST " + body) ++num_good;
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(num_good, 800);
+  EXPECT_EQ(Count("/echo 200"), 800);
+}
+
+}  // namespace
+}  // namespace nsa

@@ -1,0 +1,114 @@
+#include "server/http/routes.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "absl/strings/str_cat.h"
+#include "tests/server/http/api_fixture.h"
+
+namespace nsa {
+namespace {
+
+using ::testing::HasSubstr;
+
+class RoutesTest : public ApiTest {
+ protected:
+  void SetUp() override { Start(); }
+  RawResponse Call(const std::string& method, const std::string& path,
+                   const std::string& headers = "") {
+    return Fetch(port(), absl::StrCat(method, " ", path, " HTTP/1.1\r\nHost: h\r\n", headers,
+                                      "Content-Length: 0\r\n\r\n"));
+  }
+};
+
+TEST(Routes, AreUnique) {
+  std::set<std::string> seen;
+  for (const Route& route : Routes()) {
+    EXPECT_TRUE(seen.insert(absl::StrCat(route.method, route.path)).second);
+    EXPECT_NE(route.endpoint, nullptr);
+  }
+}
+
+TEST_F(RoutesTest, HealthVersionAndMetrics) {
+  EXPECT_EQ(Call("GET", "/health").body, R"({"status":"ok"})");
+  EXPECT_EQ(Call("GET", "/health?verbose=1").status, 200);
+  EXPECT_EQ(Call("GET", "/version").body, R"({"version":"1.2.3"})");
+  const RawResponse metrics = Call("GET", "/metrics");
+  EXPECT_EQ(metrics.headers.at("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+  EXPECT_THAT(metrics.body, HasSubstr("vllm:num_requests_running{"));
+}
+
+TEST_F(RoutesTest, UnknownPathsAreNotFound) {
+  for (const char* path : {"/", "/v1", "/v1/completions/", "/v1/completion", "/Health", "/health/x",
+                           "//health", "/v1/models/"}) {
+    EXPECT_EQ(ErrorOf(Call("GET", path)), R"(404 invalid_request_error "not_found" null)") << path;
+    EXPECT_EQ(Call("POST", path).status, 404) << path;
+    EXPECT_EQ(Call("OPTIONS", path).status, 404) << path;
+  }
+}
+
+TEST_F(RoutesTest, WrongMethodsAreToldTheRightOnes) {
+  for (const Route& route : Routes()) {
+    const std::string path(route.path == "/v1/models/{id}" ? "/v1/models/x" : route.path);
+    const bool is_get = route.method == "GET";
+    for (const char* method : {"PUT", "DELETE", "PATCH", is_get ? "POST" : "GET"}) {
+      const RawResponse response = Call(method, path);
+      EXPECT_EQ(ErrorOf(response), R"(405 invalid_request_error "method_not_allowed" null)");
+      EXPECT_EQ(response.headers.at("allow"), is_get ? "GET, HEAD, OPTIONS" : "POST, OPTIONS");
+    }
+  }
+  EXPECT_EQ(Call("HEAD", "/v1/completions").status, 405);
+}
+
+TEST_F(RoutesTest, HeadAndOptions) {
+  RawClient client(port());
+  client.Send("HEAD /health HTTP/1.1\r\nHost: h\r\n\r\n" + Get("/version"));
+  const RawResponse head = client.Receive(/*has_body=*/false);
+  EXPECT_EQ(head.status, 200);
+  EXPECT_EQ(head.headers.at("content-length"), "15");
+  EXPECT_EQ(client.Receive().body, R"({"version":"1.2.3"})");
+  const RawResponse options = Call("OPTIONS", "/v1/completions");
+  EXPECT_EQ(options.status, 204);
+  EXPECT_EQ(options.headers.at("allow"), "POST, OPTIONS");
+  EXPECT_EQ(options.headers.count("content-length"), 0U);
+  EXPECT_EQ(Call("OPTIONS", "*").headers.at("allow"), "GET, HEAD, POST, OPTIONS");
+}
+
+TEST_F(RoutesTest, PostTakesJsonInUtf8Only) {
+  const auto status_for = [&](const std::string& headers) {
+    const std::string body = R"({"prompt":"w1"})";
+    return Fetch(port(), absl::StrCat("POST /tokenize HTTP/1.1\r\nHost: h\r\n", headers,
+                                      "Content-Length: ", body.size(), "\r\n\r\n", body))
+        .status;
+  };
+  EXPECT_EQ(status_for("Content-Type: application/json\r\n"), 200);
+  EXPECT_EQ(status_for("Content-Type: Application/JSON; charset=UTF-8\r\n"), 200);
+  EXPECT_EQ(status_for("Content-Type: application/json ;charset=\"utf-8\"; x=y\r\n"), 200);
+  EXPECT_EQ(status_for(""), 415);
+  EXPECT_EQ(status_for("Content-Type: text/plain\r\n"), 415);
+  EXPECT_EQ(status_for("Content-Type: application/x-www-form-urlencoded\r\n"), 415);
+  EXPECT_EQ(status_for("Content-Type: application/jsonx\r\n"), 415);
+  EXPECT_EQ(status_for("Content-Type: application/json; charset=latin1\r\n"), 415);
+  EXPECT_EQ(status_for("Content-Type: application/json\r\nContent-Encoding: gzip\r\n"), 415);
+  EXPECT_EQ(ErrorOf(Call("POST", "/tokenize")),
+            R"(415 invalid_request_error "unsupported_media_type" null)");
+}
+
+TEST_F(RoutesTest, ResponsesAreCountedByRouteAndCode) {
+  Call("GET", "/health");
+  Call("GET", "/v1/models/some-client-text");
+  Call("GET", "/nowhere/client-text");
+  Call("DELETE", "/health");
+  const std::string text = Call("GET", "/metrics").body;
+  EXPECT_THAT(text, HasSubstr(R"(nsa_http_requests_total{code="200",route="/health"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(nsa_http_requests_total{code="404",route="/v1/models/{id}"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(nsa_http_requests_total{code="404",route="none"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(nsa_http_requests_total{code="405",route="none"} 1)"));
+  EXPECT_THAT(text, HasSubstr(R"(nsa_http_requests_total{code="200",route="/v1/completions"} 0)"));
+  EXPECT_EQ(text.find("client-text"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace nsa

@@ -1,0 +1,64 @@
+#include "server/http/unsupported_fields.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "server/error_detail.h"
+
+namespace nsa {
+namespace {
+
+using ::testing::HasSubstr;
+
+absl::Status Check(const std::string& body) {
+  const auto document = ParseJsonObject(body);
+  EXPECT_TRUE(document.ok()) << body;
+  JsonFields fields(*document);
+  RefuseUnsupportedFields(&fields);
+  return fields.status();
+}
+
+TEST(UnsupportedFields, NeutralValuesPass) {
+  for (const char* field :
+       {R"("presence_penalty":0)", R"("presence_penalty":0.0)", R"("frequency_penalty":0)",
+        R"("repetition_penalty":1)", R"("repetition_penalty":1.0)", R"("min_tokens":0)",
+        R"("logit_bias":{})", R"("logit_bias":null)", R"("echo":false)", R"("suffix":"")",
+        R"("tools":[])", R"("tool_choice":"none")", R"("tool_choice":"auto")", R"("functions":[])",
+        R"("function_call":"auto")", R"("response_format":{"type":"text"})",
+        R"("modalities":["text"])", R"("audio":null)", R"("store":true)"}) {
+    EXPECT_TRUE(Check(std::string("{") + field + "}").ok()) << field;
+  }
+}
+
+TEST(UnsupportedFields, OthersAreRefusedByName) {
+  for (const auto& [name, value] : std::vector<std::pair<std::string, std::string>>{
+           {"presence_penalty", "0.5"},
+           {"presence_penalty", "\"0\""},
+           {"frequency_penalty", "-1"},
+           {"repetition_penalty", "1.1"},
+           {"min_tokens", "1"},
+           {"logit_bias", R"({"5":1})"},
+           {"logit_bias", "1"},
+           {"echo", "true"},
+           {"echo", "0"},
+           {"suffix", "\"x\""},
+           {"tools", "[{}]"},
+           {"tool_choice", "\"required\""},
+           {"tool_choice", "{}"},
+           {"functions", "[{}]"},
+           {"function_call", R"({"name":"f"})"},
+           {"response_format", R"({"type":"json_object"})"},
+           {"response_format", R"({"type":"text","json_schema":{}})"},
+           {"response_format", "\"text\""},
+           {"modalities", R"(["text","audio"])"},
+           {"audio", "{}"},
+           {"web_search_options", "{}"}}) {
+    const absl::Status status = Check("{\"" + name + "\":" + value + "}");
+    EXPECT_EQ(GetDetail(status).param, name) << value;
+    EXPECT_EQ(GetDetail(status).code, "invalid_value");
+    EXPECT_THAT(std::string(status.message()), HasSubstr("all that is allowed is"));
+  }
+}
+
+}  // namespace
+}  // namespace nsa
