@@ -42,6 +42,8 @@ class ModelExecutor : public Executor {
   TensorView ForwardLogits(const Batch& batch);
 
   const Model& model() const { return *model_; }
+  // The caches themselves, for a benchmark that fills them without running the model.
+  KvCache& cache() { return cache_; }
   int64_t num_threads() const { return threads_.num_threads(); }
   int64_t kv_cache_bytes() const;   // of the pages and slots taken
   int64_t workspace_bytes() const;  // of activations and step buffers
