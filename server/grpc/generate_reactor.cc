@@ -9,8 +9,8 @@ namespace nsa {
 
 GenerateReactor* GenerateReactor::Start(GenerationService* service,
                                         const v1::GenerateRequest& request,
-                                        size_t max_queued_messages) {
-  std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(max_queued_messages));
+                                        int64_t max_queued_bytes) {
+  std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(max_queued_bytes));
   reactor->self_ = reactor;
   reactor->Begin(service, request);
   return reactor.get();
@@ -36,13 +36,14 @@ void GenerateReactor::OnEvent(GenerateEvent event) {
   const bool is_done = event.kind == GenerateEvent::Kind::kDone;
   if (event.kind == GenerateEvent::Kind::kError) {
     EndWith(event.error);
-  } else if (!is_done && queue_.size() >= max_queued_messages_) {
-    queue_.clear();
-    EndWith(absl::ResourceExhaustedError(absl::StrCat(
-        "the client reads too slowly: ", max_queued_messages_, " messages are waiting")));
+  } else if (!is_done && num_queued_bytes_ >= max_queued_bytes_) {
+    EndWith(absl::ResourceExhaustedError(
+        absl::StrCat("the client reads too slowly: ", num_queued_bytes_, " bytes are waiting")));
+    ClearQueue();
     if (handle_ != nullptr) handle_->Cancel();
   } else {
     queue_.push_back(ToGenerateResponse(std::move(event)));
+    num_queued_bytes_ += static_cast<int64_t>(queue_.back().ByteSizeLong());
     if (is_done) EndWith(absl::OkStatus());
   }
   Proceed();
@@ -58,6 +59,7 @@ void GenerateReactor::Proceed() {
   if (!queue_.empty()) {
     in_flight_ = std::move(queue_.front());
     queue_.pop_front();
+    num_queued_bytes_ -= static_cast<int64_t>(in_flight_.ByteSizeLong());
     is_writing_ = true;
     StartWrite(&in_flight_);
   } else if (is_ending_) {
@@ -81,8 +83,13 @@ void GenerateReactor::OnCancel() {
 // The client is gone. The engine confirms the cancellation with a last event, which ends the call.
 void GenerateReactor::Abandon() {
   is_abandoned_ = true;
-  queue_.clear();
+  ClearQueue();
   if (handle_ != nullptr) handle_->Cancel();
+}
+
+void GenerateReactor::ClearQueue() {
+  queue_.clear();
+  num_queued_bytes_ = 0;
 }
 
 void GenerateReactor::OnDone() { self_.reset(); }

@@ -17,10 +17,10 @@ namespace nsa {
 class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
                         public GenerateObserver {
  public:
-  // Starts the call. gRPC owns the reactor until OnDone. At most `max_queued_messages` wait for a
-  // slow reader; with one more the call ends with RESOURCE_EXHAUSTED.
+  // Starts the call. gRPC owns the reactor until OnDone. A message that finds `max_queued_bytes`
+  // waiting for a slow reader ends the call with RESOURCE_EXHAUSTED.
   static GenerateReactor* Start(GenerationService* service, const v1::GenerateRequest& request,
-                                size_t max_queued_messages);
+                                int64_t max_queued_bytes);
 
   void OnEvent(GenerateEvent event) override;
 
@@ -29,22 +29,23 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   void OnDone() override;
 
  private:
-  explicit GenerateReactor(size_t max_queued_messages)
-      : max_queued_messages_(max_queued_messages) {}
+  explicit GenerateReactor(int64_t max_queued_bytes) : max_queued_bytes_(max_queued_bytes) {}
 
   void Begin(GenerationService* service, const v1::GenerateRequest& request);
   // Ends the call with this status behind what is queued.
   void EndWith(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Starts the next write, or the end if nothing is left to write.
   void Proceed() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void ClearQueue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Abandon() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
-  const size_t max_queued_messages_;
+  const int64_t max_queued_bytes_;
   std::shared_ptr<GenerateReactor> self_;  // gRPC's share
 
   std::mutex mutex_;
   std::unique_ptr<GenerateHandle> handle_ ABSL_GUARDED_BY(mutex_);  // null until Begin has it
   std::deque<v1::GenerateResponse> queue_ ABSL_GUARDED_BY(mutex_);
+  int64_t num_queued_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   v1::GenerateResponse in_flight_ ABSL_GUARDED_BY(mutex_);  // gRPC reads it until OnWriteDone
   grpc::Status end_status_ ABSL_GUARDED_BY(mutex_);
   bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;

@@ -7,7 +7,7 @@ namespace nsa {
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationRpc::Generate(
     grpc::CallbackServerContext* /*context*/, const v1::GenerateRequest* request) {
-  return GenerateReactor::Start(service_, *request, max_queued_messages_);
+  return GenerateReactor::Start(service_, *request, max_queued_bytes_);
 }
 
 grpc::ServerUnaryReactor* GenerationRpc::Tokenize(grpc::CallbackServerContext* context,

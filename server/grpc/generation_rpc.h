@@ -9,9 +9,9 @@ namespace nsa {
 
 class GenerationRpc : public v1::GenerationService::CallbackService {
  public:
-  // The service must outlive this. max_queued_messages: see GenerateReactor::Start.
-  GenerationRpc(GenerationService* service, size_t max_queued_messages)
-      : service_(service), max_queued_messages_(max_queued_messages) {}
+  // The service must outlive this. max_queued_bytes: see GenerateReactor::Start.
+  GenerationRpc(GenerationService* service, int64_t max_queued_bytes)
+      : service_(service), max_queued_bytes_(max_queued_bytes) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
@@ -24,7 +24,7 @@ class GenerationRpc : public v1::GenerationService::CallbackService {
 
  private:
   GenerationService* const service_;
-  const size_t max_queued_messages_;
+  const int64_t max_queued_bytes_;
 };
 
 }  // namespace nsa

@@ -43,7 +43,7 @@ std::string JoinHostPort(const std::string& host, int port) {
 class GrpcServer::Impl {
  public:
   Impl(const GrpcOptions& options, GenerationService* service)
-      : rpc_(service, static_cast<size_t>(options.max_queued_messages)) {}
+      : rpc_(service, options.max_queued_bytes) {}
 
   absl::Status Start(const GrpcOptions& options);
   int port() const { return port_; }

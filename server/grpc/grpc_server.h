@@ -16,7 +16,7 @@ struct GrpcOptions {
   int port = 9000;                       // 0: any free one
   int64_t max_message_bytes = 16 << 20;  // of a request
   int64_t max_streams = 1024;            // concurrent calls of one connection
-  int64_t max_queued_messages = 1024;    // of one call, for a slow reader; more: the call ends
+  int64_t max_queued_bytes = 1 << 20;    // of one call, for a slow reader; more: the call ends
   absl::Duration keepalive = absl::Seconds(30);  // after that much silence the peer is pinged
   absl::Duration min_ping_interval = absl::Seconds(10);  // clients that ping more often are dropped
 };

@@ -222,17 +222,15 @@ TEST_F(GrpcServerTest, AClosedConnectionFreesThePages) {
 }
 
 TEST_F(GrpcServerTest, ASlowReaderIsCutOffAndDisturbsNobody) {
-  StartServer({.port = 0, .max_queued_messages = 4});
-  // Each token is a long text, so that a few fill the connection's window.
-  ServiceHarness& harness = harness_;
-  harness.executor.set_script([](const SampleRow&) { return 'x'; });
+  StartServer({.port = 0, .max_queued_bytes = 4000});
   v1::GenerateRequest request = Hi();
   request.set_max_tokens(900);
   request.set_n(8);
   request.set_logprobs(20);
   grpc::ClientContext context;
   auto slow = stub_->Generate(&context, request);
-  EXPECT_TRUE(harness.BecomesIdle());  // nobody reads, and yet the call does not hold its pages
+  EXPECT_TRUE(harness_.BecomesIdle());  // nobody reads, and yet the call does not hold its pages
+  harness_.executor.set_step_time(std::chrono::milliseconds(1));  // a pace that anybody can read at
   EXPECT_EQ(Generate(Hi()).Text(), std::string(16, 'x'));
   const Outcome outcome = Drain(slow.get());
   EXPECT_EQ(outcome.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
