@@ -1,8 +1,9 @@
 """Checks the fast path against masked attention on this GPU, then times training steps.
 
-    python -m nsa_torch.bench
+    python -m nsa_torch.bench [check] [full_2k] [nsa_2k] [nsa_2k_warm] [nsa_8k] [full_8k]
 """
 
+import sys
 import time
 import traceback
 
@@ -91,15 +92,16 @@ def time_steps(attention: str, context: int, options: dict, profile: bool) -> No
 
 def main() -> None:
     print(torch.__version__, torch.cuda.get_device_name(), flush=True)
-    jobs = [
-        lambda: check("nsa"),
-        lambda: time_steps("full", 2048, {}, profile=True),
-        lambda: time_steps("nsa", 2048, {}, profile=True),
-        lambda: time_steps("nsa", 2048, {"sel_dense": True}, profile=False),
-        lambda: time_steps("nsa", 8192, {}, profile=True),
-        lambda: time_steps("full", 8192, {}, profile=False),
-    ]
-    for job in jobs:
+    jobs = {
+        "check": lambda: check("nsa"),
+        "full_2k": lambda: time_steps("full", 2048, {}, profile=True),
+        "nsa_2k": lambda: time_steps("nsa", 2048, {}, profile=True),
+        "nsa_2k_warm": lambda: time_steps("nsa", 2048, {"sel_dense": True}, profile=False),
+        "nsa_8k": lambda: time_steps("nsa", 8192, {}, profile=True),
+        "full_8k": lambda: time_steps("full", 8192, {}, profile=False),
+    }
+    names = sys.argv[1:] or list(jobs)
+    for job in (jobs[name] for name in names):
         started = time.time()
         try:
             job()

@@ -1,4 +1,4 @@
-"""Times single attention calls, forward and backward: SDPA back ends, and ways to mask chosen blocks.
+"""Times single attention calls, forward and backward, and checks the chosen-block kernels.
 
     python -m nsa_torch.bench_attention
 """
@@ -6,79 +6,78 @@
 import time
 
 import torch
-from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
+from . import selected
 from .kernels import Kernels
 from .train import settings_for
 
-BLOCK = 128
+CONFIGS = [(4, 2), (4, 3), (4, 4), (8, 2), (8, 3)]
 
 
-def all_partial(blocks: BlockMask, mask_mod) -> BlockMask:
-    """The causal tiles, every one of them masked by mask_mod."""
-    n = blocks.kv_num_blocks.shape[-1]
-    tile = torch.arange(n, device="cuda", dtype=torch.int32)
-    counts = (tile + 1)[None, None]
-    indices = tile[None, :].expand(n, n)[None, None].contiguous()
-    return BlockMask.from_kv_blocks(counts, indices, BLOCK_SIZE=BLOCK, mask_mod=mask_mod)
+def inputs(num_tokens: int, batch: int):
+    def tensor(heads):
+        shape = (batch, num_tokens, heads, 64)
+        return torch.randn(shape, device="cuda", dtype=torch.bfloat16).transpose(1, 2).requires_grad_()
+
+    return tensor(16), tensor(1), tensor(1)
 
 
-def attentions(num_tokens: int, chosen):
-    kernels = Kernels(settings_for("base", "nsa"), num_tokens, torch.device("cuda"), fused=True)
+def typical_choice(num_tokens: int, batch: int):
+    """Neighbouring queries choose mostly, not always, the same blocks."""
+    from .layer import choose_blocks
 
-    def chosen_mask(b, h, q, kv):
-        return (q >= kv) & chosen[b, 0, q, kv // 64]
+    num_blocks = num_tokens // 64
+    slow = torch.rand(batch, 1, num_tokens // 16, num_blocks, device="cuda").repeat_interleave(16, dim=2)
+    noise = torch.rand(batch, 1, num_tokens, num_blocks, device="cuda")
+    return choose_blocks(slow + 0.1 * noise, settings_for("base", "nsa").nsa)
 
-    partial = all_partial(kernels.causal_blocks, chosen_mask)
 
-    def sdpa(backend):
-        def run(q, k, v):
-            with sdpa_kernel(backend):
-                return kernels.causal(q, k, v)
-        return run
+def seconds_per_call(run, count: int = 5) -> float:
+    run()
+    torch.cuda.synchronize()
+    started = time.time()
+    for _ in range(count):
+        run()
+    torch.cuda.synchronize()
+    return (time.time() - started) / count
 
-    return {
-        "sdpa flash": sdpa(SDPBackend.FLASH_ATTENTION),
-        "sdpa cudnn": sdpa(SDPBackend.CUDNN_ATTENTION),
-        "flex causal": torch.compile(
-            lambda q, k, v: flex_attention(q, k, v, block_mask=kernels.causal_blocks, enable_gqa=True)
-        ),
-        "flex window": torch.compile(kernels.window),
-        "flex chosen score_mod": torch.compile(lambda q, k, v: kernels.selected(q, k, v, chosen)),
-        "flex chosen mask_mod": torch.compile(
-            lambda q, k, v: flex_attention(q, k, v, block_mask=partial, enable_gqa=True)
-        ),
-    }
+
+def check(kernels, masked) -> None:
+    q, k, v = inputs(2048, 2)
+    chosen, gradient = typical_choice(2048, 2), torch.randn_like(q)
+    fused = torch.autograd.grad(kernels.selected(q, k, v, chosen), (q, k, v), gradient)
+    out = kernels.selected(q, k, v, chosen), masked.selected(q, k, v, chosen)
+    plain = torch.autograd.grad(out[1], (q, k, v), gradient)
+    pairs = [out, *zip(fused, plain)]
+    errors = [((a.float() - b.float()).norm() / b.float().norm()).item() for a, b in pairs]
+    print("selected, relative difference of o, dq, dk, dv:", [round(e, 5) for e in errors], flush=True)
 
 
 def main() -> None:
+    settings, device = settings_for("base", "nsa"), torch.device("cuda")
+    check(Kernels(settings, 2048, device, fused=True), Kernels(settings, 2048, device, fused=False))
     for num_tokens in (2048, 8192):
         batch = 65536 // num_tokens
-        def tensor(h):
-            return torch.randn(batch, num_tokens, h, 64, device="cuda", dtype=torch.bfloat16).transpose(1, 2).requires_grad_()
-        q, k, v = tensor(16), tensor(1), tensor(1)
-        gradient = torch.randn_like(q)
-        chosen = torch.rand(batch, 1, num_tokens, num_tokens // 64, device="cuda") < 0.4
-        chosen[..., 0] = True
-        for name, run in attentions(num_tokens, chosen).items():
+        kernels = Kernels(settings, num_tokens, device, fused=True)
+        q, k, v = inputs(num_tokens, batch)
+        chosen, gradient = typical_choice(num_tokens, batch), torch.randn_like(q)
+        lists = seconds_per_call(lambda: selected.visit_lists(chosen, 8))
+        print(f"{num_tokens}: visit lists {lists * 1e3:.2f} ms", flush=True)
+        for config in CONFIGS:
+            selected.FORWARD_CONFIG = selected.DQ_CONFIG = selected.DKV_CONFIG = config
             try:
-                started = time.time()
-                run(q, k, v).backward(gradient)
-                torch.cuda.synchronize()
-                first, started = time.time() - started, time.time()
-                for _ in range(5):
-                    out = run(q, k, v)
-                torch.cuda.synchronize()
-                forward, started = (time.time() - started) / 5, time.time()
-                for _ in range(5):
-                    run(q, k, v).backward(gradient)
-                torch.cuda.synchronize()
-                both = (time.time() - started) / 5
-                print(f"{num_tokens} {name}: forward {forward * 1e3:.2f} ms, both {both * 1e3:.2f} ms, first {first:.1f} s", flush=True)
+                out = kernels.selected(q, k, v, chosen)
+                forward = seconds_per_call(lambda: kernels.selected(q, k, v, chosen))
+                with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+                    torch.autograd.grad(out, (q, k, v), gradient)
+                    torch.cuda.synchronize()
+                parts = {e.key: e.self_device_time_total for e in profiler.key_averages()}
+                dq, dkv = parts.get("dq_kernel", 0), parts.get("dkv_kernel", 0)
+                print(f"{num_tokens} selected {config}: forward {forward * 1e3:.2f} ms, "
+                      f"dq {dq / 1e3:.2f} ms, dkv {dkv / 1e3:.2f} ms, "
+                      f"backward total {sum(parts.values()) / 1e3:.2f} ms", flush=True)
             except Exception as error:
-                print(f"{num_tokens} {name}: {type(error).__name__} {str(error)[:300]}", flush=True)
+                print(f"{num_tokens} selected {config}: {type(error).__name__} {str(error)[:200]}", flush=True)
 
 
 if __name__ == "__main__":

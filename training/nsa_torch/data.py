@@ -4,6 +4,7 @@ import dataclasses
 import lzma
 import multiprocessing
 import pathlib
+import shutil
 
 import numpy as np
 import sentencepiece as spm
@@ -121,22 +122,33 @@ def batches(rows: Rows, first_step: int, num_steps: int, num_workers: int):
     )
 
 
-def prepare(text_folder, work_folder, model_file: str, num_processes: int) -> None:
-    """Writes train.npy, train_cuts.npy, val.npy and val_bytes.txt, once for each set of files."""
-    text_folder, work_folder = pathlib.Path(text_folder), pathlib.Path(work_folder)
-    everything = sorted(text_folder.glob("*.txt*"))
-    paths = [path for path in everything if not path.name.startswith("val")]
-    val_path = next(path for path in everything if path.name.startswith("val"))
-    stamp = work_folder / "files.txt"
-    names = "\n".join(path.name for path in paths)
-    if stamp.exists() and stamp.read_text() == names:
-        return
+def pack(text_folder, packed_folder, model_file: str, num_processes: int) -> None:
+    """Text files -> one NAME.tokens.xz (int16) each: smaller than the compressed text."""
+    packed_folder = pathlib.Path(packed_folder)
+    packed_folder.mkdir(parents=True, exist_ok=True)
+    for path in sorted(pathlib.Path(text_folder).glob("*.txt*")):
+        tokens = tokenise([path], model_file, num_processes)
+        name = path.name.split(".")[0]
+        (packed_folder / f"{name}.tokens.xz").write_bytes(lzma.compress(tokens.tobytes(), preset=9))
+        if name.startswith("val"):
+            num_bytes = sum(len(text.encode()) for text in read_documents(path))
+            (packed_folder / "val_bytes.txt").write_text(str(num_bytes))
+
+
+def read_packed(path) -> np.ndarray:
+    return np.frombuffer(lzma.decompress(path.read_bytes()), dtype=np.int16)
+
+
+def unpack(packed_folder, work_folder, model_file: str) -> None:
+    """Packed tokens -> train.npy, val.npy, their cuts, and val_bytes.txt."""
+    packed_folder, work_folder = pathlib.Path(packed_folder), pathlib.Path(work_folder)
     work_folder.mkdir(parents=True, exist_ok=True)
+    paths = sorted(packed_folder.glob("*.tokens.xz"))
+    with multiprocessing.Pool(len(paths)) as pool:
+        shards = dict(zip((path.name for path in paths), pool.map(read_packed, paths, chunksize=1)))
     tokenizer = spm.SentencePieceProcessor(model_file=model_file)
-    for split, files in (("train", paths), ("val", [val_path])):
-        tokens = tokenise(files, model_file, num_processes)
+    val = shards.pop("val.tokens.xz")
+    for split, tokens in (("train", np.concatenate(list(shards.values()))), ("val", val)):
         np.save(work_folder / f"{split}.npy", tokens)
         np.save(work_folder / f"{split}_cuts.npy", find_cuts(tokens, tokenizer))
-    num_bytes = sum(len(text.encode()) for text in read_documents(val_path))
-    (work_folder / "val_bytes.txt").write_text(str(num_bytes))
-    stamp.write_text(names)
+    shutil.copyfile(packed_folder / "val_bytes.txt", work_folder / "val_bytes.txt")

@@ -64,7 +64,7 @@ def planted_row(corpus, rng, length: int, depth: float, num_distractors: int):
     question = book.question(0, keys[0], digits[0], at_end=True)
     start = int(rng.integers(0, len(corpus.val) - length))
     filler, cuts = corpus.val[start : start + length], corpus.val_cuts[start : start + length]
-    limit = length - len(question.tokens) - 20 * len(keys)
+    limit = length - len(question.tokens) - book.fact_tokens * len(keys)
     places = np.flatnonzero(cuts)
     insertions = []
     for i, key in enumerate(keys):

@@ -1,7 +1,5 @@
 """The three token-level attentions, either fused (FlexAttention and SDPA) or with explicit masks."""
 
-import math
-
 import torch
 from torch.nn import functional as F
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
@@ -9,12 +7,17 @@ from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 from .config import ModelSettings
 from .reference import selected_mask, window_mask
 
+try:
+    from .selected import selected_attention
+except ImportError:  # no Triton: only the masked path
+    selected_attention = None
+
 
 class Kernels:
     """Attention for one context length. q [B,H,T,d], k, v [B,K,T,d]; chosen [B,K,T,N] bool.
 
-    `fused` uses FlexAttention with static block masks; otherwise plain SDPA with boolean masks, which is
-    what the CPU tests run.
+    `fused` uses FlexAttention for the window and the Triton kernels of selected.py; otherwise plain SDPA with
+    boolean masks, which is what the CPU tests run.
     """
 
     def __init__(self, model: ModelSettings, num_tokens: int, device, fused: bool):
@@ -29,13 +32,9 @@ class Kernels:
             self.window_mask = window_mask(num_tokens, window_tokens, device)
             return
 
-        def causal(b, h, q, kv):
-            return q >= kv
-
         def windowed(b, h, q, kv):
             return (q >= kv) & (q - kv < window_tokens)
 
-        self.causal_blocks = create_block_mask(causal, None, None, num_tokens, num_tokens, device)
         self.window_blocks = create_block_mask(windowed, None, None, num_tokens, num_tokens, device)
 
     def causal(self, q, k, v):
@@ -50,12 +49,4 @@ class Kernels:
         if not self.fused:
             mask = selected_mask(chosen, self.block_tokens, self.group_size)
             return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
-        group_size, block_tokens = self.group_size, self.block_tokens
-
-        def keep_chosen(score, b, h, q_idx, kv_idx):
-            is_chosen = chosen[b, h // group_size, q_idx, kv_idx // block_tokens]
-            return torch.where(is_chosen, score, -math.inf)
-
-        return flex_attention(
-            q, k, v, score_mod=keep_chosen, block_mask=self.causal_blocks, enable_gqa=True
-        )
+        return selected_attention(q, k, v, chosen, self.block_tokens)

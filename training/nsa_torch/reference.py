@@ -20,11 +20,14 @@ from .config import ModelSettings, NsaSettings
 
 
 def rope(x: torch.Tensor, positions: torch.Tensor, theta: float) -> torch.Tensor:
-    """Rotates pairs (c, c + d/2) of x [..., len(positions), d] by positions * theta^(-2c/d)."""
+    """Rotates pairs (c, c + d/2) of x [..., len(positions), d] by positions * theta^(-2c/d).
+
+    The frequencies are fp32 numbers, as in every engine; the angles are exact products of them.
+    """
     half = x.shape[-1] // 2
     wide = torch.float64 if x.dtype == torch.float64 else torch.float32
     frequency = theta ** (-torch.arange(half, dtype=torch.float64, device=x.device) / half)
-    angle = positions.to(torch.float64)[:, None] * frequency
+    angle = positions.to(torch.float64)[:, None] * frequency.to(torch.float32).to(torch.float64)
     cos, sin = angle.cos().to(wide), angle.sin().to(wide)
     a, b = x[..., :half].to(wide), x[..., half:].to(wide)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1).to(x.dtype)

@@ -81,6 +81,10 @@ class FactBook:
         self.nouns = [encode(" " + word) for word in NOUNS]
         self.digits = np.concatenate([encode(digit) for digit in "0123456789"])
         self.paragraph = plain([PARAGRAPH])
+        words = max(map(len, self.adjectives)) + max(map(len, self.nouns)) + 6 + 1
+        longest = lambda templates: max(sum(map(len, parts)) for parts in templates) + words
+        self.fact_tokens = max(longest(self.facts), longest(self.inline_facts))  # upper bounds
+        self.question_tokens = longest(self.questions)
 
     def render(self, parts, key, digits, digit_kind: int) -> Piece:
         head, middle, tail = parts
@@ -134,7 +138,8 @@ def snap(cuts_at, anchor: int, limit: int):
 
 def question_row(book: FactBook, rng, filler, cuts, length: int) -> Piece:
     """Several facts at random places; each asked once or twice later, the last question at the end."""
-    num_facts = int(rng.integers(1, min(16, max(3, length // 128)) + 1))
+    most = min(16, max(3, length // 128), length // (2 * (book.fact_tokens + book.question_tokens)))
+    num_facts = int(rng.integers(1, max(1, most) + 1))
     if rng.random() < 0.25:
         num_facts = 1
     keys = book.draw_keys(rng, num_facts, held_out=False)
@@ -146,7 +151,8 @@ def question_row(book: FactBook, rng, filler, cuts, length: int) -> Piece:
         if rng.random() < 0.25:
             asked.append(start + (1 - start) * rng.random())
         plan.append((key, digits, start, asked))
-    limit = length - sum(20 + 32 * len(asked) for _, _, _, asked in plan)
+    reserved = [book.fact_tokens + book.question_tokens * len(asked) for _, _, _, asked in plan]
+    limit = length - sum(reserved)
     paragraphs = np.flatnonzero(cuts == PARAGRAPH_CUT)
     any_cut = np.flatnonzero(cuts)
     insertions, order = [], 0

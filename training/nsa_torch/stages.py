@@ -29,11 +29,11 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    short_tokens: int = 40_000_000
-    trunk_tokens: int = 2_000_000_000
+    short_tokens: int = 30_000_000
+    trunk_tokens: int = 720_000_000
     trunk_seconds: float = 0.0
-    long_2k_tokens: int = 100_000_000
-    long_8k_tokens: int = 60_000_000
+    long_2k_tokens: int = 120_000_000
+    long_8k_tokens: int = 90_000_000
     warm_share: float = 0.25
     batch_tokens: int = BATCH_TOKENS
     short_context: int = 512
@@ -45,7 +45,8 @@ class Plan:
 
     def stages(self) -> dict:
         short_mix = Mixture(questions=0.5, repeats=0.2, random_repeats=0.5)
-        mix = Mixture(questions=0.35, repeats=0.05, random_repeats=0.2)
+        mix = Mixture(questions=0.25, repeats=0.03)
+        long_mix = Mixture(questions=0.35, repeats=0.0)
         mid, long = self.steps(self.long_2k_tokens), self.steps(self.long_8k_tokens)
         warm = int(self.warm_share * (mid + long))
         stages = [
@@ -58,7 +59,7 @@ class Plan:
             stages += [
                 Stage(f"{kind}_2k", kind, self.mid_context, mid, "trunk", mix, 13, 0, mid + long,
                       warm_steps=warm),
-                Stage(f"{kind}_8k", kind, self.long_context, long, f"{kind}_2k", mix, 14, mid,
+                Stage(f"{kind}_8k", kind, self.long_context, long, f"{kind}_2k", long_mix, 14, mid,
                       mid + long),
             ]
         return {stage.name: stage for stage in stages}
