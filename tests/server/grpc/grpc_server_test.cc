@@ -229,6 +229,8 @@ TEST_F(GrpcServerTest, ASlowReaderIsCutOffAndDisturbsNobody) {
   request.set_logprobs(20);
   grpc::ClientContext context;
   auto slow = stub_->Generate(&context, request);
+  v1::GenerateResponse first;
+  ASSERT_TRUE(slow->Read(&first));
   EXPECT_TRUE(harness_.BecomesIdle());  // nobody reads, and yet the call does not hold its pages
   harness_.executor.set_step_time(std::chrono::milliseconds(1));  // a pace that anybody can read at
   EXPECT_EQ(Generate(Hi()).Text(), std::string(16, 'x'));
