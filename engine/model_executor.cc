@@ -118,10 +118,13 @@ void ModelExecutor::CheckBatch(const Batch& batch) const {
   NSA_CHECK_EQ(static_cast<int64_t>(batch.token_position.size()), batch.num_tokens());
   NSA_CHECK_EQ(static_cast<int64_t>(batch.page_table.size()), batch.num_seqs * batch.max_pages);
   NSA_CHECK_EQ(static_cast<int64_t>(batch.slots.size()), batch.num_seqs);
+  for (int32_t page : batch.page_table) NSA_CHECK(page >= -1 && page < limits_.num_pages) << page;
+  for (int32_t slot : batch.slots) NSA_CHECK(slot >= 0 && slot < limits_.num_slots) << slot;
   std::vector<int64_t> seq_tokens(batch.num_seqs);
   for (int32_t sequence : batch.token_sequence) {
     NSA_CHECK(sequence >= 0 && sequence < batch.num_seqs) << sequence;
-    NSA_CHECK_LE(++seq_tokens[sequence], limits_.max_chunk_tokens);
+    ++seq_tokens[sequence];
+    NSA_CHECK_LE(seq_tokens[sequence], limits_.max_chunk_tokens);
   }
 }
 

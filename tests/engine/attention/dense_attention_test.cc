@@ -1,0 +1,46 @@
+#include "engine/attention/dense_attention.h"
+
+#include "engine/attention/nsa_attention.h"
+#include "gtest/gtest.h"
+
+namespace nsa {
+namespace {
+
+ModelConfig Config() {
+  ModelConfig config;
+  config.num_layers = 2;
+  config.num_heads = 4;
+  config.num_kv_heads = 2;
+  config.d_k = 8;
+  config.d_v = 6;
+  return config;
+}
+
+constexpr AttentionOptions kOptions{.cache_dtype = DType::kF32, .max_chunk_tokens = 10};
+
+TEST(DenseAttentionVariantTest, CachesPagesOfTokensAlone) {
+  const CacheSpec spec = DenseAttentionVariant(Config(), kOptions).cache_spec();
+  EXPECT_EQ(spec.page_tokens, 64);
+  ASSERT_EQ(spec.page_segments.size(), 1U);
+  EXPECT_EQ(spec.BytesPerPage(), 64 * 2 * (8 + 6) * 4 * 2);
+  EXPECT_EQ(spec.BytesPerSlot(), 0);
+}
+
+TEST(DenseAttentionVariantTest, UsesASparseModelsOwnCaches) {
+  ModelConfig config = Config();
+  config.nsa = NsaConfig{.shared_kv = false};
+  const CacheSpec full = DenseAttentionVariant(config, kOptions).cache_spec();
+  const CacheSpec sparse = NsaAttention(config, kOptions).cache_spec();
+  EXPECT_EQ(full.page_tokens, sparse.page_tokens);
+  EXPECT_EQ(full.BytesPerPage(), sparse.BytesPerPage());
+  EXPECT_EQ(full.BytesPerSlot(), sparse.BytesPerSlot());
+}
+
+TEST(DenseAttentionVariantTest, DecodeReadsEveryToken) {
+  const KvTraffic traffic = DenseAttentionVariant(Config(), kOptions).DecodeTraffic(1000);
+  EXPECT_EQ(traffic.read_bytes, 1000 * 2 * (8 + 6) * 4 * 2);
+  EXPECT_EQ(traffic.dense_bytes, traffic.read_bytes);
+}
+
+}  // namespace
+}  // namespace nsa

@@ -1,0 +1,204 @@
+#include "engine/model_executor.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+
+#include "engine/load_model.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/engine/golden.h"
+#include "tests/engine/model_runner.h"
+
+namespace nsa {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr int64_t kCacheBytes = 4 << 20;
+
+LoadOptions Options() {
+  return {.executor = {.kv_cache_bytes = kCacheBytes,
+                       .max_num_seqs = 3,
+                       .max_chunk_tokens = 64,
+                       .max_batched_tokens = 100,
+                       .num_threads = 2}};
+}
+
+std::unique_ptr<ModelExecutor> Load(const std::string& folder,
+                                    const LoadOptions& options = Options()) {
+  absl::StatusOr<LoadedModel> loaded = LoadModel(folder, options, nullptr);
+  NSA_CHECK(loaded.ok()) << loaded.status();
+  return std::move(loaded->executor);
+}
+
+// A batch of the first tokens of several sequences, each sampled greedily at its end.
+Batch MakeBatch(const std::vector<std::vector<int32_t>>& sequences, int64_t page_tokens) {
+  Batch batch{.num_seqs = static_cast<int64_t>(sequences.size()), .max_pages = 3};
+  int32_t next_page = 0;
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    for (size_t t = 0; t < sequences[s].size(); ++t) {
+      batch.token_ids.push_back(sequences[s][t]);
+      batch.token_sequence.push_back(static_cast<int32_t>(s));
+      batch.token_position.push_back(static_cast<int32_t>(t));
+    }
+    for (int64_t page = 0; page < batch.max_pages; ++page) {
+      const bool is_used = page * page_tokens < static_cast<int64_t>(sequences[s].size());
+      batch.page_table.push_back(is_used ? next_page++ : -1);
+    }
+    batch.slots.push_back(static_cast<int32_t>(s));
+    batch.logit_tokens.push_back(static_cast<int32_t>(batch.token_ids.size()) - 1);
+    batch.rows.push_back({.params = {.temperature = 0}, .num_top_logprobs = 2});
+  }
+  return batch;
+}
+
+TEST(ModelExecutorTest, DividesTheCacheIntoSlotsAndPages) {
+  const auto executor = Load("tests/golden/nsa_paper");
+  const CacheSpec& spec = executor->model().attention().cache_spec();
+  const ExecutorLimits& limits = executor->limits();
+  EXPECT_EQ(limits.page_tokens, 64);
+  EXPECT_EQ(limits.num_slots, 3);
+  EXPECT_EQ(limits.max_chunk_tokens, 64);
+  EXPECT_EQ(limits.max_batched_tokens, 100);
+  EXPECT_EQ(limits.vocab_size, 64);
+  EXPECT_EQ(limits.num_pages, (kCacheBytes - 3 * spec.BytesPerSlot()) / spec.BytesPerPage());
+  EXPECT_GT(spec.BytesPerSlot(), 0);
+  EXPECT_LE(executor->kv_cache_bytes(), kCacheBytes);
+  EXPECT_GT(executor->kv_cache_bytes(), kCacheBytes - spec.BytesPerPage());
+}
+
+TEST(ModelExecutorTest, NeedsTheSlotsAndOnePage) {
+  const auto executor = Load("tests/golden/nsa_paper");
+  const CacheSpec spec = executor->model().attention().cache_spec();
+  const int64_t needed = 3 * spec.BytesPerSlot() + spec.BytesPerPage();
+  LoadOptions options = Options();
+  options.executor.kv_cache_bytes = needed;
+  EXPECT_EQ(Load("tests/golden/nsa_paper", options)->limits().num_pages, 1);
+  options.executor.kv_cache_bytes = needed - 1;
+  const absl::Status status = LoadModel("tests/golden/nsa_paper", options, nullptr).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr(std::to_string(needed - 1)));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("at least " + std::to_string(needed)));
+}
+
+TEST(ModelExecutorTest, RefusesOptionsOutOfRange) {
+  const auto error = [](void (*change)(ExecutorOptions&)) {
+    LoadOptions options = Options();
+    change(options.executor);
+    return std::string(LoadModel("tests/golden/llama", options, nullptr).status().message());
+  };
+  EXPECT_THAT(error([](ExecutorOptions& o) { o.max_num_seqs = 0; }),
+              HasSubstr("max_num_seqs is 0; allowed: 1 to"));
+  EXPECT_THAT(error([](ExecutorOptions& o) { o.max_chunk_tokens = 101; }),
+              HasSubstr("max_chunk_tokens is 101; allowed: 1 to 100"));
+  EXPECT_THAT(error([](ExecutorOptions& o) { o.max_batched_tokens = 0; }),
+              HasSubstr("max_batched_tokens is 0"));
+  EXPECT_THAT(error([](ExecutorOptions& o) { o.num_threads = 0; }), HasSubstr("num_threads is 0"));
+  EXPECT_THAT(error([](ExecutorOptions& o) { o.kv_cache_bytes = int64_t{1} << 55; }),
+              HasSubstr("the machine has"));
+}
+
+// Logits of the executor are the model's own, and greedy rows get the largest of them.
+TEST(ModelExecutorTest, SamplesFromTheModelsLogits) {
+  const Golden golden = ReadGolden("nsa_paper");
+  const std::vector<int32_t> a(golden.tokens.begin(), golden.tokens.begin() + 60);
+  const std::vector<int32_t> b(golden.tokens.begin() + 7, golden.tokens.begin() + 40);
+  const auto executor = Load(golden.folder);
+  const absl::StatusOr<std::vector<SampledToken>> sampled =
+      executor->Execute(MakeBatch({a, b}, 64));
+  ASSERT_TRUE(sampled.ok()) << sampled.status();
+  ASSERT_EQ(sampled->size(), 2U);
+  const std::vector<int32_t>* prompts[] = {&a, &b};
+  for (int i = 0; i < 2; ++i) {
+    ModelRunner runner(golden.folder, {.max_seq_tokens = 64, .max_chunk_tokens = 64});
+    const std::vector<float> logits = runner.Step({{0, *prompts[i]}}).back();
+    const auto best = std::max_element(logits.begin(), logits.end());
+    double sum = 0;
+    for (const float logit : logits) sum += std::exp(logit - *best);
+    const SampledToken& token = (*sampled)[i];
+    EXPECT_EQ(token.token, best - logits.begin());
+    EXPECT_TRUE(token.finite);
+    EXPECT_NEAR(token.logprob, -std::log(sum), 1e-5);
+    ASSERT_EQ(token.top_logprobs.size(), 2U);
+    EXPECT_EQ(token.top_logprobs[0].token, token.token);
+    EXPECT_EQ(token.top_logprobs[0].logprob, token.logprob);
+    EXPECT_LT(token.top_logprobs[1].logprob, token.logprob);
+  }
+}
+
+TEST(ModelExecutorTest, AStepWithoutRowsOnlyFillsTheCache) {
+  const Golden golden = ReadGolden("llama");
+  const auto executor = Load(golden.folder);
+  const std::vector<int32_t> tokens(golden.tokens.begin(), golden.tokens.begin() + 40);
+  Batch whole = MakeBatch({tokens}, 64);
+  const TensorView logits = executor->ForwardLogits(whole);
+  const std::vector<float> expected(logits.data<float>(), logits.data<float>() + 64);
+
+  Batch first = MakeBatch({std::vector<int32_t>(tokens.begin(), tokens.begin() + 39)}, 64);
+  first.logit_tokens.clear();
+  first.rows.clear();
+  EXPECT_TRUE(executor->Execute(first)->empty());
+  Batch last = MakeBatch({{tokens.back()}}, 64);
+  last.token_position = {39};
+  const TensorView again = executor->ForwardLogits(last);
+  EXPECT_EQ(std::vector<float>(again.data<float>(), again.data<float>() + 64), expected);
+}
+
+// One token's embedding is NaN: only the sequence that uses it is hurt, and its pages and slot are
+// harmless to the next sequence in them.
+TEST(ModelExecutorTest, NonFiniteLogitsStayWithTheirSequence) {
+  constexpr int32_t kBadToken = 63;
+  const std::string folder = CopyModel("nsa_paper");
+  {
+    const absl::StatusOr<MappedFile> file = MappedFile::Open(folder + "/model.safetensors");
+    ASSERT_TRUE(file.ok());
+    const SafetensorsTable table = *ParseSafetensors(file->bytes(), "m");
+    const std::span<const uint8_t> row = table.at("model.embed_tokens.weight").bytes;
+    const auto offset = row.data() - file->bytes().data() + kBadToken * 32 * sizeof(float);
+    std::fstream stream(folder + "/model.safetensors",
+                        std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekp(static_cast<std::streamoff>(offset));
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    stream.write(reinterpret_cast<const char*>(&nan), sizeof(nan));
+  }
+  const std::vector<int32_t> good = {1, 2, 3, 4, 5, 6, 7, 8};
+  const std::vector<int32_t> bad = {1, kBadToken, 3};
+  const auto alone = *Load(folder)->Execute(MakeBatch({good}, 64));
+  const auto executor = Load(folder);
+  const auto both = *executor->Execute(MakeBatch({bad, good}, 64));
+  EXPECT_FALSE(both[0].finite);
+  EXPECT_GE(both[0].token, 0);
+  EXPECT_LT(both[0].token, 64);
+  EXPECT_TRUE(both[1].finite);
+  EXPECT_EQ(both[1].token, alone[0].token);
+  EXPECT_EQ(both[1].logprob, alone[0].logprob);
+  const auto after = *executor->Execute(MakeBatch({good}, 64));  // in the page and slot of `bad`
+  EXPECT_TRUE(after[0].finite);
+  EXPECT_EQ(after[0].logprob, alone[0].logprob);
+  std::filesystem::remove_all(folder);
+}
+
+TEST(ModelExecutorTest, ReportsTheAttentionsTraffic) {
+  const auto executor = Load("tests/golden/nsa_paper");
+  const KvTraffic expected = executor->model().attention().DecodeTraffic(777);
+  EXPECT_EQ(executor->DecodeTraffic(777).read_bytes, expected.read_bytes);
+  EXPECT_EQ(executor->DecodeTraffic(777).dense_bytes, expected.dense_bytes);
+}
+
+TEST(ModelExecutorDeathTest, ABatchBeyondTheLimitsIsAProgrammerError) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");  // the executor has threads
+  const auto executor = Load("tests/golden/llama");
+  const std::vector<int32_t> long_chunk(65, 1);
+  EXPECT_DEATH(executor->ForwardLogits(MakeBatch({long_chunk}, 64)), "65 against 64");
+  EXPECT_DEATH(executor->ForwardLogits(MakeBatch({{1}, {1}, {1}, {1}}, 64)), "4 against 3");
+  Batch batch = MakeBatch({{1}}, 64);
+  batch.page_table[0] = static_cast<int32_t>(executor->limits().num_pages);
+  EXPECT_DEATH(executor->ForwardLogits(batch), "num_pages");
+}
+
+}  // namespace
+}  // namespace nsa
