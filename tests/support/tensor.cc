@@ -1,5 +1,6 @@
 #include "tests/support/tensor.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace nsa::testing {
@@ -65,7 +66,7 @@ Tensor RandomTensor(DType dtype, std::initializer_list<int64_t> shape, std::mt19
 
 Tensor I32Tensor(const std::vector<int32_t>& values) {
   Tensor tensor(DType::kI32, {static_cast<int64_t>(values.size())});
-  std::memcpy(tensor.view().raw(), values.data(), values.size() * sizeof(int32_t));
+  std::copy(values.begin(), values.end(), tensor.data<int32_t>());
   return tensor;
 }
 
