@@ -85,7 +85,7 @@ DecodeResult MeasureDecode(int64_t context_tokens, ModelExecutor& nsa, ModelExec
 
 Report Measure(LoadedModel& nsa, LoadedModel& full, const Flags& flags) {
   Report report{.model = flags.model_folder.empty()
-                             ? "random weights: 4 layers, hidden 1024, 16 query heads on 1 KV head"
+                             ? "random weights: 6 layers, hidden 512, 16 query heads on 1 KV head"
                              : absl::StrCat(nsa.config.architecture, ", ", nsa.config.num_layers,
                                             " layers, hidden ", nsa.config.hidden_size),
                 .num_threads = flags.num_threads,

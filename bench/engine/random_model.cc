@@ -14,7 +14,7 @@ namespace {
 
 constexpr char kConfig[] = R"({
   "architectures": ["NsaForCausalLM"],
-  "vocab_size": 8192, "hidden_size": 1024, "intermediate_size": 2816, "num_hidden_layers": 4,
+  "vocab_size": 8192, "hidden_size": 512, "intermediate_size": 1280, "num_hidden_layers": 6,
   "num_attention_heads": 16, "num_key_value_heads": 1, "head_dim": 64, "rms_norm_eps": 1e-5,
   "rope_theta": 500000, "max_position_embeddings": 131072, "tie_word_embeddings": true,
   "hidden_act": "silu", "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2,
@@ -25,7 +25,7 @@ constexpr char kConfig[] = R"({
   }
 })";
 
-constexpr int64_t kVocab = 8192, kHidden = 1024, kMlp = 2816, kNumLayers = 4;
+constexpr int64_t kVocab = 8192, kHidden = 512, kMlp = 1280, kNumLayers = 6;
 constexpr int64_t kNumHeads = 16, kHeadDim = 64, kSpan = 32, kPhiHidden = 128;
 
 struct Tensor {
