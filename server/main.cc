@@ -1,0 +1,101 @@
+// nsa-server: flags -> config -> model -> engine -> service -> transports -> wait.
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/log.h"
+#include "server/config.h"
+#include "server/server.h"
+#include "server/version.h"
+
+namespace nsa {
+namespace {
+
+// SIGTERM and SIGINT, blocked in every thread: they are waited for, never handled.
+sigset_t BlockStopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  return signals;
+}
+
+int WaitForSignal(const sigset_t& signals) {
+  int signal = 0;
+  sigwait(&signals, &signal);
+  return signal;
+}
+
+void PrintPhase(const std::string& phase, const std::string& detail, absl::Duration elapsed) {
+  std::printf("%-10s %6.2f s  %s\n", phase.c_str(), absl::ToDoubleSeconds(elapsed), detail.c_str());
+  std::fflush(stdout);
+}
+
+void PrintAddresses(const Server& server, const ServerConfig& config) {
+  const std::string host = config.host.find(':') == std::string::npos
+                               ? config.host
+                               : absl::StrCat("[", config.host, "]");
+  const std::string http = absl::StrCat("http://", host, ":", server.http_port());
+  std::printf("\n%s is served.\nHTTP  %s\ngRPC  %s:%d\n\nTry:\n", server.model_name().c_str(),
+              http.c_str(), host.c_str(), server.grpc_port());
+  std::printf(
+      "curl %s/v1/completions -H 'Content-Type: application/json' \\\n"
+      "  -d '{\"prompt\": \"Once upon a time\", \"max_tokens\": 64}'\n\n",
+      http.c_str());
+  std::fflush(stdout);
+}
+
+int Serve(const ServerConfig& config) {
+  const sigset_t signals = BlockStopSignals();
+  signal(SIGPIPE, SIG_IGN);  // a client that leaves is an error of its connection
+  auto server = Server::Start(config, PrintPhase);
+  if (!server.ok()) {
+    std::fprintf(stderr, "nsa-server: %s\n", std::string(server.status().message()).c_str());
+    return 1;
+  }
+  PrintAddresses(**server, config);
+  const int first_signal = WaitForSignal(signals);
+  NSA_LOG_INFO << "signal " << first_signal << ": running requests have "
+               << absl::FormatDuration(config.drain_timeout)
+               << " to finish; a second signal ends at once";
+  std::thread([signals] { std::_Exit(128 + WaitForSignal(signals)); }).detach();
+  (*server)->Drain(absl::Now() + config.drain_timeout);
+  server->reset();
+  NSA_LOG_INFO << "drained";
+  return 0;
+}
+
+int Main(const std::vector<std::string>& arguments) {
+  const auto command_line = ParseServerConfig(arguments, ProcessEnvironment);
+  if (!command_line.ok()) {
+    std::fprintf(stderr, "nsa-server: %s\n", std::string(command_line.status().message()).c_str());
+    return 1;
+  }
+  switch (command_line->action) {
+    case CommandLine::Action::kHelp:
+      std::fputs(ServerHelp().c_str(), stdout);
+      return 0;
+    case CommandLine::Action::kVersion:
+      std::printf("nsa-server %s\n", ServerVersion().c_str());
+      return 0;
+    case CommandLine::Action::kServe:
+      break;
+  }
+  return Serve(command_line->config);
+}
+
+}  // namespace
+}  // namespace nsa
+
+int main(int argc, char** argv) {
+  return nsa::Main(std::vector<std::string>(argv + 1, argv + argc));
+}

@@ -1,0 +1,80 @@
+#include "server/model_folder.h"
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "engine/text/sentencepiece_tokenizer.h"
+#include "engine/text/text_config.h"
+
+namespace nsa {
+namespace {
+
+absl::StatusOr<std::string> ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return absl::NotFoundError(absl::StrCat("cannot open ", path));
+  return std::string((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+}
+
+// How the tokenizer spells a control token; empty if it has none.
+std::string SpellingOf(const Tokenizer& tokenizer, int32_t token) {
+  for (const ControlToken& control : tokenizer.control_tokens()) {
+    if (control.token == token) return control.text;
+  }
+  return {};
+}
+
+absl::Status CompileTemplate(const TokenizerConfig& config, const std::string& template_file,
+                             TextAssets* assets) {
+  std::string source = config.chat_template;
+  if (!template_file.empty()) {
+    NSA_ASSIGN_OR_RETURN(source, ReadFile(template_file));
+  }
+  if (source.empty()) return absl::OkStatus();
+  const Tokenizer& tokenizer = *assets->tokenizer;
+  auto compiled = ChatTemplate::Compile(
+      source, config.bos_token.value_or(SpellingOf(tokenizer, tokenizer.bos_token())),
+      config.eos_token.value_or(SpellingOf(tokenizer, tokenizer.eos_token())));
+  if (compiled.ok()) {
+    assets->chat_template = *std::move(compiled);
+  } else if (template_file.empty()) {
+    assets->chat_template_problem = std::string(compiled.status().message());
+  } else {
+    return absl::Status(compiled.status().code(),
+                        absl::StrCat(template_file, ": ", compiled.status().message()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<TextAssets> LoadTextAssets(const std::string& folder,
+                                          const std::string& template_file) {
+  TextAssets assets;
+  NSA_ASSIGN_OR_RETURN(const TokenizerConfig tokenizer_config, LoadTokenizerConfig(folder));
+  NSA_ASSIGN_OR_RETURN(assets.tokenizer, LoadSentencePieceTokenizer(folder + "/tokenizer.model",
+                                                                    tokenizer_config.add_bos));
+  NSA_RETURN_IF_ERROR(CompileTemplate(tokenizer_config, template_file, &assets));
+  NSA_ASSIGN_OR_RETURN(const GenerationConfig generation, LoadGenerationConfig(folder));
+  assets.defaults.temperature = generation.temperature.value_or(assets.defaults.temperature);
+  assets.defaults.top_p = generation.top_p.value_or(assets.defaults.top_p);
+  assets.defaults.min_p = generation.min_p.value_or(assets.defaults.min_p);
+  assets.defaults.top_k = generation.top_k.value_or(assets.defaults.top_k);
+  assets.eos_tokens = generation.eos_tokens;
+  if (assets.eos_tokens.empty() && assets.tokenizer->eos_token() >= 0) {
+    assets.eos_tokens = {assets.tokenizer->eos_token()};
+  }
+  return assets;
+}
+
+std::string ModelNameOf(const std::string& folder) {
+  std::filesystem::path path = std::filesystem::path(folder).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  const std::string name = path.filename().string();
+  return name.empty() || name == "." || name == ".." ? "model" : name;
+}
+
+}  // namespace nsa

@@ -1,0 +1,219 @@
+#include "server/server.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "engine/load_model.h"
+#include "server/grpc/grpc_server.h"
+#include "server/http/endpoints.h"
+#include "server/http/http_server.h"
+#include "server/http/routes.h"
+#include "server/metrics/metrics.h"
+#include "server/model_folder.h"
+#include "server/version.h"
+
+namespace nsa {
+namespace {
+
+// How long answers that are complete may take to leave, once the engine has drained.
+constexpr absl::Duration kFlushTime = absl::Seconds(5);
+
+LoadOptions MakeLoadOptions(const ServerConfig& config) {
+  return {
+      .attention = config.attention,
+      .cache_dtype = config.kv_cache_dtype,
+      .executor = {.kv_cache_bytes = config.kv_cache_bytes,
+                   .max_num_seqs = config.max_num_seqs,
+                   .max_chunk_tokens = std::min(config.max_chunk_tokens, config.max_batched_tokens),
+                   .max_batched_tokens = config.max_batched_tokens,
+                   .num_threads = static_cast<int>(config.num_threads)}};
+}
+
+// The longest request: what the flag says, else what the model was made for.
+absl::StatusOr<int64_t> MaxModelTokens(const ServerConfig& config, const ModelConfig& model) {
+  if (config.max_model_tokens == 0) return model.max_position;
+  if (config.max_model_tokens <= model.max_position) return config.max_model_tokens;
+  return absl::InvalidArgumentError(absl::StrCat("--max-model-tokens is ", config.max_model_tokens,
+                                                 "; the model's max_position_embeddings is ",
+                                                 model.max_position));
+}
+
+std::string TokenizerLine(const TextAssets& text) {
+  return absl::StrCat(text.tokenizer->vocab_size(), " tokens, ",
+                      text.chat_template != nullptr ? "a chat template" : "no chat template");
+}
+
+std::vector<std::string> RoutePaths() {
+  std::vector<std::string> paths;
+  for (const Route& route : Routes()) paths.emplace_back(route.path);
+  std::sort(paths.begin(), paths.end());
+  paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
+  return paths;
+}
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  Impl(const ServerConfig& config, StartupReporter report)
+      : config_(config), report_(std::move(report)) {}
+
+  absl::Status Start();
+  int http_port() const { return http_->port(); }
+  int grpc_port() const { return grpc_->port(); }
+  const std::string& model_name() const { return service_->model().name; }
+  void Drain(absl::Time deadline);
+
+ private:
+  absl::Status LoadText();
+  absl::Status LoadWeights();
+  absl::Status MakeService();
+  void MakeMetrics();
+  absl::Status Listen();
+  void Report(const std::string& phase, const std::string& detail, absl::Duration elapsed);
+
+  const ServerConfig config_;
+  const StartupReporter report_;
+  std::vector<std::pair<std::string, double>> phases_;  // and their seconds
+  // In the order of their dependencies: each uses those above it.
+  TextAssets text_;
+  LoadedModel model_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<GenerationService> service_;
+  std::unique_ptr<Metrics> metrics_;
+  ApiContext api_;
+  std::unique_ptr<GrpcServer> grpc_;
+  std::unique_ptr<HttpServer> http_;
+};
+
+absl::Status Server::Impl::Start() {
+  NSA_RETURN_IF_ERROR(LoadText());
+  NSA_RETURN_IF_ERROR(LoadWeights());
+  NSA_RETURN_IF_ERROR(MakeService());
+  MakeMetrics();
+  return Listen();
+}
+
+void Server::Impl::Report(const std::string& phase, const std::string& detail,
+                          absl::Duration elapsed) {
+  phases_.emplace_back(phase, absl::ToDoubleSeconds(elapsed));
+  report_(phase, detail, elapsed);
+}
+
+absl::Status Server::Impl::LoadText() {
+  const absl::Time start = absl::Now();
+  std::error_code error;
+  if (!std::filesystem::is_directory(config_.model, error)) {
+    return absl::NotFoundError(absl::StrCat("--model: there is no folder ", config_.model));
+  }
+  NSA_ASSIGN_OR_RETURN(text_, LoadTextAssets(config_.model, config_.chat_template));
+  if (!text_.chat_template_problem.empty()) {
+    NSA_LOG_WARNING << "chat is refused, the model's template cannot be used: "
+                    << text_.chat_template_problem;
+  }
+  Report("tokenizer", TokenizerLine(text_), absl::Now() - start);
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::LoadWeights() {
+  const auto report = [this](const std::string& phase, const std::string& detail,
+                             absl::Duration elapsed) { Report(phase, detail, elapsed); };
+  NSA_ASSIGN_OR_RETURN(model_, LoadModel(config_.model, MakeLoadOptions(config_), report));
+  if (text_.tokenizer->vocab_size() > model_.config.vocab_size) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(config_.model, ": tokenizer.model has ", text_.tokenizer->vocab_size(),
+                     " tokens, vocab_size of config.json is ", model_.config.vocab_size));
+  }
+  if (model_.attention_overridden) {
+    NSA_LOG_WARNING << "ATTENTION OVERRIDDEN: --attention=" << config_.attention
+                    << " reads the whole cache at every step. For measurement only.";
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::MakeService() {
+  NSA_ASSIGN_OR_RETURN(const int64_t max_model_tokens, MaxModelTokens(config_, model_.config));
+  const EngineOptions options{.max_queued_requests = config_.max_queued_requests,
+                              .max_model_tokens = max_model_tokens};
+  engine_ = std::make_unique<Engine>(options, model_.executor.get());
+  GenerationService::Dependencies dependencies{.engine = engine_.get(),
+                                               .tokenizer = text_.tokenizer.get(),
+                                               .chat_template = text_.chat_template.get(),
+                                               .defaults = text_.defaults};
+  ModelInfo& info = dependencies.model;
+  info.name =
+      config_.served_model_name.empty() ? ModelNameOf(config_.model) : config_.served_model_name;
+  info.attention = model_.attention;
+  info.config = model_.config;
+  if (info.config.eos_tokens.empty()) info.config.eos_tokens = text_.eos_tokens;
+  info.max_request_tokens = engine_->max_request_tokens();
+  info.page_tokens = model_.executor->limits().page_tokens;
+  info.num_pages = model_.executor->limits().num_pages;
+  info.created = absl::Now();
+  service_ = std::make_unique<GenerationService>(std::move(dependencies));
+  return absl::OkStatus();
+}
+
+void Server::Impl::MakeMetrics() {
+  const ModelInfo& info = service_->model();
+  Metrics::Options options{.engine = {.model_name = info.name,
+                                      .page_tokens = info.page_tokens,
+                                      .num_pages = info.num_pages,
+                                      .stats = [this] { return engine_->Stats(); }},
+                           .version = ServerVersion(),
+                           .architecture = info.config.architecture,
+                           .attention = info.attention,
+                           .http_routes = RoutePaths()};
+  metrics_ = std::make_unique<Metrics>(std::move(options));
+  api_ = {.service = service_.get(),
+          .metrics = metrics_.get(),
+          .version = ServerVersion(),
+          .fingerprint = absl::StrCat("nsa-serve-", ServerVersion(), "-", info.name)};
+}
+
+absl::Status Server::Impl::Listen() {
+  const absl::Time start = absl::Now();
+  const GrpcOptions grpc_options{.host = config_.host, .port = static_cast<int>(config_.grpc_port)};
+  NSA_ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(grpc_options, service_.get()));
+  HttpOptions http_options{.host = config_.host, .port = static_cast<int>(config_.http_port)};
+  http_options.on_response = [this](std::string_view route, int status) {
+    metrics_->CountHttpRequest(route, status);
+  };
+  NSA_ASSIGN_OR_RETURN(http_, HttpServer::Start(std::move(http_options), MakeApiHandler(&api_)));
+  Report("listen", "HTTP and gRPC", absl::Now() - start);
+  for (const auto& [phase, seconds] : phases_) metrics_->SetStartupPhase(phase, seconds);
+  return absl::OkStatus();
+}
+
+void Server::Impl::Drain(absl::Time deadline) {
+  grpc_->StopServing();
+  engine_->Drain(deadline);  // meanwhile both transports answer new requests: unavailable
+  const absl::Time flushed = absl::Now() + kFlushTime;
+  http_->Shutdown(flushed);
+  grpc_->Shutdown(flushed);
+}
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config,
+                                                      const StartupReporter& report) {
+  auto impl = std::make_unique<Impl>(config, report);
+  NSA_RETURN_IF_ERROR(impl->Start());
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Server::~Server() = default;
+
+int Server::http_port() const { return impl_->http_port(); }
+int Server::grpc_port() const { return impl_->grpc_port(); }
+const std::string& Server::model_name() const { return impl_->model_name(); }
+
+void Server::Drain(absl::Time deadline) { impl_->Drain(deadline); }
+
+}  // namespace nsa

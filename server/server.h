@@ -1,0 +1,42 @@
+#pragma once
+// Server: a model behind both transports, from configuration to shutdown.
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "server/config.h"
+
+namespace nsa {
+
+// Called when a phase of the start has finished, with a line about what was found.
+using StartupReporter = std::function<void(const std::string& phase, const std::string& detail,
+                                           absl::Duration elapsed)>;
+
+class Server {
+ public:
+  // Loads the model and listens. An error is one line that names the file, flag or port at fault.
+  static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerConfig& config,
+                                                       const StartupReporter& report);
+  // Ends what still runs.
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  int http_port() const;
+  int grpc_port() const;
+  const std::string& model_name() const;
+
+  // Reports "not ready", refuses new work, lets running requests finish until the deadline, ends
+  // the rest with an error, and closes the transports.
+  void Drain(absl::Time deadline);
+
+ private:
+  class Impl;
+  explicit Server(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace nsa
