@@ -28,6 +28,7 @@ void SampleTokens(const SampleArgs& args, const Stream& stream) {
   for (const SampleRow& row : args.rows) {
     NSA_CHECK_LE(row.num_top_logprobs, kMaxTopLogprobs);
     NSA_CHECK_GE(row.params.temperature, 0);
+    NSA_CHECK(row.params.min_p <= 1) << "min_p " << row.params.min_p << " would keep nothing";
   }
   NSA_DISPATCH(SampleTokens, args, stream);
 }

@@ -139,7 +139,7 @@ HWY_INLINE void AttendRows(const KvRows& rows, std::span<const Query> queries,
   const int64_t d_k = rows.kv->d_k(), d_v = rows.kv->d_v();
   const T* k = rows.kv->k.data<T>();
   const T* v = rows.kv->v.data<T>();
-  const auto scale_log2 = static_cast<float>(softmax_scale * kLog2E);
+  const float scale_log2 = softmax_scale * kLog2E;
   const auto num_queries = static_cast<int64_t>(queries.size());
   OnlineSoftmax softmax[kMaxTaskQueries];
   const SeenRows all = AllSeenRows(queries);

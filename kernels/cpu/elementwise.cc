@@ -1,4 +1,4 @@
-#include <cmath>
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/backends.h"
@@ -15,18 +15,6 @@ int64_t MinRows(int64_t row_elements) {
 }
 
 }  // namespace
-
-void SwiGlu(const SwiGluArgs& args, const Stream& stream) {
-  const int64_t dim = args.out.dim(1);
-  ParallelForRows(stream, args.out.dim(0), MinRows(dim), [&](int64_t begin, int64_t end) {
-    for (int64_t row = begin; row < end; ++row) {
-      const float* gate = args.gate_up.data<float>() + row * 2 * dim;
-      const float* up = gate + dim;
-      float* out = args.out.data<float>() + row * dim;
-      for (int64_t i = 0; i < dim; ++i) out[i] = gate[i] / (1.0F + std::exp(-gate[i])) * up[i];
-    }
-  });
-}
 
 void AddInPlace(const AddArgs& args, const Stream& stream) {
   float* x = args.x.data<float>();

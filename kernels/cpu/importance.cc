@@ -15,7 +15,6 @@ namespace nsa::cpu::HWY_NAMESPACE {
 // CompressedAttention bit by bit, so each head's probabilities sum to 1.
 HWY_INLINE void AddProbabilities(const float* scores, const GroupQueries& queries, int64_t head,
                                  float* sums) {
-  constexpr float kLog2E = 1.44269504F;
   const hn::CappedTag<float, kTileRows / 2> d;
   const auto scale = hn::Set(d, queries.softmax_scale);
   const auto lse = hn::Set(d, queries.lse[head]);

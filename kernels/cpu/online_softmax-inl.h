@@ -16,7 +16,6 @@
 HWY_BEFORE_NAMESPACE();
 namespace nsa::cpu::HWY_NAMESPACE {
 
-inline constexpr double kLog2E = 1.4426950408889634;
 inline constexpr double kLn2 = 0.6931471805599453;
 
 // One query's softmax over the tiles seen so far, in base 2. Sums are kept per lane modulo kLanes,

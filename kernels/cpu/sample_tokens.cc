@@ -5,6 +5,7 @@
 #include "kernels/backends.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/token_cut.h"
+#include "kernels/cpu/token_weights.h"
 
 namespace nsa::cpu {
 namespace {
@@ -35,29 +36,27 @@ int32_t FirstTokenWith(std::span<const float> logits, float max) {
 }
 
 // Draws from the tokens that the cut and min_p keep, ids ascending.
-int32_t Draw(std::span<const float> logits, const TokenWeight& weight, const TokenCut& cut,
-             float min_p, double uniform) {
+int32_t Draw(std::span<const float> logits, float max, const SamplingParams& params,
+             const TokenCut& cut, double uniform) {
   const auto for_each_kept = [&](auto&& visit) {
     CutScan scan(cut);
-    for (size_t id = 0; id < logits.size(); ++id) {
-      const float logit = CleanLogit(logits[id]);
-      if (!scan.Keeps(LogitKey(logit))) continue;
-      const float w = weight(logit);
-      if (w < min_p || w == 0) continue;
-      if (visit(static_cast<int32_t>(id), static_cast<double>(w))) return;
-    }
+    ForEachWeight(logits, max, params.temperature, [&](int32_t id, float logit, float weight) {
+      // The most likely token's weight is 1, so min_p needs no sum.
+      const bool is_kept = scan.Keeps(LogitKey(logit)) && weight >= params.min_p && weight > 0;
+      return !is_kept || visit(id, static_cast<double>(weight));
+    });
   };
   double total = 0;
-  for_each_kept([&](int32_t, double w) {
-    total += w;
-    return false;
+  for_each_kept([&](int32_t, double weight) {
+    total += weight;
+    return true;
   });
   double cumulative = 0;
   int32_t token = -1;
-  for_each_kept([&](int32_t id, double w) {
-    cumulative += w;
+  for_each_kept([&](int32_t id, double weight) {
+    cumulative += weight;
     token = id;
-    return cumulative > uniform * total;
+    return cumulative <= uniform * total;
   });
   return token;
 }
@@ -66,15 +65,13 @@ int32_t SampleToken(std::span<const float> logits, const SampleRow& row) {
   const SamplingParams& params = row.params;
   const float max = MaxLogit(logits);
   if (params.temperature == 0 || max == -kInfinity) return FirstTokenWith(logits, max);
-  const TokenWeight weight{max, params.temperature};
   TokenCut cut;
   if (params.top_k > 0 && params.top_k < static_cast<int64_t>(logits.size())) {
     cut = CutTopK(logits, params.top_k);
   }
-  if (params.top_p < 1) cut = CutTopP(logits, weight, cut, params.top_p);
-  // The most likely token's weight is 1, so min_p needs no sum; above 1 it would keep nothing.
+  if (params.top_p < 1) cut = CutTopP(logits, max, params.temperature, cut, params.top_p);
   const double uniform = UniformAt(params.seed, static_cast<uint64_t>(row.position));
-  return Draw(logits, weight, cut, std::min(params.min_p, 1.0F), uniform);
+  return Draw(logits, max, params, cut, uniform);
 }
 
 // log_softmax of one row.
@@ -82,7 +79,12 @@ class LogProbs {
  public:
   explicit LogProbs(std::span<const float> logits) : max_(MaxLogit(logits)) {
     double sum = 0;
-    for (const float logit : logits) sum += std::exp(CleanLogit(logit) - max_);
+    if (max_ > -kInfinity) {
+      ForEachWeight(logits, max_, /*temperature=*/1, [&](int32_t, float, float weight) {
+        sum += static_cast<double>(weight);
+        return true;
+      });
+    }
     log_sum_ = std::log(sum);
   }
   float Of(float logit) const {

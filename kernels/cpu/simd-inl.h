@@ -21,6 +21,8 @@ namespace hn = hwy::HWY_NAMESPACE;
 // Query rows (or tokens) of a register tile. AVX-512 has 32 vector registers, the others 16.
 inline constexpr int kTileQueries = HWY_TARGET == HWY_AVX3 ? 8 : 4;
 
+inline constexpr float kLog2E = 1.44269504F;
+
 // N consecutive elements as fp32.
 template <class D>
 HWY_INLINE hn::Vec<D> LoadF32(D d, const float* from) {

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "kernels/cpu/token_weights.h"
+
 namespace nsa::cpu {
 namespace {
 
@@ -24,20 +26,21 @@ struct Histogram {
   int32_t count[kNumBins];
 };
 
-// Adds up measure(logit) of the tokens that `within` keeps and whose keys agree with `prefix` above
-// the digit.
-template <typename Measure>
-void Fill(std::span<const float> logits, const TokenCut& within, uint32_t prefix, Digit digit,
-          Measure measure, Histogram& histogram) {
+// Adds up the masses of the tokens that `within` keeps and whose keys agree with `prefix` above the
+// digit. for_each calls visit(id, clean logit, mass).
+template <typename ForEach>
+void Fill(ForEach&& for_each, const TokenCut& within, uint32_t prefix, Digit digit,
+          Histogram& histogram) {
   histogram = {};
   CutScan scan(within);
-  for (const float raw : logits) {
-    const float logit = CleanLogit(raw);
+  for_each([&](int32_t, float logit, double mass) {
     const uint32_t key = LogitKey(logit);
-    if (!scan.Keeps(key) || !digit.SamePrefix(key, prefix)) continue;
-    histogram.mass[digit.Of(key)] += measure(logit);
-    ++histogram.count[digit.Of(key)];
-  }
+    if (scan.Keeps(key) && digit.SamePrefix(key, prefix)) {
+      histogram.mass[digit.Of(key)] += mass;
+      ++histogram.count[digit.Of(key)];
+    }
+    return true;
+  });
 }
 
 // The highest bin at which the mass from the top down, `above` included, reaches the target; the
@@ -65,14 +68,13 @@ int64_t NumNeeded(double above, double each, int64_t num_at_key, double target) 
 }
 
 // target_of(total) turns the total mass of the kept tokens into the mass to reach.
-template <typename Measure, typename TargetOf>
-TokenCut CutAtMass(std::span<const float> logits, const TokenCut& within, Measure measure,
-                   TargetOf target_of) {
+template <typename ForEach, typename TargetOf>
+TokenCut CutAtMass(ForEach&& for_each, const TokenCut& within, TargetOf target_of) {
   Histogram histogram;
   uint32_t key = 0, bin = 0;
   double above = 0, target = 0;
   for (const Digit digit : kDigits) {
-    Fill(logits, within, key, digit, measure, histogram);
+    Fill(for_each, within, key, digit, histogram);
     if (digit.high == 32) {
       target = target_of(std::accumulate(histogram.mass, histogram.mass + kNumBins, 0.0));
     }
@@ -87,16 +89,20 @@ TokenCut CutAtMass(std::span<const float> logits, const TokenCut& within, Measur
 }  // namespace
 
 TokenCut CutTopK(std::span<const float> logits, int64_t k) {
-  return CutAtMass(
-      logits, TokenCut{}, [](float) { return 1.0; },
-      [&](double total) { return std::min(static_cast<double>(k), total); });
+  const auto for_each = [&](auto&& visit) {
+    for (size_t id = 0; id < logits.size(); ++id) {
+      visit(static_cast<int32_t>(id), CleanLogit(logits[id]), 1.0);
+    }
+  };
+  return CutAtMass(for_each, TokenCut{},
+                   [&](double total) { return std::min(static_cast<double>(k), total); });
 }
 
-TokenCut CutTopP(std::span<const float> logits, const TokenWeight& weight, const TokenCut& within,
-                 float top_p) {
-  return CutAtMass(
-      logits, within, [&](float logit) { return static_cast<double>(weight(logit)); },
-      [&](double total) { return static_cast<double>(top_p) * total; });
+TokenCut CutTopP(std::span<const float> logits, float max, float temperature,
+                 const TokenCut& within, float top_p) {
+  const auto for_each = [&](auto&& visit) { ForEachWeight(logits, max, temperature, visit); };
+  return CutAtMass(for_each, within,
+                   [&](double total) { return static_cast<double>(top_p) * total; });
 }
 
 }  // namespace nsa::cpu

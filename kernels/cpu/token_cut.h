@@ -2,19 +2,11 @@
 // Which tokens of a row of logits survive top_k and top_p, found without sorting the vocabulary.
 
 #include <bit>
-#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <span>
 
 namespace nsa::cpu {
-
-// A logit that can be ranked: NaN is as unlikely as -inf, +inf is the largest finite number (so
-// that differences stay defined), -0 is 0.
-inline float CleanLogit(float logit) {
-  if (std::isnan(logit)) return -std::numeric_limits<float>::infinity();
-  return std::fmin(logit, std::numeric_limits<float>::max()) + 0.0F;
-}
 
 // Keys order like the logits they are made from.
 inline uint32_t LogitKey(float clean_logit) {
@@ -40,18 +32,11 @@ class CutScan {
   int64_t left_at_key_;
 };
 
-// exp((logit - max) / temperature): a token's probability up to a factor, 1 for the most likely.
-struct TokenWeight {
-  float max = 0;
-  float temperature = 1;
-  float operator()(float clean_logit) const { return std::exp((clean_logit - max) / temperature); }
-};
-
 // The k most likely tokens.
 TokenCut CutTopK(std::span<const float> logits, int64_t k);
-// Of the tokens that `within` keeps, the fewest most likely whose weights sum to at least top_p of
-// all that it keeps; at least one.
-TokenCut CutTopP(std::span<const float> logits, const TokenWeight& weight, const TokenCut& within,
-                 float top_p);
+// Of the tokens that `within` keeps, the fewest most likely whose weights (TokenWeights) sum to at
+// least top_p of all that it keeps; at least one.
+TokenCut CutTopP(std::span<const float> logits, float max, float temperature,
+                 const TokenCut& within, float top_p);
 
 }  // namespace nsa::cpu
