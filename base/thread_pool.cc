@@ -9,6 +9,9 @@
 namespace nsa {
 namespace {
 
+// State::loop: this bit while threads may join the loop, and the number of workers inside below it.
+constexpr uint32_t kOpen = 1U << 31;
+
 // Loops of a model follow each other within microseconds, so a waiting thread first spins and only
 // then sleeps.
 constexpr int kSpinRounds = 2000;
@@ -36,11 +39,11 @@ uint32_t WaitForChange(const std::atomic<uint32_t>& value, uint32_t old) {
 
 struct ThreadPool::State {
   std::vector<std::thread> workers;
-  std::atomic<uint32_t> generation{0};   // counts loops started; a change wakes the workers
-  std::atomic<uint32_t> num_running{0};  // workers still inside the current loop
+  std::atomic<uint32_t> generation{0};  // counts loops started; a change wakes the workers
+  std::atomic<uint32_t> loop{0};        // kOpen and the number of workers inside
   std::atomic<int64_t> next_item{0};
   std::atomic<bool> stopping{false};
-  int64_t num_items = 0;       // written before `generation` is released
+  int64_t num_items = 0;       // written before `loop` is opened
   const Body* body = nullptr;  // likewise
 
   void RunItems(int worker) {
@@ -49,13 +52,23 @@ struct ThreadPool::State {
     }
   }
 
+  // False when the loop was closed before this worker woke up: then nobody waits for it.
+  bool Enter() {
+    uint32_t now = loop.load(std::memory_order_acquire);
+    while ((now & kOpen) != 0) {
+      if (loop.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel)) return true;
+    }
+    return false;
+  }
+
   void WorkerLoop(int worker) {
     uint32_t seen = 0;
     while (true) {
       seen = WaitForChange(generation, seen);
       if (stopping.load(std::memory_order_acquire)) return;
+      if (!Enter()) continue;
       RunItems(worker);
-      if (num_running.fetch_sub(1, std::memory_order_acq_rel) == 1) num_running.notify_one();
+      if (loop.fetch_sub(1, std::memory_order_acq_rel) == 1) loop.notify_one();
     }
   }
 };
@@ -85,14 +98,13 @@ void ThreadPool::ParallelFor(int64_t num_items, Body body) {
   state_->num_items = num_items;
   state_->body = &body;
   state_->next_item.store(0, std::memory_order_relaxed);
-  state_->num_running.store(static_cast<uint32_t>(state_->workers.size()),
-                            std::memory_order_relaxed);
+  state_->loop.store(kOpen, std::memory_order_release);
   state_->generation.fetch_add(1, std::memory_order_acq_rel);
   state_->generation.notify_all();
   state_->RunItems(/*worker=*/0);
-  for (uint32_t running = state_->num_running.load(std::memory_order_acquire); running != 0;) {
-    running = WaitForChange(state_->num_running, running);
-  }
+  // Every item is claimed; a worker that has not come by now would only be waited for.
+  uint32_t inside = state_->loop.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
+  while (inside != 0) inside = WaitForChange(state_->loop, inside);
 }
 
 }  // namespace nsa
