@@ -2,21 +2,11 @@
 // The endpoints: each in a file of its own, all with the signature that the route table wants.
 
 #include <memory>
-#include <string>
 
-#include "server/generation_service.h"
+#include "server/http/api_context.h"
 #include "server/http/http_message.h"
-#include "server/metrics/metrics.h"
 
 namespace nsa {
-
-// What endpoints work with. Outlives the server.
-struct ApiContext {
-  GenerationService* service = nullptr;
-  const Metrics* metrics = nullptr;
-  std::string version;      // of the server
-  std::string fingerprint;  // of server version and model, as system_fingerprint
-};
 
 using Endpoint = void (*)(const ApiContext& api, const HttpRequest& request,
                           std::shared_ptr<HttpResponder> responder);

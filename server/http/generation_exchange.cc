@@ -111,7 +111,8 @@ void GenerationExchange::Fail(const absl::Status& status) {
   ended_ = true;
   CancelAll();
   const HttpError error = ErrorFromStatus(status);
-  if (error.status == 500) NSA_LOG_ERROR << "http: " << shape_->meta().id << ": " << status;
+  if (error.status == 500)
+    NSA_LOG_ERROR << "http: " << shape_->meta().id << ": " << status.message();
   if (!stream_) return responder_->Send(ErrorResponse(error));
   responder_->Write(SseEvent(ErrorBody(error)));
   responder_->Close();

@@ -37,7 +37,7 @@ void HttpConnection::RunOnStrand(Task task) {
 }
 
 void HttpConnection::PostOnStrand(Task task) {
-  absl::MutexLock lock(&post_mutex_);
+  const std::lock_guard lock(post_mutex_);
   if (detached_) return;
   asio::post(strand_, [self = shared_from_this(), task = std::move(task)] { task(*self); });
 }
@@ -202,7 +202,7 @@ void HttpConnection::Close() {
   ErrorCode ignored;
   socket_.close(ignored);
   {
-    absl::MutexLock lock(&post_mutex_);
+    const std::lock_guard lock(post_mutex_);
     detached_ = true;
   }
   host_->on_closed(shared_from_this());

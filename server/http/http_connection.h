@@ -11,10 +11,9 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "server/http/http_request_reader.h"
 #include "server/http/http_server.h"
 #include "server/http/http_wire.h"
@@ -122,8 +121,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool writing_ = false;
   std::atomic<int64_t> posted_bytes_{0};  // handed to Write from other threads, not yet in pending_
 
-  absl::Mutex post_mutex_;
-  bool detached_ ABSL_GUARDED_BY(post_mutex_) = false;  // closed: nothing may be posted any more
+  std::mutex post_mutex_;  // not absl::Mutex, which ThreadSanitizer cannot see into
+  bool detached_ = false;  // guarded by post_mutex_; closed: nothing may be posted any more
 };
 
 }  // namespace nsa

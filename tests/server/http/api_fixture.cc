@@ -63,10 +63,7 @@ void ApiTest::Start() {
   for (const Route& route : Routes()) options.http_routes.emplace_back(route.path);
   metrics_ = std::make_unique<Metrics>(std::move(options));
 
-  api_ = {.service = service_.get(),
-          .metrics = metrics_.get(),
-          .version = "1.2.3",
-          .fingerprint = "fp_test"};
+  api_ = MakeApiContext(service_.get(), metrics_.get(), "1.2.3");
   http_options_.on_response = [this](const std::string& route, int status) {
     metrics_->CountHttpRequest(route, status);
   };
@@ -78,9 +75,8 @@ void ApiTest::Start() {
 absl::Status ApiTest::OnStep() {
   absl::Duration pause;
   {
-    absl::MutexLock lock(&mutex_);
-    const auto released = [this]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return !held_; };
-    mutex_.Await(absl::Condition(&released));
+    std::unique_lock lock(mutex_);
+    released_.wait(lock, [this] { return !held_; });
     if (failing_) return absl::InternalError("secret of the engine");
     pause = pause_;
   }
@@ -89,17 +85,18 @@ absl::Status ApiTest::OnStep() {
 }
 
 void ApiTest::HoldSteps(bool held) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   held_ = held;
+  released_.notify_all();
 }
 
 void ApiTest::FailSteps(bool failing) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   failing_ = failing;
 }
 
 void ApiTest::SleepPerStep(absl::Duration pause) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   pause_ = pause;
 }
 

@@ -4,12 +4,13 @@
 
 #include <gtest/gtest.h>
 
+#include <condition_variable>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
-#include "absl/synchronization/mutex.h"
 #include "engine/engine.h"
 #include "nlohmann/json.hpp"
 #include "server/generation_service.h"
@@ -64,10 +65,11 @@ class ApiTest : public ::testing::Test {
  private:
   absl::Status OnStep();
 
-  absl::Mutex mutex_;
-  bool held_ ABSL_GUARDED_BY(mutex_) = false;
-  bool failing_ ABSL_GUARDED_BY(mutex_) = false;
-  absl::Duration pause_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;  // guards the rest
+  std::condition_variable released_;
+  bool held_ = false;
+  bool failing_ = false;
+  absl::Duration pause_;
 };
 
 // The JSON of a response; discarded (is_discarded()) if it is none.

@@ -60,6 +60,7 @@ TEST_F(GenerationExchangeTest, ADepartedClientLeavesTheQueue) {
   queued.Close();
   ASSERT_TRUE(WaitForStats([](const EngineStats& s) { return s.num_waiting == 0; }));
   // The other one is none the wiser.
+  SleepPerStep(absl::ZeroDuration());
   const RawResponse response = running.Receive();
   EXPECT_THAT(response.body, HasSubstr("data: [DONE]\n\n"));
   EXPECT_TRUE(WaitUntilIdle());

@@ -1,11 +1,13 @@
 # Tests of server/http and server/metrics, over real sockets and a fake model.
 nsa_test(http_test
   SOURCES
+    http/api_context_test.cc
     http/api_fixture.cc
     http/chat_shape_test.cc
     http/completion_shape_test.cc
     http/end_to_end_test.cc
     http/errors_test.cc
+    http/fuzz_test.cc
     http/generation_exchange_test.cc
     http/http_connection_test.cc
     http/http_request_reader_test.cc

@@ -147,12 +147,12 @@ TEST_F(HttpConnectionTest, NoticesADepartedClientBeforeTheResponse) {
   Held second = Wait(1);
   half.Send(Get("/hold"));
   Held third = Wait(2);
-  EXPECT_FALSE(first.disconnected->HasBeenNotified());
+  EXPECT_FALSE(first.disconnected->is_set());
   closing.Close();
   resetting.Reset();
   half.HalfClose();
   for (const Held& held : {first, second, third}) {
-    EXPECT_TRUE(held.disconnected->WaitForNotificationWithTimeout(absl::Seconds(10)));
+    EXPECT_TRUE(held.disconnected->Wait());
   }
   EXPECT_TRUE(WaitForConnections(0));
   EXPECT_EQ(Count("/hold 499"), 3);
@@ -167,7 +167,7 @@ TEST_F(HttpConnectionTest, NoticesADepartedClientInMidStream) {
   held.responder->Write("x");
   client.ReadUntil("x");
   client.Close();
-  EXPECT_TRUE(held.disconnected->WaitForNotificationWithTimeout(absl::Seconds(10)));
+  EXPECT_TRUE(held.disconnected->Wait());
   EXPECT_EQ(Count("/silent 200"), 1);
 }
 
@@ -192,7 +192,7 @@ TEST_F(HttpConnectionTest, OnDisconnectDoesNotRunAfterACompleteResponse) {
     EXPECT_EQ(client.Receive().body, "GET ");
   }
   EXPECT_TRUE(WaitForConnections(0));
-  EXPECT_FALSE(held.disconnected->HasBeenNotified());
+  EXPECT_FALSE(held.disconnected->is_set());
 }
 
 TEST_F(HttpConnectionTest, AResponderOfAnEarlierRequestCannotAnswerALaterOne) {
@@ -228,7 +228,7 @@ TEST_F(HttpConnectionTest, ASlowReaderIsDroppedAtTheBound) {
   Held held = Wait();
   int64_t written = 0;
   const std::string chunk(1000, 'x');
-  while (!held.disconnected->HasBeenNotified() && written < (64 << 20)) {
+  while (!held.disconnected->is_set() && written < (64 << 20)) {
     held.responder->Write(chunk);
     written += static_cast<int64_t>(chunk.size());
     absl::SleepFor(absl::Microseconds(100));
@@ -245,7 +245,7 @@ TEST_F(HttpConnectionTest, ABurstFromAnotherThreadIsBoundedToo) {
   client.Send(Get("/silent"));
   Held held = Wait();
   held.responder->Write(std::string((64 << 10) + 1, 'x'));
-  EXPECT_TRUE(held.disconnected->WaitForNotificationWithTimeout(absl::Seconds(10)));
+  EXPECT_TRUE(held.disconnected->Wait());
 }
 
 TEST_F(HttpConnectionTest, SilentStreamsGetHeartbeats) {

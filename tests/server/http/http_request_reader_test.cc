@@ -162,7 +162,7 @@ TEST(HttpRequestReader, RefusesWhatIsMalformed) {
     EXPECT_EQ(RefusalOf(bytes), 400) << bytes;
   }
   EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: chunked\r\n", "zz\r\n")), 400);
-  EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: chunked\r\n", "1\r\nabc")), 400);
+  EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: chunked\r\n", "1\r\nabc\r\n0\r\n\r\n")), 400);
 }
 
 TEST(HttpRequestReader, NothingCanBeReadAfterAnError) {

@@ -3,34 +3,57 @@
 
 #include <gtest/gtest.h>
 
+#include <condition_variable>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "server/http/http_server.h"
 #include "tests/server/http/raw_client.h"
 
 namespace nsa {
 
+// Something that happens once.
+class Signal {
+ public:
+  void Set() {
+    const std::lock_guard lock(mutex_);
+    is_set_ = true;
+    set_.notify_all();
+  }
+  bool is_set() {
+    const std::lock_guard lock(mutex_);
+    return is_set_;
+  }
+  // False if it does not happen within 10 s.
+  bool Wait() {
+    std::unique_lock lock(mutex_);
+    return set_.wait_for(lock, std::chrono::seconds(10), [this] { return is_set_; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable set_;
+  bool is_set_ = false;
+};
+
 // A server whose handler is a few fixed endpoints; requests to /hold are kept for the test.
 class HttpServerTest : public ::testing::Test {
  protected:
   struct Held {
     std::shared_ptr<HttpResponder> responder;
-    std::shared_ptr<absl::Notification> disconnected = std::make_shared<absl::Notification>();
+    std::shared_ptr<Signal> disconnected = std::make_shared<Signal>();
   };
 
   void Start(HttpOptions options = {}) {
     options.port = 0;
     options.on_response = [this](const std::string& route, int status) {
-      absl::MutexLock lock(&mutex_);
+      const std::lock_guard lock(mutex_);
       ++counts_[absl::StrCat(route, " ", status)];
     };
     auto server = HttpServer::Start(
@@ -64,24 +87,25 @@ class HttpServerTest : public ::testing::Test {
 
   void Hold(std::shared_ptr<HttpResponder> responder, bool stream) {
     Held held{.responder = responder};
-    responder->OnDisconnect([disconnected = held.disconnected] { disconnected->Notify(); });
+    responder->OnDisconnect([disconnected = held.disconnected] { disconnected->Set(); });
     if (stream) {
       responder->StartStream({}, {.chunk = ":\n", .interval = absl::Milliseconds(100)});
     }
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     held_.push_back(std::move(held));
+    arrived_.notify_all();
   }
 
   // The nth request to /hold or /silent, once it is there.
   Held Wait(size_t n = 0) {
-    absl::MutexLock lock(&mutex_);
-    const auto is_there = [&]() ABSL_SHARED_LOCKS_REQUIRED(mutex_) { return held_.size() > n; };
-    EXPECT_TRUE(mutex_.AwaitWithTimeout(absl::Condition(&is_there), absl::Seconds(10)));
+    std::unique_lock lock(mutex_);
+    EXPECT_TRUE(
+        arrived_.wait_for(lock, std::chrono::seconds(10), [&] { return held_.size() > n; }));
     return held_[n];
   }
 
   int Count(const std::string& key) {
-    absl::MutexLock lock(&mutex_);
+    const std::lock_guard lock(mutex_);
     return counts_[key];
   }
 
@@ -94,9 +118,10 @@ class HttpServerTest : public ::testing::Test {
     return true;
   }
 
-  absl::Mutex mutex_;
-  std::vector<Held> held_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, int> counts_ ABSL_GUARDED_BY(mutex_);
+  std::mutex mutex_;  // guards held_ and counts_
+  std::condition_variable arrived_;
+  std::vector<Held> held_;
+  std::map<std::string, int> counts_;
   std::unique_ptr<HttpServer> server_;  // last: its threads use the rest
 };
 

@@ -77,7 +77,7 @@ TEST_F(HttpServerTest, ShutdownLetsRunningRequestsFinish) {
   ASSERT_TRUE(WaitForConnections(2));
   std::thread shutdown([&] { server_->Shutdown(absl::Now() + absl::Seconds(20)); });
   EXPECT_EQ(idle.ReadToEnd(), "");
-  EXPECT_FALSE(held.disconnected->HasBeenNotified());
+  EXPECT_FALSE(held.disconnected->is_set());
   held.responder->Send({.body = "finished"});
   const RawResponse response = busy.Receive();
   EXPECT_EQ(response.body, "finished");
@@ -96,7 +96,7 @@ TEST_F(HttpServerTest, ShutdownEndsTheRestAtTheDeadline) {
   const absl::Time begin = absl::Now();
   server_->Shutdown(absl::Now() + absl::Milliseconds(200));
   EXPECT_GE(absl::Now() - begin, absl::Milliseconds(200));
-  EXPECT_TRUE(held.disconnected->HasBeenNotified());
+  EXPECT_TRUE(held.disconnected->is_set());
   EXPECT_EQ(server_->num_connections(), 0);
 }
 
@@ -116,7 +116,7 @@ TEST_F(HttpServerTest, RespondersMayOutliveTheServer) {
   stop = true;
   writer.join();
   held.responder->Close();
-  EXPECT_TRUE(held.disconnected->HasBeenNotified());
+  EXPECT_TRUE(held.disconnected->is_set());
 }
 
 TEST_F(HttpServerTest, StopAcceptingLeavesConnectionsAlone) {

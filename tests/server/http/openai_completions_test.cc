@@ -26,7 +26,7 @@ TEST_F(CompletionsTest, AnswersAPromptOfTokens) {
   EXPECT_THAT(json["id"].get<std::string>(), StartsWith("cmpl-"));
   EXPECT_EQ(json["object"], "text_completion");
   EXPECT_EQ(json["model"], "tiny/test");
-  EXPECT_EQ(json["system_fingerprint"], "fp_test");
+  EXPECT_EQ(json["system_fingerprint"], api_.fingerprint);
   EXPECT_NEAR(json["created"].get<double>(), absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()),
               60);
   ASSERT_EQ(json["choices"].size(), 1U);
