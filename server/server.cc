@@ -11,7 +11,7 @@
 #include "base/status.h"
 #include "engine/load_model.h"
 #include "server/grpc/grpc_server.h"
-#include "server/http/endpoints.h"
+#include "server/http/api_context.h"
 #include "server/http/http_server.h"
 #include "server/http/routes.h"
 #include "server/metrics/metrics.h"
@@ -171,10 +171,7 @@ void Server::Impl::MakeMetrics() {
                            .attention = info.attention,
                            .http_routes = RoutePaths()};
   metrics_ = std::make_unique<Metrics>(std::move(options));
-  api_ = {.service = service_.get(),
-          .metrics = metrics_.get(),
-          .version = ServerVersion(),
-          .fingerprint = absl::StrCat("nsa-serve-", ServerVersion(), "-", info.name)};
+  api_ = MakeApiContext(service_.get(), metrics_.get(), ServerVersion());
 }
 
 absl::Status Server::Impl::Listen() {
