@@ -1,0 +1,140 @@
+#include "server/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace nsa {
+namespace {
+
+using testing::HasSubstr;
+using Variables = std::map<std::string, std::string>;
+
+absl::StatusOr<CommandLine> Parse(const std::vector<std::string>& arguments,
+                                  const Variables& variables = {}) {
+  return ParseServerConfig(arguments, [&](const std::string& name) {
+    const auto it = variables.find(name);
+    return it == variables.end() ? std::string() : it->second;
+  });
+}
+
+// The configuration of a command line that also names a model.
+ServerConfig Config(std::vector<std::string> arguments, const Variables& variables = {}) {
+  arguments.push_back("--model=m");
+  const auto command_line = Parse(arguments, variables);
+  EXPECT_TRUE(command_line.ok()) << command_line.status();
+  return command_line.ok() ? command_line->config : ServerConfig();
+}
+
+std::string Refusal(std::vector<std::string> arguments, const Variables& variables = {}) {
+  arguments.push_back("--model=m");
+  const absl::Status status = Parse(arguments, variables).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  return std::string(status.message());
+}
+
+TEST(ConfigTest, Defaults) {
+  const ServerConfig config = Config({});
+  EXPECT_EQ(config.model, "m");
+  EXPECT_EQ(config.host, "127.0.0.1");
+  EXPECT_EQ(config.http_port, 8000);
+  EXPECT_EQ(config.grpc_port, 9000);
+  EXPECT_EQ(config.kv_cache_bytes, int64_t{512} << 20);
+  EXPECT_FALSE(config.kv_cache_dtype.has_value());
+  EXPECT_EQ(config.attention, "");
+  EXPECT_GE(config.num_threads, 1);
+  EXPECT_EQ(config.drain_timeout, absl::Seconds(30));
+}
+
+TEST(ConfigTest, EveryFlag) {
+  const ServerConfig config =
+      Config({"--host=0.0.0.0", "--http-port", "1", "--grpc-port=65535", "--kv-cache-bytes=2GiB",
+              "--kv-cache-dtype=bf16", "--attention=full", "--threads=3", "--max-num-seqs=4",
+              "--max-batched-tokens=100", "--max-chunk-tokens=50", "--max-model-tokens=1000",
+              "--max-queued-requests=0", "--served-model-name=n", "--chat-template=t.jinja",
+              "--drain-timeout=1.5s"});
+  EXPECT_EQ(config.host, "0.0.0.0");
+  EXPECT_EQ(config.http_port, 1);
+  EXPECT_EQ(config.grpc_port, 65535);
+  EXPECT_EQ(config.kv_cache_bytes, int64_t{2} << 30);
+  EXPECT_EQ(config.kv_cache_dtype, DType::kBF16);
+  EXPECT_EQ(config.attention, "full");
+  EXPECT_EQ(config.num_threads, 3);
+  EXPECT_EQ(config.max_num_seqs, 4);
+  EXPECT_EQ(config.max_batched_tokens, 100);
+  EXPECT_EQ(config.max_chunk_tokens, 50);
+  EXPECT_EQ(config.max_model_tokens, 1000);
+  EXPECT_EQ(config.max_queued_requests, 0);
+  EXPECT_EQ(config.served_model_name, "n");
+  EXPECT_EQ(config.chat_template, "t.jinja");
+  EXPECT_EQ(config.drain_timeout, absl::Seconds(1.5));
+}
+
+TEST(ConfigTest, Bytes) {
+  const auto bytes = [](const std::string& value) {
+    return Config({"--kv-cache-bytes=" + value}).kv_cache_bytes;
+  };
+  EXPECT_EQ(bytes("1"), 1);
+  EXPECT_EQ(bytes("1048576"), 1 << 20);
+  EXPECT_EQ(bytes("3KiB"), 3 << 10);
+  EXPECT_EQ(bytes("1.5MiB"), 3 << 19);
+  EXPECT_EQ(bytes("1TiB"), int64_t{1} << 40);
+  for (const char* value :
+       {"0", "-1", "", "MiB", "1MB", "1 MiB x", "inf", "nan", "9e99", "2000TiB"}) {
+    EXPECT_THAT(Refusal({std::string("--kv-cache-bytes=") + value}), HasSubstr("--kv-cache-bytes"));
+  }
+}
+
+TEST(ConfigTest, ValuesOutOfRangeAreNamed) {
+  EXPECT_EQ(Refusal({"--http-port=65536"}), "--http-port is '65536'; allowed: 0 to 65535");
+  EXPECT_EQ(Refusal({"--grpc-port=-1"}), "--grpc-port is '-1'; allowed: 0 to 65535");
+  EXPECT_EQ(Refusal({"--http-port=80x"}), "--http-port is '80x'; allowed: 0 to 65535");
+  EXPECT_EQ(Refusal({"--threads=0"}), "--threads is '0'; allowed: 1 to 1024");
+  EXPECT_EQ(Refusal({"--attention=magic"}), "--attention is 'magic'; allowed: auto, full");
+  EXPECT_EQ(Refusal({"--kv-cache-dtype=f16"}),
+            "--kv-cache-dtype is 'f16'; allowed: auto, f32, bf16");
+  EXPECT_EQ(Refusal({"--drain-timeout=-1"}),
+            "--drain-timeout is '-1'; allowed: 0 to 86400 seconds");
+  EXPECT_EQ(Refusal({"--drain-timeout=nan"}),
+            "--drain-timeout is 'nan'; allowed: 0 to 86400 seconds");
+  EXPECT_THAT(Refusal({"--host="}), HasSubstr("--host is ''"));
+  EXPECT_THAT(Refusal({"--max-num-seqs=9999999999999999999"}), HasSubstr("--max-num-seqs"));
+}
+
+TEST(ConfigTest, WhatIsNoFlagIsNamed) {
+  EXPECT_EQ(Refusal({"--no-such-flag=1"}),
+            "unknown argument '--no-such-flag'; --help lists all flags");
+  EXPECT_EQ(Refusal({"model"}), "unknown argument 'model'; --help lists all flags");
+  EXPECT_EQ(Refusal({"-model=m"}), "unknown argument '-model'; --help lists all flags");
+  EXPECT_EQ(Parse({"--model"}).status().message(), "--model needs a value");
+  EXPECT_THAT(std::string(Parse({}).status().message()), HasSubstr("--model=FOLDER is missing"));
+}
+
+TEST(ConfigTest, FlagsThatContradictEachOther) {
+  EXPECT_EQ(Refusal({"--http-port=9000"}), "--http-port and --grpc-port are both 9000");
+  EXPECT_EQ(Config({"--http-port=0", "--grpc-port=0"}).http_port, 0);
+  EXPECT_EQ(Refusal({"--max-num-seqs=10", "--max-batched-tokens=9"}),
+            "--max-batched-tokens is 9; allowed: at least --max-num-seqs, 10");
+  EXPECT_EQ(Config({"--max-num-seqs=10", "--max-batched-tokens=10"}).max_num_seqs, 10);
+}
+
+TEST(ConfigTest, TheEnvironmentFillsInAndFlagsWin) {
+  EXPECT_EQ(Config({}, {{"NSA_HTTP_PORT", "81"}}).http_port, 81);
+  EXPECT_EQ(Config({"--http-port=82"}, {{"NSA_HTTP_PORT", "81"}}).http_port, 82);
+  EXPECT_EQ(Parse({}, {{"NSA_MODEL", "e"}})->config.model, "e");
+  EXPECT_EQ(Refusal({}, {{"NSA_HTTP_PORT", "x"}}), "NSA_HTTP_PORT is 'x'; allowed: 0 to 65535");
+}
+
+TEST(ConfigTest, HelpAndVersionWinOverEverything) {
+  EXPECT_EQ(Parse({"--nonsense", "--help"})->action, CommandLine::Action::kHelp);
+  EXPECT_EQ(Parse({"--version"})->action, CommandLine::Action::kVersion);
+  for (const char* flag : {"--model=", "--kv-cache-bytes=", "--drain-timeout=", "--help"}) {
+    EXPECT_THAT(ServerHelp(), HasSubstr(flag));
+  }
+}
+
+}  // namespace
+}  // namespace nsa
