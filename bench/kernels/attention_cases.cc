@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kKvHeads = 1, kGroup = 16, kHeads = kKvHeads * kGroup;
 constexpr int64_t kDk = 128, kDv = 128;
+constexpr int64_t kHidden = 128;  // of phi
 
 // A tensor whose bf16 or f32 elements are small numbers that differ.
 struct Buffer {
@@ -54,7 +55,10 @@ class Step {
         out_(DType::kF32, {num_tokens, kHeads, kDv}),
         lse_(DType::kF32, {num_tokens, kHeads}),
         blocks_(DType::kI32, {num_tokens, kKvHeads, shape_.num_selected}),
-        scratch_(DType::kF32, {num_threads, num_pages_}) {
+        scratch_(DType::kF32, {num_threads, num_pages_}),
+        fc1_(DType::kF32, {kKvHeads, kHidden, shape_.span_tokens * kDk}),
+        fc2_k_(DType::kF32, {kKvHeads, kDk, kHidden}),
+        fc2_v_(DType::kF32, {kKvHeads, kDv, kHidden}) {
     for (int64_t t = 0; t < num_tokens; ++t) {
       sequence_.view.data<int32_t>()[t] = 0;
       position_.view.data<int32_t>()[t] = static_cast<int32_t>(context_tokens - num_tokens + t);
@@ -71,14 +75,17 @@ class Step {
         static_cast<double>(std::min(context_tokens_, shape_.num_selected * shape_.block_tokens));
     const double window = static_cast<double>(std::min(context_tokens_, shape_.window_tokens));
     std::vector<Result> results;
+    // Importance is not computed while all blocks are chosen.
+    const bool chooses = num_pages_ > shape_.num_selected;
     const auto add = [&](const char* op, double rows_read, int64_t d,
                          const std::function<void()>& body) {
       results.push_back(Measure(context, op, rows_read, d, body));
     };
+    add("compress rows, mlp", 0, 0, [&] { Compress(map, stream); });
     add("compressed attention", rows, kDk + kDv, [&] {
       CompressedAttention({shape_, map, q, rows_.kv(), out, lse, scale}, stream);
     });
-    add("select blocks", rows, kDk, [&] {
+    add("select blocks", chooses ? rows : 0, kDk, [&] {
       SelectBlocks({shape_, map, q, rows_.kv(), lse, blocks, scratch_.view, scale}, stream);
     });
     add("selected attention", selected, kDk + kDv, [&] {
@@ -102,6 +109,20 @@ class Step {
            ", G 16, d " + std::to_string(kDk);
   }
 
+  // The spans that end in the step, through an MLP of 128 hidden units per KV head.
+  void Compress(const TokenMap& map, const Stream& stream) {
+    const PhiWeights phi_k{.fc1 = fc1_.view, .fc2 = fc2_k_.view};
+    const PhiWeights phi_v{.fc1 = fc1_.view, .fc2 = fc2_v_.view};
+    CompressRows({.shape = shape_,
+                  .phi = PhiKind::kMlp,
+                  .tokens = map,
+                  .raw = tokens_.kv(),
+                  .rows = rows_.kv(),
+                  .phi_k = phi_k,
+                  .phi_v = phi_v},
+                 stream);
+  }
+
   // rows_read rows of d elements per token, each used by all heads of its group.
   Result Measure(const BenchContext& context, const char* op, double rows_read, int64_t d,
                  const std::function<void()>& body) {
@@ -115,7 +136,7 @@ class Step {
   const NsaShape shape_;
   const int64_t context_tokens_, num_tokens_, num_pages_;
   Cache tokens_, rows_;
-  Buffer sequence_, position_, q_, out_, lse_, blocks_, scratch_;
+  Buffer sequence_, position_, q_, out_, lse_, blocks_, scratch_, fc1_, fc2_k_, fc2_v_;
 };
 
 }  // namespace

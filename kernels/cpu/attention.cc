@@ -10,21 +10,27 @@
 namespace nsa::cpu {
 namespace {
 
-// Query heads [first_head, first_head + num_heads) of a group: what one task handles of a token.
-struct HeadSplit {
+// How a batch is cut: a task is a block of tokens times a piece of one group's query heads.
+// Neighbouring tokens of a sequence share the transposed keys, so blocks are as large as the
+// threads' need for tasks permits.
+struct TaskShape {
   int64_t heads_per_task;
   int64_t tasks_per_group;
+  int64_t tokens_per_task;
 };
 
-// Several tasks share a group when the batch alone cannot keep the threads busy, or when the group
-// is larger than a task.
-HeadSplit SplitGroup(int64_t group_size, int64_t num_items, int num_threads) {
-  constexpr int64_t kMinHeadsPerTask = 4;
-  const int64_t wanted = num_items == 0 ? 1 : (num_threads + num_items - 1) / num_items;
-  const int64_t smallest = std::min(group_size, kMinHeadsPerTask);
-  const int64_t heads =
-      std::clamp((group_size + wanted - 1) / wanted, smallest, std::max(smallest, kMaxTaskQueries));
-  return {heads, (group_size + heads - 1) / heads};
+TaskShape ChooseTaskShape(int64_t num_tokens, int64_t num_kv_heads, int64_t group_size,
+                          int num_threads) {
+  constexpr int64_t kMinHeadsPerTask = 4, kTasksPerThread = 4;
+  const int64_t num_groups = std::max<int64_t>(1, num_tokens * num_kv_heads);
+  // A group is shared when the batch alone cannot keep the threads busy, or when it is too large.
+  const int64_t wanted_pieces = (num_threads + num_groups - 1) / num_groups;
+  const int64_t heads = std::clamp((group_size + wanted_pieces - 1) / wanted_pieces,
+                                   std::min(group_size, kMinHeadsPerTask), kMaxTaskQueries);
+  const int64_t pieces = (group_size + heads - 1) / heads;
+  const int64_t tokens = std::clamp<int64_t>(num_groups * pieces / (num_threads * kTasksPerThread),
+                                             1, kMaxTaskQueries / heads);
+  return {heads, pieces, tokens};
 }
 
 // Collects the queries of neighbouring tokens that read the same rows and attends them together.
@@ -88,20 +94,19 @@ void AttendBatch(const AttentionOperands& operands, VisibleFn visible, const Str
   const int64_t num_tokens = operands.tokens.num_tokens();
   const int64_t num_kv_heads = operands.kv.num_kv_heads();
   const int64_t group_size = operands.q.dim(1) / num_kv_heads;
-  const HeadSplit split = SplitGroup(group_size, num_tokens * num_kv_heads, NumThreads(stream));
-  const int64_t tokens_per_task = std::max<int64_t>(1, kMaxTaskQueries / split.heads_per_task);
-  const int64_t tasks_per_block = num_kv_heads * split.tasks_per_group;
-  const int64_t num_blocks = (num_tokens + tokens_per_task - 1) / tokens_per_task;
+  const TaskShape shape = ChooseTaskShape(num_tokens, num_kv_heads, group_size, NumThreads(stream));
+  const int64_t tasks_per_block = num_kv_heads * shape.tasks_per_group;
+  const int64_t num_blocks = (num_tokens + shape.tokens_per_task - 1) / shape.tokens_per_task;
   ParallelFor(stream, num_blocks * tasks_per_block, [&](int64_t item, int) {
     // Long contexts come last in a prefill; started first, they do not leave a thread alone at the
     // end.
     const int64_t block = num_blocks - 1 - item / tasks_per_block;
-    const int64_t kv_head = item % tasks_per_block / split.tasks_per_group;
-    const int64_t first = item % split.tasks_per_group * split.heads_per_task;
-    const int64_t num_heads = std::min(split.heads_per_task, group_size - first);
+    const int64_t kv_head = item % tasks_per_block / shape.tasks_per_group;
+    const int64_t first = item % shape.tasks_per_group * shape.heads_per_task;
+    const int64_t num_heads = std::min(shape.heads_per_task, group_size - first);
     QueryTask task(operands, kv_head);
-    const int64_t end = std::min(num_tokens, (block + 1) * tokens_per_task);
-    for (int64_t token = block * tokens_per_task; token < end; ++token) {
+    const int64_t end = std::min(num_tokens, (block + 1) * shape.tokens_per_task);
+    for (int64_t token = block * shape.tokens_per_task; token < end; ++token) {
       task.Add(token, kv_head * group_size + first, num_heads, visible);
     }
     task.Flush();
