@@ -33,7 +33,8 @@ def test_a_client_that_leaves_a_stream_frees_its_pages(server):
     with server.client() as http:
         with http.stream("POST", "/v1/completions", json={"prompt": "Once", "max_tokens": 3000, "ignore_eos": True,
                                                           "stream": True}) as stream:
-            next(stream.iter_lines())
+            lines = stream.iter_lines()  # kept: dropping the iterator closes the stream
+            next(lines)
             assert server.metric("vllm:num_requests_running") >= 1
     server.wait_until_idle(timeout_s=20)
 

@@ -114,7 +114,8 @@ def test_a_second_signal_ends_at_once():
     with server.client() as http:
         with http.stream("POST", "/v1/completions", json={"prompt": "Once", "max_tokens": 7000, "stream": True,
                                                           "ignore_eos": True}) as stream:
-            next(stream.iter_lines())
+            lines = stream.iter_lines()  # kept: dropping the iterator closes the stream
+            next(lines)
             server.process.send_signal(signal.SIGTERM)
             time.sleep(0.3)
             server.process.send_signal(signal.SIGTERM)
