@@ -117,6 +117,24 @@ void NsaAttention::Compress(const StepView& step, const AttentionInputs& inputs,
                stream);
 }
 
+TensorView NsaAttention::Select(const StepView& step, const AttentionInputs& inputs,
+                                const Caches& caches, const TensorView& cmp_lse,
+                                Workspace& workspace, const Stream& stream) const {
+  const TensorView blocks = workspace.Take(
+      DType::kI32, {step.tokens.num_tokens(), num_kv_heads_, nsa_.shape.num_selected});
+  SelectBlocks(
+      {.shape = nsa_.shape,
+       .tokens = step.tokens,
+       .q = inputs.q,
+       .rows = caches.rows,
+       .lse = cmp_lse,
+       .blocks = blocks,
+       .scratch = workspace.Take(DType::kF32, {stream.threads->num_threads(), step.max_pages}),
+       .softmax_scale = softmax_scale_},
+      stream);
+  return blocks;
+}
+
 void NsaAttention::Forward(int64_t layer, const StepView& step, const AttentionInputs& inputs,
                            KvCache& cache, Workspace& workspace, const Stream& stream) const {
   const Workspace::Scope scope(workspace);
@@ -139,18 +157,7 @@ void NsaAttention::Forward(int64_t layer, const StepView& step, const AttentionI
                        .softmax_scale = softmax_scale_},
                       stream);
 
-  const TensorView blocks =
-      workspace.Take(DType::kI32, {num_tokens, num_kv_heads_, nsa_.shape.num_selected});
-  SelectBlocks(
-      {.shape = nsa_.shape,
-       .tokens = tokens,
-       .q = inputs.q,
-       .rows = caches.rows,
-       .lse = cmp_lse,
-       .blocks = blocks,
-       .scratch = workspace.Take(DType::kF32, {stream.threads->num_threads(), step.max_pages}),
-       .softmax_scale = softmax_scale_},
-      stream);
+  const TensorView blocks = Select(step, inputs, caches, cmp_lse, workspace, stream);
 
   const TensorView sel_out = take_out(), sel_lse = take_lse();
   SelectedAttention({.shape = nsa_.shape,

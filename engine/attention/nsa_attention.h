@@ -38,6 +38,9 @@ class NsaAttention : public Attention {
                       const Stream& stream) const;
   void Compress(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
                 const Stream& stream) const;
+  // The blocks that each token attends, [T, num_kv_heads, num_selected] of the workspace.
+  TensorView Select(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
+                    const TensorView& cmp_lse, Workspace& workspace, const Stream& stream) const;
   int64_t NumSelectedTokens(int64_t num_tokens) const;
   TensorView inv_freq() const;
 

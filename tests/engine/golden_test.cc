@@ -4,6 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -89,6 +92,44 @@ TEST_P(GoldenTest, GreedyContinuation) {
     generated.push_back(Greedy(runner.Step({{0, last}}).back()));
   }
   EXPECT_THAT(generated, testing::ElementsAreArray(golden_.greedy));
+}
+
+float LargestDifference(const Golden& golden, const Logits& logits) {
+  float largest = 0;
+  for (size_t i = 0; i < golden.positions.size(); ++i) {
+    for (size_t token = 0; token < golden.logits[i].size(); ++token) {
+      const float actual = logits[golden.positions[i]][token];
+      largest = std::max(largest, std::abs(actual - golden.logits[i][token]));
+    }
+  }
+  return largest;
+}
+
+// The goldens can fail: each setting, changed a little, moves the logits far beyond the tolerance.
+TEST(GoldenSensitivityTest, EverySettingShowsInTheLogits) {
+  const std::pair<const char*, const char*> changes[] = {
+      {"\"num_selected\": 8", "\"num_selected\": 7"},
+      {"\"num_initial\": 1", "\"num_initial\": 0"},
+      {"\"num_local\": 2", "\"num_local\": 3"},
+      {"\"window_tokens\": 128", "\"window_tokens\": 127"},
+      {"\"cmp_rope\": \"after\"", "\"cmp_rope\": \"none\""},
+      {"\"rope_theta\": 10000.0", "\"rope_theta\": 10100.0"},
+      {"\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 1e-03"},
+  };
+  const Golden golden = ReadGolden("nsa_paper");
+  const int64_t num_tokens = static_cast<int64_t>(golden.tokens.size());
+  for (const auto& [from, to] : changes) {
+    const std::string folder = CopyModel("nsa_paper");
+    std::ifstream in(folder + "/config.json");
+    std::string config((std::istreambuf_iterator<char>(in)), {});
+    const size_t at = config.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    std::ofstream(folder + "/config.json") << config.replace(at, std::strlen(from), to);
+    ModelRunner runner(folder, {.max_seq_tokens = num_tokens, .max_chunk_tokens = num_tokens});
+    const Logits logits = runner.Feed(0, golden.tokens, {num_tokens});
+    EXPECT_GT(LargestDifference(golden, logits), 20 * kTolerance) << to;
+    std::filesystem::remove_all(folder);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(
