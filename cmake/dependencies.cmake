@@ -18,3 +18,22 @@ endif()
 if(NSA_BUILD_BENCH)
   find_package(benchmark REQUIRED)
 endif()
+
+# nsa_grpcpp: gRPC for C++, its reflection service and Protocol Buffers.
+# Debian's SentencePiece exports a copy of Protocol Buffers of its own, and two copies in one process's symbol table
+# crash before main. So ours is linked from static archives and its symbols stay inside the executable; gRPC's core,
+# which does not use Protocol Buffers' library, stays shared. Where the archives are missing (and SentencePiece, one
+# hopes, shares Protocol Buffers with gRPC) the shared libraries are used.
+add_library(nsa_grpcpp INTERFACE)
+find_library(GRPCPP_ARCHIVE libgrpc++.a)
+find_library(GRPCPP_REFLECTION_ARCHIVE libgrpc++_reflection.a)
+find_library(PROTOBUF_ARCHIVE libprotobuf.a)
+if(GRPCPP_ARCHIVE AND GRPCPP_REFLECTION_ARCHIVE AND PROTOBUF_ARCHIVE)
+  target_link_libraries(nsa_grpcpp INTERFACE
+    ${GRPCPP_REFLECTION_ARCHIVE} ${GRPCPP_ARCHIVE} ${PROTOBUF_ARCHIVE} gRPC::grpc gRPC::gpr absl::cord
+    absl::synchronization absl::status absl::statusor Threads::Threads)
+  target_link_options(nsa_grpcpp INTERFACE
+    -Wl,--exclude-libs,libprotobuf.a:libgrpc++.a:libgrpc++_reflection.a:libnsa_proto.a)
+else()
+  target_link_libraries(nsa_grpcpp INTERFACE gRPC::grpc++ gRPC::grpc++_reflection protobuf::libprotobuf)
+endif()

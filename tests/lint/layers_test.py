@@ -44,7 +44,7 @@ RESTRICTED = [
         r"|^engine/generation_config|^server/model_folder|^tests/|^bench/")),
     (re.compile(r"^(grpcpp|google/protobuf)/"), re.compile(r"^server/grpc/|^clients/|^tests/|^bench/")),
     (re.compile(r"^prometheus/"), re.compile(r"^server/metrics/|^tests/")),
-    (re.compile(r"^sentencepiece"), re.compile(r"^engine/text/|^tests/")),
+    (re.compile(r"^sentencepiece"), re.compile(r"^engine/text/sentencepiece_model\.cc$|^tests/")),
     (re.compile(r"^cuda"), re.compile(r"^kernels/cuda/|^engine/runtime/[a-z_]+_cuda\.cc$")),
     (re.compile(r"^hwy/"), re.compile(r"^kernels/cpu/|^bench/")),
 ]
