@@ -46,7 +46,7 @@ RESTRICTED = [
     (re.compile(r"^prometheus/"), re.compile(r"^server/metrics/|^tests/")),
     (re.compile(r"^sentencepiece"), re.compile(r"^engine/text/sentencepiece_model\.cc$|^tests/")),
     (re.compile(r"^cuda"), re.compile(r"^kernels/cuda/|^engine/runtime/[a-z_]+_cuda\.cc$")),
-    (re.compile(r"^hwy/"), re.compile(r"^kernels/cpu/|^bench/")),
+    (re.compile(r"^hwy/"), re.compile(r"^kernels/cpu/|^tests/kernels/|^bench/")),
 ]
 
 
