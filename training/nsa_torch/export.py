@@ -43,6 +43,7 @@ def write_json(path: pathlib.Path, content: dict) -> None:
 def write_model_folder(state: dict, settings, tokenizer: pathlib.Path, folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
     write_json(folder / "config.json", settings.to_config_json())
     if tokenizer.resolve() != (folder / "tokenizer.model").resolve():
         shutil.copyfile(tokenizer, folder / "tokenizer.model")
@@ -53,8 +54,8 @@ def write_model_folder(state: dict, settings, tokenizer: pathlib.Path, folder: p
     )
     write_json(
         folder / "generation_config.json",
-        {"bos_token_id": 1, "eos_token_id": 2, "do_sample": True, "temperature": 0.7, "top_p": 0.9,
-         "top_k": 0, "min_p": 0.0},
+        {"bos_token_id": 1, "eos_token_id": 2, "do_sample": True, "temperature": 0.8, "top_p": 0.95,
+         "top_k": 0, "min_p": 0.05},
     )
 
 
