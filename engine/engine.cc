@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
+#include <unordered_map>
 #include <unordered_set>
 #include <utility>
 
@@ -48,7 +49,7 @@ class Engine::Impl {
   }
 
   absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
-  void Cancel(RequestId id);
+  void Cancel(RequestId id, FinishReason reason);
   void Drain(absl::Time deadline);
   EngineStats Stats() const;
   int64_t max_request_tokens() const { return max_request_tokens_; }
@@ -70,8 +71,9 @@ class Engine::Impl {
   std::condition_variable work_arrived_;  // for the engine thread
   std::condition_variable all_finished_;  // for Drain
   std::vector<Submission> inbox_ ABSL_GUARDED_BY(mutex_);
-  std::unordered_set<RequestId> live_ ABSL_GUARDED_BY(mutex_);       // until their end is published
-  std::unordered_set<RequestId> cancelled_ ABSL_GUARDED_BY(mutex_);  // of live_, for the next step
+  std::unordered_set<RequestId> live_ ABSL_GUARDED_BY(mutex_);  // until their end is published
+  // Of live_, for the next step; the first reason given counts.
+  std::unordered_map<RequestId, FinishReason> cancelled_ ABSL_GUARDED_BY(mutex_);
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);  // the core's, as of the last step
   int64_t num_admitted_ ABSL_GUARDED_BY(mutex_) = 0;
   int64_t num_rejected_ ABSL_GUARDED_BY(mutex_) = 0;
@@ -109,11 +111,11 @@ absl::Status Engine::Impl::Submit(std::vector<Request> requests, std::shared_ptr
   return absl::OkStatus();
 }
 
-void Engine::Impl::Cancel(RequestId id) {
+void Engine::Impl::Cancel(RequestId id, FinishReason reason) {
   {
     const std::lock_guard lock(mutex_);
     if (!live_.contains(id)) return;
-    cancelled_.insert(id);
+    cancelled_.emplace(id, reason);
   }
   work_arrived_.notify_one();
 }
@@ -167,7 +169,7 @@ void Engine::Impl::Run() {
 // the engine is being destroyed; everything is cancelled then.
 bool Engine::Impl::TakeOrders() {
   std::vector<Submission> submissions;
-  std::unordered_set<RequestId> cancelled;
+  std::unordered_map<RequestId, FinishReason> cancelled;
   bool cancel_all = false;
   bool stop = false;
   {
@@ -183,7 +185,7 @@ bool Engine::Impl::TakeOrders() {
   for (Submission& submission : submissions) {
     core_.Submit(std::move(submission.request), std::move(submission.sink), submission.arrived);
   }
-  for (RequestId id : cancelled) core_.Cancel(id);
+  for (const auto& [id, reason] : cancelled) core_.Cancel(id, reason);
   if (cancel_all) core_.CancelAll();
   return !stop;
 }
@@ -210,7 +212,7 @@ absl::Status Engine::Submit(std::vector<Request> requests, std::shared_ptr<Token
   return impl_->Submit(std::move(requests), std::move(sink));
 }
 
-void Engine::Cancel(RequestId id) { impl_->Cancel(id); }
+void Engine::Cancel(RequestId id, FinishReason reason) { impl_->Cancel(id, reason); }
 
 void Engine::Drain(absl::Time deadline) { impl_->Drain(deadline); }
 

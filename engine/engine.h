@@ -34,9 +34,10 @@ class Engine {
   // programmer error.
   absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
 
-  // Ends the request with kCancelled; its pages are free within one step. An unknown or finished id
+  // Ends the request with `reason`: kCancelled, or kStop when its owner has found the end (a stop
+  // string) itself. Its pages are free within one step. An unknown or finished id
   // is ignored.
-  void Cancel(RequestId id);
+  void Cancel(RequestId id, FinishReason reason = FinishReason::kCancelled);
 
   // Refuses new requests from now on and waits until none is left or the deadline passed, then
   // cancels the rest. Returns when every sink has its last event. A second call may bring the

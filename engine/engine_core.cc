@@ -39,10 +39,10 @@ void EngineCore::Submit(Request request, std::shared_ptr<TokenSink> sink, absl::
   UpdateGauges();
 }
 
-void EngineCore::Cancel(RequestId id) {
+void EngineCore::Cancel(RequestId id, FinishReason reason) {
   const auto entry = sequences_.find(id);
   if (entry == sequences_.end()) return;
-  scheduler_.Remove(entry->second.get(), FinishReason::kCancelled);
+  scheduler_.Remove(entry->second.get(), reason);
   ReportEnd(*entry->second, absl::OkStatus(), clock_());
   UpdateGauges();
 }

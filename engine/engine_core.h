@@ -36,9 +36,9 @@ class EngineCore {
 
   // Queues a request that CheckRequest accepts, with an id that no live request has.
   void Submit(Request request, std::shared_ptr<TokenSink> sink, absl::Time arrived);
-  // Ends the request with kCancelled; its pages are free on return, its last event comes with the
+  // Ends the request with `reason`; its pages are free on return, its last event comes with the
   // next step. An id that is not live is ignored.
-  void Cancel(RequestId id);
+  void Cancel(RequestId id, FinishReason reason = FinishReason::kCancelled);
   void CancelAll();
 
   // One step: plan, build, execute, commit. If the executor fails, the sequences of the step end

@@ -37,7 +37,8 @@ void GenerationService::Call::TakeToken(int64_t choice_idx, const TokenEvent& ev
   delta.choice = choice_idx;
   const bool is_finished = choice.stream.finished();
   if (is_finished && event.finish == FinishReason::kNone) {
-    options_.engine->Cancel(event.id);  // at a stop string the engine would go on
+    // At a stop string the engine would go on.
+    options_.engine->Cancel(event.id, FinishReason::kStop);
     choice.times.finished = absl::Now();
   }
   if (is_finished || !delta.text.empty() || !delta.tokens.empty()) {

@@ -114,7 +114,10 @@ TEST_F(GenerationServiceTest, AStopStringEndsTheRequestInTheEngineToo) {
   EXPECT_THAT(observer->Finishes()[0], ElementsAre(FinishReason::kStop));
   EXPECT_EQ(observer->last().usage.completion_tokens, 8);
   EXPECT_TRUE(harness_.BecomesIdle());
-  EXPECT_EQ(harness_.engine.Stats().num_generated_tokens, 8);
+  const EngineStats stats = harness_.engine.Stats();
+  EXPECT_EQ(stats.num_generated_tokens, 8);
+  EXPECT_EQ(stats.num_finished[static_cast<int>(FinishReason::kStop)], 1);
+  EXPECT_EQ(stats.num_finished[static_cast<int>(FinishReason::kCancelled)], 0);
   for (const GenerateEvent& event : observer->events()) {
     EXPECT_THAT(event.text, testing::Not(HasSubstr("S")));
   }
