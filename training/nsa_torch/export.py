@@ -54,8 +54,8 @@ def write_model_folder(state: dict, settings, tokenizer: pathlib.Path, folder: p
     )
     write_json(
         folder / "generation_config.json",
-        {"bos_token_id": 1, "eos_token_id": 2, "do_sample": True, "temperature": 0.8, "top_p": 0.95,
-         "top_k": 0, "min_p": 0.05},
+        {"bos_token_id": 1, "eos_token_id": 2, "do_sample": True, "temperature": 0.9, "top_p": 0.95,
+         "top_k": 0, "min_p": 0.08},
     )
 
 

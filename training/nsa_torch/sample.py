@@ -23,21 +23,22 @@ def load_model(folder: pathlib.Path):
     return model.eval(), spm.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
 
 
-def draw(logits, temperature: float, top_p: float, generator) -> int:
+def draw(logits, temperature: float, top_p: float, min_p: float, generator) -> int:
     if temperature == 0:
         return int(logits.argmax())
     probabilities, order = torch.softmax(logits / temperature, dim=-1).sort(descending=True)
-    keep = probabilities.cumsum(0) - probabilities < top_p
+    keep = (probabilities.cumsum(0) - probabilities < top_p) & (probabilities >= min_p * probabilities[0])
     index = torch.multinomial(probabilities * keep, 1, generator=generator)
     return int(order[index])
 
 
 @torch.no_grad()
-def continue_text(model, tokenizer, prompt: str, num_tokens: int, temperature=0.7, top_p=0.9, seed=0) -> str:
-    generator = torch.Generator().manual_seed(seed)
+def continue_text(model, tokenizer, prompt: str, num_tokens: int, options) -> str:
+    """options: temperature, top_p, min_p, seed."""
+    generator = torch.Generator().manual_seed(options.seed)
     ids = [tokenizer.bos_id()] + tokenizer.encode(prompt)
     for _ in range(num_tokens):
-        token = draw(model(torch.tensor([ids]))[0, -1], temperature, top_p, generator)
+        token = draw(model(torch.tensor([ids]))[0, -1], options.temperature, options.top_p, options.min_p, generator)
         if token == tokenizer.eos_id():
             break
         ids.append(token)
@@ -49,12 +50,13 @@ def main() -> None:
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--prompt", default="Once upon a time")
     parser.add_argument("--tokens", type=int, default=150)
-    parser.add_argument("--temperature", type=float, default=0.7)
-    parser.add_argument("--top-p", type=float, default=0.9)
+    parser.add_argument("--temperature", type=float, default=0.9)
+    parser.add_argument("--top-p", type=float, default=0.95)
+    parser.add_argument("--min-p", type=float, default=0.08)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     model, tokenizer = load_model(args.model)
-    print(continue_text(model, tokenizer, args.prompt, args.tokens, args.temperature, args.top_p, args.seed))
+    print(continue_text(model, tokenizer, args.prompt, args.tokens, args))
 
 
 if __name__ == "__main__":
