@@ -54,7 +54,7 @@ TEST(ConfigTest, EveryFlag) {
       Config({"--host=0.0.0.0", "--http-port", "1", "--grpc-port=65535", "--kv-cache-bytes=2GiB",
               "--kv-cache-dtype=bf16", "--attention=full", "--threads=3", "--max-num-seqs=4",
               "--max-batched-tokens=100", "--max-chunk-tokens=50", "--max-model-tokens=1000",
-              "--max-queued-requests=0", "--served-model-name=n", "--chat-template=t.jinja",
+              "--max-queued-requests=7", "--served-model-name=n", "--chat-template=t.jinja",
               "--drain-timeout=1.5s"});
   EXPECT_EQ(config.host, "0.0.0.0");
   EXPECT_EQ(config.http_port, 1);
@@ -67,7 +67,7 @@ TEST(ConfigTest, EveryFlag) {
   EXPECT_EQ(config.max_batched_tokens, 100);
   EXPECT_EQ(config.max_chunk_tokens, 50);
   EXPECT_EQ(config.max_model_tokens, 1000);
-  EXPECT_EQ(config.max_queued_requests, 0);
+  EXPECT_EQ(config.max_queued_requests, 7);
   EXPECT_EQ(config.served_model_name, "n");
   EXPECT_EQ(config.chat_template, "t.jinja");
   EXPECT_EQ(config.drain_timeout, absl::Seconds(1.5));
