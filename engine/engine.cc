@@ -49,6 +49,10 @@ class Engine::Impl {
   }
 
   absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
+  absl::Status CheckAdmission(int64_t num_requests) {
+    const std::lock_guard lock(mutex_);
+    return Admission(num_requests);
+  }
   void Cancel(RequestId id, FinishReason reason);
   void Drain(absl::Time deadline);
   EngineStats Stats() const;
@@ -59,7 +63,7 @@ class Engine::Impl {
   bool TakeOrders();
   void Publish(const std::vector<Delivery>& deliveries);
   int64_t NumWaiting() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status CheckRoom(int64_t num_requests) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Admission(int64_t num_requests) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const EngineOptions options_;
   const ExecutorLimits limits_;
@@ -94,11 +98,7 @@ absl::Status Engine::Impl::Submit(std::vector<Request> requests, std::shared_ptr
   const auto num_requests = static_cast<int64_t>(requests.size());
   {
     const std::lock_guard lock(mutex_);
-    if (draining_) return absl::UnavailableError("the server is shutting down");
-    if (absl::Status status = CheckRoom(num_requests); !status.ok()) {
-      num_rejected_ += num_requests;
-      return status;
-    }
+    NSA_RETURN_IF_ERROR(Admission(num_requests));
     if (live_.empty()) woken_ = now;
     num_admitted_ += num_requests;
     for (Request& request : requests) {
@@ -147,9 +147,12 @@ int64_t Engine::Impl::NumWaiting() const {
   return static_cast<int64_t>(live_.size()) - stats_.num_running;
 }
 
-absl::Status Engine::Impl::CheckRoom(int64_t num_requests) const {
+// Whether requests may be queued; counts those that may not.
+absl::Status Engine::Impl::Admission(int64_t num_requests) {
+  if (draining_) return absl::UnavailableError("the server is shutting down");
   const int64_t num_waiting = NumWaiting();
   if (num_requests <= options_.max_queued_requests - num_waiting) return absl::OkStatus();
+  num_rejected_ += num_requests;
   return absl::ResourceExhaustedError(
       absl::StrCat(num_waiting, " of at most ", options_.max_queued_requests,
                    " requests are waiting; ", num_requests, " more cannot be queued"));
@@ -210,6 +213,10 @@ Engine::~Engine() = default;
 
 absl::Status Engine::Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink) {
   return impl_->Submit(std::move(requests), std::move(sink));
+}
+
+absl::Status Engine::CheckAdmission(int64_t num_requests) {
+  return impl_->CheckAdmission(num_requests);
 }
 
 void Engine::Cancel(RequestId id, FinishReason reason) { impl_->Cancel(id, reason); }

@@ -34,6 +34,10 @@ class Engine {
   // programmer error.
   absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
 
+  // OK if this many requests would be queued now; else what Submit would say. Reserves nothing: it
+  // spares the work of preparing requests that would be refused. A refusal is counted.
+  absl::Status CheckAdmission(int64_t num_requests);
+
   // Ends the request with `reason`: kCancelled, or kStop when its owner has found the end (a stop
   // string) itself. Its pages are free within one step. An unknown or finished id
   // is ignored.

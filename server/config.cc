@@ -135,7 +135,7 @@ std::vector<Flag> Flags() {
       {"max-model-tokens", "N", "longest prompt + generation; default 0: the model's",
        Number(&C::max_model_tokens, 0, kMaxTokens)},
       {"max-queued-requests", "N", "waiting requests; more are refused; default 256",
-       Number(&C::max_queued_requests, 0, 1 << 20)},
+       Number(&C::max_queued_requests, 1, 1 << 20)},
       {"drain-timeout", "SECONDS", "how long running requests may finish at SIGTERM; default 30",
        SetDrainTimeout},
   };

@@ -93,6 +93,10 @@ absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Generate(
   NSA_RETURN_IF_ERROR(CheckModel(call.model));
   NSA_ASSIGN_OR_RETURN(CallOptions options,
                        CheckOptions(call, dependencies_.defaults, model.config.vocab_size));
+  // Before the prompt is tokenized: under overload a refusal must cost next to nothing.
+  if (absl::Status status = engine->CheckAdmission(options.num_choices); !status.ok()) {
+    return WithEngineDetail(status);
+  }
   Request request;
   NSA_ASSIGN_OR_RETURN(request.prompt, BuildPrompt(call));
   const auto num_prompt_tokens = static_cast<int64_t>(request.prompt.size());

@@ -296,11 +296,13 @@ TEST(GenerationServiceQueueTest, AFullQueueIsOverloaded) {
   harness.executor.set_paused(true);
   GenerateCall call = Hi();
   call.n = 3;
+  call.input = std::string(2000, 'x');  // over the context, which only its tokens would tell
   const absl::Status status =
       harness.service.Generate(call, std::make_shared<CollectingObserver>()).status();
   harness.executor.set_paused(false);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(GetDetail(status).code, "overloaded");
+  EXPECT_EQ(harness.engine.Stats().num_rejected_queue_full, 3);
 }
 
 TEST_F(GenerationServiceTest, RefusalsNameTheField) {
