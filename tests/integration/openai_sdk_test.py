@@ -59,6 +59,13 @@ def test_token_ids_as_prompt_give_the_same_text(server, client, model):
     assert by_ids.choices[0].text == by_text.choices[0].text
 
 
+def test_a_chat_prompt_starts_with_bos(server):
+    with server.client() as http:
+        chat = http.post("/tokenize", json={"messages": [{"role": "user", "content": PROMPT}]}).json()["tokens"]
+        text = http.post("/tokenize", json={"prompt": PROMPT}).json()["tokens"]
+    assert chat == text  # the bundled template is the text itself
+
+
 def test_seeds_reproduce_and_choices_differ(client, model):
     def sample(seed):
         answer = client.completions.create(model=model, prompt=PROMPT, max_tokens=16, n=3, seed=seed, temperature=1)

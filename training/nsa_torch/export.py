@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save, save_file
 
 PART_BYTES = 14 * 1024 * 1024
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ message['content'] | trim }}"
+    "{{ bos_token }}{% for message in messages %}{{ message['content'] | trim }}"
     "{% if not loop.last %}{{ '\\n\\n' }}{% endif %}{% endfor %}"
 )
 
