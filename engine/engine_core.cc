@@ -132,7 +132,7 @@ void EngineCore::ReportProgress(Sequence& sequence) {
 void EngineCore::ReportToken(Sequence& sequence, SampledToken sampled, absl::Time now) {
   ++stats_.num_generated_tokens;
   if (sequence.num_generated_tokens() == 1) {
-    stats_.num_prompt_tokens += sequence.num_prompt_tokens;
+    if (sequence.request.counts_prompt) stats_.num_prompt_tokens += sequence.num_prompt_tokens;
     sequence.num_prompt_tokens_reported = sequence.num_prompt_tokens;
     sequence.times.first_token = now;
     stats_.time_to_first_token.Observe(Seconds(sequence.times.arrived, now));

@@ -21,6 +21,7 @@ struct Request {
   int64_t max_tokens = 16;              // tokens to generate at most, >= 1
   std::vector<int32_t> stop_token_ids;  // generating one of these ends the request (it is reported)
   SamplingParams sampling;
+  bool counts_prompt = true;  // into EngineStats::num_prompt_tokens; of a call's choices, one does
   int32_t num_top_logprobs = -1;                 // as SampleRow::num_top_logprobs
   absl::Time deadline = absl::InfiniteFuture();  // past it the request ends with kTimeout
 };

@@ -41,7 +41,7 @@ struct EngineStats {
 
   // Counters since start-up.
   int64_t num_steps = 0;
-  int64_t num_prompt_tokens = 0;  // of requests that left prefill, each once
+  int64_t num_prompt_tokens = 0;  // of requests that left prefill, each call once
   int64_t num_generated_tokens = 0;
   int64_t num_preemptions = 0;
   int64_t num_rejected_queue_full = 0;

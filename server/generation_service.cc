@@ -65,6 +65,7 @@ std::vector<Request> MakeRequests(const Request& first, int64_t num_choices) {
   std::vector<Request> requests(num_choices, first);
   for (int64_t i = 0; i < num_choices; ++i) {
     requests[i].id = first.id + i;
+    requests[i].counts_prompt = i == 0;
     requests[i].sampling.seed = first.sampling.seed + i;
   }
   return requests;
