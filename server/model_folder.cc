@@ -1,11 +1,10 @@
 #include "server/model_folder.h"
 
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/file.h"
 #include "base/status.h"
 #include "engine/text/sentencepiece_tokenizer.h"
 #include "engine/text/text_config.h"
@@ -13,11 +12,7 @@
 namespace nsa {
 namespace {
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat("cannot open ", path));
-  return std::string((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-}
+constexpr int64_t kMaxTemplateBytes = int64_t{1} << 20;
 
 // How the tokenizer spells a control token; empty if it has none.
 std::string SpellingOf(const Tokenizer& tokenizer, int32_t token) {
@@ -31,7 +26,7 @@ absl::Status CompileTemplate(const TokenizerConfig& config, const std::string& t
                              TextAssets* assets) {
   std::string source = config.chat_template;
   if (!template_file.empty()) {
-    NSA_ASSIGN_OR_RETURN(source, ReadFile(template_file));
+    NSA_ASSIGN_OR_RETURN(source, ReadFile(template_file, kMaxTemplateBytes));
   }
   if (source.empty()) return absl::OkStatus();
   const Tokenizer& tokenizer = *assets->tokenizer;

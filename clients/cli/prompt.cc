@@ -1,20 +1,34 @@
 #include "clients/cli/prompt.h"
 
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <iterator>
 
 namespace nsa::cli {
 namespace {
 
-bool ReadAll(const std::string& file, std::string* text) {
+// The largest message that the server takes; a longer prompt would be refused without a clear word.
+constexpr size_t kMaxPromptBytes = size_t{16} << 20;
+
+// Returns an error message, empty if all is well.
+std::string ReadAll(const std::string& file, std::string* text) {
   std::ifstream opened;
-  if (file != "-") opened.open(file, std::ios::binary);
+  if (file != "-") {
+    // Reading a directory throws, and a device may never end.
+    std::error_code error;
+    const auto kind = std::filesystem::status(file, error).type();
+    if (kind == std::filesystem::file_type::directory) return file + " is a directory";
+    opened.open(file, std::ios::binary);
+  }
   std::istream& stream = file == "-" ? std::cin : opened;
-  if (!stream) return false;
-  text->assign(std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>());
-  return true;
+  if (!stream) return "cannot read " + file;
+  char chunk[1 << 16];
+  while (text->size() <= kMaxPromptBytes && stream.read(chunk, sizeof(chunk)).gcount() > 0) {
+    text->append(chunk, stream.gcount());
+  }
+  if (text->size() <= kMaxPromptBytes) return "";
+  return file + " has more than " + std::to_string(kMaxPromptBytes) + " bytes";
 }
 
 // Bytes of a code point by its first byte; 0 if none begins with it.
@@ -28,7 +42,10 @@ int NumBytes(uint8_t first) {
 }  // namespace
 
 std::string ReadPrompt(const Options& options, std::string* prompt) {
-  if (!options.file.empty() && !ReadAll(options.file, prompt)) return "cannot read " + options.file;
+  if (!options.file.empty()) {
+    const std::string error = ReadAll(options.file, prompt);
+    if (!error.empty()) return error;
+  }
   for (size_t i = 0; i < options.words.size(); ++i) {
     if (i > 0) *prompt += ' ';
     *prompt += options.words[i];

@@ -1,17 +1,20 @@
 #include "engine/text/sentencepiece_tokenizer.h"
 
-#include <fstream>
-#include <iterator>
+#include <algorithm>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "base/file.h"
+#include "base/status.h"
 #include "engine/text/detokenizer.h"
 #include "engine/text/sentencepiece_model.h"
 #include "engine/text/utf8.h"
 
 namespace nsa {
 namespace {
+
+constexpr int64_t kMaxFileBytes = int64_t{256} << 20;  // the largest known have a few MB
 
 class SentencePieceTokenizer : public Tokenizer {
  public:
@@ -22,6 +25,9 @@ class SentencePieceTokenizer : public Tokenizer {
     for (int32_t token = 0; token < model_->vocab_size(); ++token) {
       token_bytes_.push_back(model_->TokenBytes(token));
       if (model_->IsControl(token)) control_tokens_.push_back({model_->Spelling(token), token});
+      const std::string text =
+          model_->IsControl(token) ? model_->Spelling(token) : token_bytes_[token];
+      max_token_bytes_ = std::max(max_token_bytes_, static_cast<int64_t>(text.size()));
     }
   }
 
@@ -31,6 +37,7 @@ class SentencePieceTokenizer : public Tokenizer {
   std::string TokenBytes(int32_t token) const override {
     return token >= 0 && token < vocab_size() ? token_bytes_[token] : std::string();
   }
+  int64_t max_token_bytes() const override { return max_token_bytes_; }
   int32_t vocab_size() const override { return static_cast<int32_t>(token_bytes_.size()); }
   int32_t bos_token() const override { return model_->bos_token(); }
   int32_t eos_token() const override { return model_->eos_token(); }
@@ -43,6 +50,7 @@ class SentencePieceTokenizer : public Tokenizer {
   const bool adds_leading_space_;
   std::vector<std::string> token_bytes_;  // [vocab_size]
   std::vector<ControlToken> control_tokens_;
+  int64_t max_token_bytes_ = 1;
 };
 
 absl::StatusOr<std::vector<int32_t>> SentencePieceTokenizer::Encode(std::string_view text,
@@ -65,9 +73,7 @@ std::string SentencePieceTokenizer::Decode(const std::vector<int32_t>& tokens) c
 
 absl::StatusOr<std::unique_ptr<Tokenizer>> LoadSentencePieceTokenizer(const std::string& path,
                                                                       bool add_bos) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat("cannot open ", path));
-  const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  NSA_ASSIGN_OR_RETURN(const std::string bytes, ReadFile(path, kMaxFileBytes));
   std::unique_ptr<SentencePieceModel> model = SentencePieceModel::Parse(bytes);
   if (model == nullptr || model->vocab_size() == 0) {
     return absl::InvalidArgumentError(absl::StrCat(path, ": not a SentencePiece model"));

@@ -1,19 +1,19 @@
 #include "engine/text/text_config.h"
 
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <nlohmann/json.hpp>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "base/file.h"
 #include "base/status.h"
 
 namespace nsa {
 namespace {
 
 using Json = nlohmann::json;
+
+constexpr int64_t kMaxFileBytes = int64_t{16} << 20;
 
 absl::Status BadKey(const std::string& key, const Json& found, const std::string& allowed) {
   return absl::InvalidArgumentError(
@@ -66,6 +66,14 @@ absl::Status ReadTemplate(const Json& object, std::string* chat_template) {
   return absl::OkStatus();
 }
 
+absl::Status ReadBool(const Json& object, const char* key, bool* flag) {
+  const Json* value = Find(object, key);
+  if (value == nullptr) return absl::OkStatus();
+  if (!value->is_boolean()) return BadKey(key, *value, "true or false");
+  *flag = value->get<bool>();
+  return absl::OkStatus();
+}
+
 // A number in [low, high].
 absl::Status ReadNumber(const Json& object, const char* key, double low, double high,
                         std::optional<double>* number) {
@@ -95,14 +103,12 @@ absl::Status ReadEosTokens(const Json& object, std::vector<int32_t>* tokens) {
 
 // Empty text means that the file does not exist.
 absl::StatusOr<std::string> ReadIfPresent(const std::string& path) {
-  std::error_code error;
-  if (!std::filesystem::exists(path, error)) return std::string();
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::NotFoundError(absl::StrCat("cannot open ", path));
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  return text.empty() ? absl::StatusOr<std::string>(
-                            absl::InvalidArgumentError(absl::StrCat(path, ": the file is empty")))
-                      : std::move(text);
+  absl::StatusOr<std::string> text = ReadFile(path, kMaxFileBytes);
+  if (absl::IsNotFound(text.status())) return std::string();
+  if (text.ok() && text->empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(path, ": the file is empty"));
+  }
+  return text;
 }
 
 template <typename Config>
@@ -120,10 +126,11 @@ absl::StatusOr<Config> Load(const std::string& path,
 absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(std::string_view json_text) {
   NSA_ASSIGN_OR_RETURN(const Json json, ParseObject(json_text));
   TokenizerConfig config;
-  if (const Json* add_bos = Find(json, "add_bos_token"); add_bos != nullptr) {
-    if (!add_bos->is_boolean()) return BadKey("add_bos_token", *add_bos, "true or false");
-    config.add_bos = add_bos->get<bool>();
-  }
+  bool add_eos = false;
+  NSA_RETURN_IF_ERROR(ReadBool(json, "add_bos_token", &config.add_bos));
+  NSA_RETURN_IF_ERROR(ReadBool(json, "add_eos_token", &add_eos));
+  // A prompt that ends with the end of a text has nothing to continue.
+  if (add_eos) return absl::UnimplementedError("key add_eos_token is true; supported: false only");
   NSA_RETURN_IF_ERROR(ReadTemplate(json, &config.chat_template));
   NSA_RETURN_IF_ERROR(ReadToken(json, "bos_token", &config.bos_token));
   NSA_RETURN_IF_ERROR(ReadToken(json, "eos_token", &config.eos_token));
@@ -134,11 +141,14 @@ absl::StatusOr<GenerationConfig> ParseGenerationConfig(std::string_view json_tex
   NSA_ASSIGN_OR_RETURN(const Json json, ParseObject(json_text));
   GenerationConfig config;
   std::optional<double> top_k;
+  bool do_sample = true;
   NSA_RETURN_IF_ERROR(ReadNumber(json, "temperature", 0, 2, &config.temperature));
   NSA_RETURN_IF_ERROR(ReadNumber(json, "top_p", 1e-6, 1, &config.top_p));
   NSA_RETURN_IF_ERROR(ReadNumber(json, "min_p", 0, 1, &config.min_p));
   NSA_RETURN_IF_ERROR(ReadNumber(json, "top_k", -1, 1e9, &top_k));
   if (top_k.has_value()) config.top_k = static_cast<int64_t>(*top_k);
+  NSA_RETURN_IF_ERROR(ReadBool(json, "do_sample", &do_sample));
+  if (!do_sample) config.temperature = 0;
   NSA_RETURN_IF_ERROR(ReadEosTokens(json, &config.eos_tokens));
   return config;
 }

@@ -19,12 +19,13 @@ struct TokenizerConfig {
 };
 
 struct GenerationConfig {
-  std::optional<double> temperature, top_p, min_p;
+  std::optional<double> temperature, top_p, min_p;  // do_sample: false makes the temperature 0
   std::optional<int64_t> top_k;
   std::vector<int32_t> eos_tokens;
 };
 
-// INVALID_ARGUMENT names the key, what was found and what is allowed.
+// INVALID_ARGUMENT (UNIMPLEMENTED: a setting that is not supported) names the key, what was found
+// and what is allowed.
 absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(std::string_view json_text);
 absl::StatusOr<GenerationConfig> ParseGenerationConfig(std::string_view json_text);
 

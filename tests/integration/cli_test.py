@@ -37,6 +37,8 @@ def test_chat_answers_each_line(server):
 
 def test_errors_are_clear(server, tmp_path):
     assert cli(server, "generate", f"--file={tmp_path / 'missing.txt'}").returncode != 0
+    result = cli(server, "generate", f"--file={tmp_path}")
+    assert result.returncode == 1 and f"{tmp_path} is a directory" in result.stderr
     result = cli(server, "generate", "x", "--temperature=5")
     assert result.returncode != 0 and "temperature" in result.stderr
     result = subprocess.run([build_dir() / "bin" / "nsa-cli", "generate", "x", "--address=127.0.0.1:1"],

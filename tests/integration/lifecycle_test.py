@@ -72,6 +72,18 @@ def test_a_corrupt_tokenizer_is_refused(model_copy):
     assert_refused(run_server(f"--model={model_copy}"), "tokenizer")
 
 
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer_config.json", "generation_config.json", "config.json",
+                                  "model.safetensors"])
+def test_a_directory_where_a_file_belongs_is_named(model_copy, name):
+    (model_copy / name).unlink()
+    (model_copy / name).mkdir()
+    assert_refused(run_server(f"--model={model_copy}"), name)
+
+
+def test_a_chat_template_that_is_a_directory_is_named(tmp_path):
+    assert_refused(run_server(f"--model={MODEL}", f"--chat-template={tmp_path}"), str(tmp_path), "directory")
+
+
 def test_a_cache_that_is_too_small_names_both_numbers():
     assert_refused(run_server(f"--model={MODEL}", "--kv-cache-bytes=1KiB"), "1024")
 

@@ -100,6 +100,17 @@ TEST_F(ModelFolderTest, DamagedFilesAreNamed) {
               HasSubstr("tokenizer.model"));
 }
 
+TEST_F(ModelFolderTest, ADirectoryWhereAFileBelongsIsNamed) {
+  EXPECT_THAT(std::string(LoadTextAssets(folder_, folder_).status().message()),
+              HasSubstr("is a directory"));
+  for (const char* name : {"generation_config.json", "tokenizer_config.json", "tokenizer.model"}) {
+    std::filesystem::remove(folder_ + "/" + name);
+    std::filesystem::create_directory(folder_ + "/" + name);
+    EXPECT_THAT(std::string(LoadTextAssets(folder_, "").status().message()),
+                HasSubstr(std::string(name) + ": is a directory"));
+  }
+}
+
 TEST(ModelNameTest, TheFoldersOwnName) {
   EXPECT_EQ(ModelNameOf("models/nsa-story"), "nsa-story");
   EXPECT_EQ(ModelNameOf("models/nsa-story/"), "nsa-story");

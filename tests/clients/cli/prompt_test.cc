@@ -24,6 +24,11 @@ TEST(PromptTest, ErrorsNameTheFileOrTheEncoding) {
   options.file = "/no/such/file";
   std::string prompt;
   EXPECT_EQ(ReadPrompt(options, &prompt), "cannot read /no/such/file");
+  options.file = testing::TempDir();
+  EXPECT_EQ(ReadPrompt(options, &prompt), options.file + " is a directory");
+  options.file = "/dev/zero";
+  EXPECT_EQ(ReadPrompt(options, &prompt), "/dev/zero has more than 16777216 bytes");
+  prompt.clear();
   options.file.clear();
   options.words = {"\xFF"};
   EXPECT_EQ(ReadPrompt(options, &prompt), "the prompt is not valid UTF-8");

@@ -43,6 +43,19 @@ TEST(TextConfigTest, GenerationConfig) {
   EXPECT_FALSE(ParseGenerationConfig("{}")->temperature.has_value());
 }
 
+TEST(TextConfigTest, WithoutSamplingTheTemperatureIsZero) {
+  EXPECT_EQ(ParseGenerationConfig(R"({"do_sample": false})")->temperature, 0);
+  EXPECT_EQ(ParseGenerationConfig(R"({"do_sample": false, "temperature": 0.8})")->temperature, 0);
+  EXPECT_EQ(ParseGenerationConfig(R"({"do_sample": null, "temperature": 1})")->temperature, 1);
+}
+
+TEST(TextConfigTest, AnEndBehindThePromptIsRefused) {
+  EXPECT_TRUE(ParseTokenizerConfig(R"({"add_eos_token": false})").ok());
+  const absl::Status status = ParseTokenizerConfig(R"({"add_eos_token": true})").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("add_eos_token is true"));
+}
+
 TEST(TextConfigTest, WrongValuesAreNamed) {
   const auto expect_refused = [](const absl::Status& status, const std::string& word) {
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << word;
@@ -58,6 +71,7 @@ TEST(TextConfigTest, WrongValuesAreNamed) {
   expect_refused(ParseGenerationConfig(R"({"top_p": 0})").status(), "top_p is 0");
   expect_refused(ParseGenerationConfig(R"({"top_k": "many"})").status(), "top_k is \"many\"");
   expect_refused(ParseGenerationConfig(R"({"eos_token_id": [-1]})").status(), "eos_token_id");
+  expect_refused(ParseGenerationConfig(R"({"do_sample": 0})").status(), "do_sample is 0");
 }
 
 TEST(TextConfigTest, FilesOfAFolder) {
