@@ -34,6 +34,9 @@ test-asan:  ## the same tests under AddressSanitizer and UndefinedBehaviorSaniti
 test-tsan:  ## the same tests under ThreadSanitizer
 	@$(MAKE) test PRESET=cpu-tsan
 
+test-training: packages build/training/.ready  ## tests of training/, in an environment with PyTorch (gigabytes)
+	@build/training/bin/python -m pytest -q tests/training
+
 bench: build venv  ## CPU kernels, engine and server, measured in one run
 	@$(PYTHON) tools/run_bench.py $(BUILD) $(MODEL)
 
@@ -72,4 +75,10 @@ venv: packages .venv/.ready
 	@$(PYTHON) -m pip install -q --disable-pip-version-check -r tests/requirements.txt
 	@touch $@
 
-.PHONY: help serve demo test test-asan test-tsan bench format lint clean packages configure build server venv
+build/training/.ready: training/requirements.txt
+	@echo "Making the Python environment of training/ (build/training)"
+	@python3 -m venv build/training
+	@build/training/bin/python -m pip install -q --disable-pip-version-check -r training/requirements.txt
+	@touch $@
+
+.PHONY: help serve demo test test-asan test-tsan test-training bench format lint clean packages configure build server venv

@@ -57,9 +57,9 @@ def main() -> int:
     if answer.returncode != 0:
         return answer.returncode
     print(f"Answer:{answer.stdout.rstrip()}")
-    found = number in re.sub(r"\D", "", answer.stdout)
+    found = re.findall(r"\d+", answer.stdout)[:1] == [number]
     print("The planted number was found." if found else f"Not the planted number ({number}).")
-    return 0
+    return 0 if found else 1
 
 
 if __name__ == "__main__":

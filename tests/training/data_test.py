@@ -1,9 +1,9 @@
 """Rows tokenise as their text would, answers are where they are said to be, batches repeat exactly."""
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+np = pytest.importorskip("numpy")
 
 from nsa_torch import data, retrieval
 from nsa_torch.evaluate import planted_row
