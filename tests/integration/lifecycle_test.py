@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -85,7 +86,7 @@ def test_a_chat_template_that_is_a_directory_is_named(tmp_path):
 
 
 def test_a_cache_that_is_too_small_names_both_numbers():
-    assert_refused(run_server(f"--model={MODEL}", "--kv-cache-bytes=1KiB"), "1024")
+    assert_refused(run_server(f"--model={MODEL}", "--kv-cache-bytes=1KiB"), "--kv-cache-bytes is 1024", "at least")
 
 
 def test_bad_flags_are_refused():
@@ -95,10 +96,25 @@ def test_bad_flags_are_refused():
 
 
 def test_a_port_in_use_is_named(server):
-    port = server.http.rsplit(":", 1)[1]
-    assert_refused(run_server(f"--model={MODEL}", f"--http-port={port}"), port)
-    port = server.grpc.rsplit(":", 1)[1]
-    assert_refused(run_server(f"--model={MODEL}", f"--grpc-port={port}"), port)
+    for flag, address in (("--http-port", server.http), ("--grpc-port", server.grpc)):
+        port = address.rsplit(":", 1)[1]
+        result = run_server(f"--model={MODEL}", f"{flag}={port}")
+        assert_refused(result, f"{flag} is {port}", "127.0.0.1")
+        assert "weights" not in result.stdout
+
+
+def test_a_host_that_is_not_ours_is_named():
+    assert_refused(run_server(f"--model={MODEL}", "--host=192.0.2.1"), "--host is '192.0.2.1'")
+
+
+def test_what_the_config_decides_comes_before_the_weights(model_copy):
+    result = run_server(f"--model={model_copy}", "--max-model-tokens=10000000")
+    assert_refused(result, "--max-model-tokens is 10000000")
+    assert "weights" not in result.stdout
+    (model_copy / "generation_config.json").write_text('{"eos_token_id": [2, 9999999]}')
+    result = run_server(f"--model={model_copy}")
+    assert_refused(result, "generation_config.json: eos_token_id is 9999999")
+    assert "weights" not in result.stdout
 
 
 def test_sigterm_lets_a_running_stream_finish():
@@ -119,6 +135,30 @@ def test_sigterm_lets_a_running_stream_finish():
     reader.join(timeout=60)
     assert lines[-1] == "data: [DONE]"
     assert json.loads(lines[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
+
+
+def test_half_a_request_does_not_delay_the_end():
+    server = ServerProcess()
+    port = int(server.http.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        time.sleep(0.3)
+        start = time.monotonic()
+        assert server.terminate() == 0
+        assert time.monotonic() - start < 2.5  # less than an answer has to leave
+    assert not any("did not finish" in line for line in server.stderr_lines)
+
+
+def test_the_drain_timeout_bounds_the_end():
+    server = ServerProcess("--drain-timeout=1")
+    with server.client() as http:
+        with http.stream("POST", "/v1/completions", json={"prompt": "Once", "max_tokens": 7000, "stream": True,
+                                                          "ignore_eos": True}) as stream:
+            lines = stream.iter_lines()  # kept: dropping the iterator closes the stream
+            next(lines)
+            start = time.monotonic()
+            assert server.terminate() == 0
+            assert time.monotonic() - start < 7
 
 
 def test_a_second_signal_ends_at_once():

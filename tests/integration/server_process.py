@@ -52,11 +52,12 @@ class ServerProcess:
     def client(self, **options) -> httpx.Client:
         return httpx.Client(base_url=self.http, timeout=300, **options)
 
-    def metric(self, name: str) -> float:
-        """Sum of a series over its labels."""
+    def metric(self, name: str, label: str = "") -> float:
+        """Sum of a series over its labels, or over those that contain `label`."""
         with self.client() as client:
             text = client.get("/metrics").text
-        values = re.findall(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
+        labels = rf"\{{[^}}]*{re.escape(label)}[^}}]*\}}" if label else r"(?:\{[^}]*\})?"
+        values = re.findall(rf"^{re.escape(name)}{labels} (\S+)$", text, re.MULTILINE)
         assert values, f"no series {name}"
         return sum(map(float, values))
 
