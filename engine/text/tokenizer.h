@@ -31,6 +31,8 @@ class Tokenizer {
   // The bytes that a token adds inside a text: "▁the" -> " the", "<0xE2>" -> one byte, control
   // tokens and ids outside the vocabulary -> nothing.
   virtual std::string TokenBytes(int32_t token) const = 0;
+  // Bytes of text that one token stands for, at most; the spelling of a control token counts.
+  virtual int64_t max_token_bytes() const = 0;
   virtual int32_t vocab_size() const = 0;
   virtual int32_t bos_token() const = 0;  // -1: none
   virtual int32_t eos_token() const = 0;  // -1: none

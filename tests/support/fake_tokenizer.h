@@ -17,6 +17,7 @@ class FakeTokenizer : public Tokenizer {
   static constexpr int32_t kBos = 256;
   static constexpr int32_t kEos = 257;
   static constexpr int32_t kFirstPiece = 258;
+  static constexpr int64_t kMaxTokenBytes = 8;
 
   // Piece i is token kFirstPiece + i.
   explicit FakeTokenizer(std::vector<std::string> pieces = {}) : pieces_(std::move(pieces)) {}
@@ -40,6 +41,7 @@ class FakeTokenizer : public Tokenizer {
     if (token >= 0 && token < kBos) return std::string(1, static_cast<char>(token));
     return token >= kFirstPiece && token < vocab_size() ? pieces_[token - kFirstPiece] : "";
   }
+  int64_t max_token_bytes() const override { return kMaxTokenBytes; }
   int32_t vocab_size() const override { return kFirstPiece + static_cast<int32_t>(pieces_.size()); }
   int32_t bos_token() const override { return kBos; }
   int32_t eos_token() const override { return kEos; }

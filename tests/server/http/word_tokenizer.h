@@ -46,6 +46,8 @@ class WordTokenizer final : public Tokenizer {
     if (token == kTail) return "\xA9";
     return absl::StrCat(" w", token);
   }
+  // A word is any number of letters; this bounds what a test's context takes.
+  int64_t max_token_bytes() const override { return 64; }
   int32_t vocab_size() const override { return kVocabSize; }
   int32_t bos_token() const override { return kBos; }
   int32_t eos_token() const override { return kEos; }
