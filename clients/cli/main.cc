@@ -1,5 +1,6 @@
 // nsa-cli: continues texts and chats through a running server.
 
+#include <grpc/support/log.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -63,7 +64,11 @@ int Chat(const Options& options) {
   return succeeded ? 0 : 1;
 }
 
+// gRPC's own log would stand between the lines of the CLI; what matters arrives as a status.
+void DropLog(gpr_log_func_args* /*args*/) {}
+
 int Main(const std::vector<std::string>& arguments) {
+  gpr_set_log_function(DropLog);
   Options options;
   const std::string error = ParseOptions(arguments, &options);
   if (!error.empty()) {

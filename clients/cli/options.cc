@@ -22,6 +22,15 @@ bool ParseNumber(const std::string& text, Number* number) {
   return error == std::errc() && stopped == end;
 }
 
+// 64 bits, signed or not: -1 is the largest, as over HTTP.
+bool ParseSeed(const std::string& text, Options* options) {
+  int64_t negative = 0;
+  if (ParseNumber(text, &options->seed.emplace())) return true;
+  if (!ParseNumber(text, &negative)) return false;
+  options->seed = static_cast<uint64_t>(negative);
+  return true;
+}
+
 auto Text(std::string Options::*field) {
   return [field](const std::string& value, Options* options) {
     options->*field = value;
@@ -53,7 +62,7 @@ std::vector<Flag> Flags() {
       {"--top-p", "P", "default: the model's", OptionalNumber(&O::top_p)},
       {"--top-k", "K", "default: the model's", OptionalNumber(&O::top_k)},
       {"--min-p", "P", "default: the model's", OptionalNumber(&O::min_p)},
-      {"--seed", "N", "makes sampling reproducible", OptionalNumber(&O::seed)},
+      {"--seed", "N", "makes sampling reproducible", ParseSeed},
       {"--stop", "TEXT", "ends before this text; may be given several times",
        [](const std::string& value, Options* options) {
          options->stop.push_back(value);

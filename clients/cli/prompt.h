@@ -8,8 +8,8 @@
 
 namespace nsa::cli {
 
-// Fills `prompt`. Returns an error message, empty if all is well; a directory and a file of more than
-// 16 MiB are errors.
+// Fills `prompt`. Returns an error message, empty if all is well; a directory and a file of more
+// than 16 MiB are errors.
 std::string ReadPrompt(const Options& options, std::string* prompt);
 
 // Protocol Buffers refuse any other text, without saying so clearly.

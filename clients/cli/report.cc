@@ -1,6 +1,7 @@
 #include "clients/cli/report.h"
 
 #include <cstdio>
+#include <iterator>
 
 namespace nsa::cli {
 namespace {
@@ -44,6 +45,28 @@ std::string FormatReport(const v1::Usage& usage) {
                                                   static_cast<double>(usage.kv_read_bytes()));
   }
   return report + "\n";
+}
+
+std::string StatusName(grpc::StatusCode code) {
+  constexpr const char* kNames[] = {"OK",
+                                    "CANCELLED",
+                                    "UNKNOWN",
+                                    "INVALID_ARGUMENT",
+                                    "DEADLINE_EXCEEDED",
+                                    "NOT_FOUND",
+                                    "ALREADY_EXISTS",
+                                    "PERMISSION_DENIED",
+                                    "RESOURCE_EXHAUSTED",
+                                    "FAILED_PRECONDITION",
+                                    "ABORTED",
+                                    "OUT_OF_RANGE",
+                                    "UNIMPLEMENTED",
+                                    "INTERNAL",
+                                    "UNAVAILABLE",
+                                    "DATA_LOSS",
+                                    "UNAUTHENTICATED"};
+  const auto number = static_cast<size_t>(code);
+  return number < std::size(kNames) ? kNames[number] : "code " + std::to_string(number);
 }
 
 std::string FormatProgress(const v1::Progress& progress) {

@@ -8,12 +8,17 @@
 #include "clients/cli/report.h"
 
 namespace nsa::cli {
+namespace {
+
+constexpr auto kProgressInterval = std::chrono::seconds(2);
+
+}  // namespace
 
 Session::Session(const Options& options)
     : options_(options),
-      shows_progress_(isatty(STDERR_FILENO) == 1),
-      stub_(v1::GenerationService::NewStub(
-          grpc::CreateChannel(options.address, grpc::InsecureChannelCredentials()))) {}
+      is_terminal_(isatty(STDERR_FILENO) == 1),
+      channel_(grpc::CreateChannel(options.address, grpc::InsecureChannelCredentials())),
+      stub_(v1::GenerationService::NewStub(channel_)) {}
 
 bool Session::Run(v1::GenerateRequest request, std::string* text) {
   ApplyOptions(&request);
@@ -35,8 +40,7 @@ bool Session::Run(v1::GenerateRequest request, std::string* text) {
   std::fflush(stdout);
   const grpc::Status status = stream->Finish();
   if (!status.ok()) {
-    std::fprintf(stderr, "nsa-cli: %s: %s (code %d)\n", options_.address.c_str(),
-                 status.error_message().c_str(), static_cast<int>(status.error_code()));
+    ShowError(status);
     return false;
   }
   std::fprintf(stderr, "\n%s", FormatReport(usage).c_str());
@@ -57,14 +61,33 @@ void Session::ApplyOptions(v1::GenerateRequest* request) const {
 }
 
 void Session::ShowProgress(const v1::Progress& progress) {
-  if (!shows_progress_) return;
-  std::fprintf(stderr, "\r%s", FormatProgress(progress).c_str());
-  progress_is_shown_ = true;
+  if (is_terminal_) {
+    std::fprintf(stderr, "\r%s", FormatProgress(progress).c_str());
+    progress_is_shown_ = true;
+    return;
+  }
+  // With the whole prompt done there is nothing left to wait for.
+  const auto now = std::chrono::steady_clock::now();
+  const bool is_done = progress.prompt_tokens_done() >= progress.prompt_tokens_total();
+  if (is_done || now < next_progress_) return;
+  std::fprintf(stderr, "%s\n", FormatProgress(progress).c_str());
+  next_progress_ = now + kProgressInterval;
 }
 
 void Session::ClearProgress() {
   if (progress_is_shown_) std::fputs("\r\033[K", stderr);  // erases the line
   progress_is_shown_ = false;
+}
+
+void Session::ShowError(const grpc::Status& status) const {
+  // Without a connection the message is the library's, about its own attempts.
+  const grpc_connectivity_state state = channel_->GetState(/*try_to_connect=*/false);
+  const bool is_unreachable =
+      status.error_code() == grpc::StatusCode::UNAVAILABLE &&
+      (state == GRPC_CHANNEL_TRANSIENT_FAILURE || state == GRPC_CHANNEL_CONNECTING);
+  std::fprintf(stderr, "nsa-cli: %s: %s: %s\n", options_.address.c_str(),
+               StatusName(status.error_code()).c_str(),
+               is_unreachable ? "no server can be reached there" : status.error_message().c_str());
 }
 
 }  // namespace nsa::cli

@@ -33,6 +33,14 @@ TEST(OptionsTest, EveryFlagInBothSpellings) {
   EXPECT_TRUE(options.ignore_eos);
 }
 
+TEST(OptionsTest, ANegativeSeedIsItsBits) {
+  Options options;
+  EXPECT_EQ(ParseOptions({"generate", "x", "--seed=-1"}, &options), "");
+  EXPECT_EQ(options.seed, 18446744073709551615ULL);
+  EXPECT_EQ(ParseOptions({"generate", "x", "--seed", "-9223372036854775808"}, &options), "");
+  EXPECT_EQ(options.seed, 9223372036854775808ULL);
+}
+
 TEST(OptionsTest, WhatIsNotGivenStaysAbsent) {
   Options options;
   EXPECT_EQ(ParseOptions({"chat", "--system=be brief"}, &options), "");
@@ -51,7 +59,9 @@ TEST(OptionsTest, ErrorsNameTheArgument) {
   EXPECT_THAT(error({"generate"}), HasSubstr("prompt"));
   EXPECT_THAT(error({"chat", "hello"}), HasSubstr("standard input"));
   EXPECT_THAT(error({"generate", "x", "--loud"}), HasSubstr("--loud"));
-  EXPECT_EQ(error({"generate", "x", "--seed=-1"}), "--seed is '-1'; it takes N");
+  EXPECT_EQ(error({"generate", "x", "--seed=-"}), "--seed is '-'; it takes N");
+  EXPECT_EQ(error({"generate", "x", "--seed=18446744073709551616"}),
+            "--seed is '18446744073709551616'; it takes N");
   EXPECT_EQ(error({"generate", "x", "--max-tokens=7x"}), "--max-tokens is '7x'; it takes N");
   EXPECT_EQ(error({"generate", "x", "--temperature"}), "--temperature needs a value");
   EXPECT_EQ(error({"generate", "x", "--ignore-eos=1"}), "--ignore-eos takes no value");

@@ -36,6 +36,15 @@ TEST(ReportTest, NothingIsDividedByZero) {
             "KV cache read: 0 B; full attention would have read 0 B\n");
 }
 
+TEST(ReportTest, StatusNames) {
+  EXPECT_EQ(StatusName(grpc::StatusCode::OK), "OK");
+  EXPECT_EQ(StatusName(grpc::StatusCode::INVALID_ARGUMENT), "INVALID_ARGUMENT");
+  EXPECT_EQ(StatusName(grpc::StatusCode::RESOURCE_EXHAUSTED), "RESOURCE_EXHAUSTED");
+  EXPECT_EQ(StatusName(grpc::StatusCode::UNAVAILABLE), "UNAVAILABLE");
+  EXPECT_EQ(StatusName(grpc::StatusCode::UNAUTHENTICATED), "UNAUTHENTICATED");
+  EXPECT_EQ(StatusName(static_cast<grpc::StatusCode>(99)), "code 99");
+}
+
 TEST(ReportTest, Progress) {
   v1::Progress progress;
   progress.set_prompt_tokens_done(512);
