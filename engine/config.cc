@@ -211,6 +211,16 @@ void ReadShape(KeyReader& keys, const KeyNames& names, ModelConfig& config) {
   config.rms_epsilon = static_cast<float>(keys.Positive(names.epsilon, 1.0));
 }
 
+// Settings of related models that would change what this one computes.
+void RefuseVariants(KeyReader& keys) {
+  keys.Only("attention_bias", false);
+  keys.Only("mlp_bias", false);
+  keys.Only("quantization_config", nullptr);
+  keys.Only("partial_rotary_factor", 1.0);
+  keys.Only("pretraining_tp", 1);
+  if (keys.Bool("use_sliding_window", true)) keys.Only("sliding_window", nullptr);
+}
+
 void ReadCommon(KeyReader& keys, const KeyNames& names, ModelConfig& config) {
   ReadShape(keys, names, config);
   config.rope_theta = keys.Positive("rope_theta", 1e12, config.rope_theta);
@@ -219,9 +229,7 @@ void ReadCommon(KeyReader& keys, const KeyNames& names, ModelConfig& config) {
   config.tie_embeddings = keys.Bool("tie_word_embeddings", false);
   config.weights_dtype = keys.Text(keys.Has("torch_dtype") ? "torch_dtype" : "dtype");
   ReadTokenIds(keys, config);
-  keys.Only("attention_bias", false);
-  keys.Only("mlp_bias", false);
-  keys.Only("quantization_config", nullptr);
+  RefuseVariants(keys);
 }
 
 // What the kernels need of a sparse model; `span_key` is the file's name for the span.
@@ -324,13 +332,14 @@ void ParseFlaNsa(KeyReader& keys, ModelConfig& config) {
 
 struct ArchitectureParser {
   const char* name;
+  const char* model_type;  // of its files, if they say one
   void (*parse)(KeyReader& keys, ModelConfig& config);
 };
 constexpr ArchitectureParser kParsers[] = {
-    {"NsaForCausalLM", ParseNsaPaper},
-    {"LlamaNSAForCausalLM", ParseLlamaNsa},
-    {"NSAForCausalLM", ParseFlaNsa},
-    {"LlamaForCausalLM", ParseLlama},
+    {"NsaForCausalLM", "nsa", ParseNsaPaper},
+    {"LlamaNSAForCausalLM", "llama-nsa", ParseLlamaNsa},
+    {"NSAForCausalLM", "nsa", ParseFlaNsa},
+    {"LlamaForCausalLM", "llama", ParseLlama},
 };
 
 absl::StatusOr<std::string> ReadArchitecture(const Json& root) {
@@ -355,6 +364,7 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json_text) {
     if (config.architecture != parser.name) continue;
     absl::Status error;
     KeyReader keys(root, "", &error);
+    keys.Only("model_type", parser.model_type);
     parser.parse(keys, config);
     if (!error.ok()) return error;
     return config;

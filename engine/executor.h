@@ -12,6 +12,9 @@
 namespace nsa {
 
 // What the scheduler must respect. Fixed at start-up.
+// The largest step that any executor takes.
+inline constexpr int64_t kMaxBatchedTokens = 1 << 20;
+
 struct ExecutorLimits {
   int64_t page_tokens = 0;         // tokens per page = selection block
   int64_t num_pages = 0;           // pages of the pool

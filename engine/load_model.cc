@@ -32,8 +32,22 @@ absl::StatusOr<ModelConfig> ReadConfig(const std::string& folder) {
   return ParseModelConfig(file.text());
 }
 
+// The error of a file of `folder`, which itself names the file only.
+absl::Status InFolder(const std::string& folder, const absl::Status& status) {
+  return absl::Status(status.code(), absl::StrCat(folder, ": ", status.message()));
+}
+
 std::string Mib(int64_t num_bytes) {
   return absl::StrFormat("%.1f MiB", static_cast<double>(num_bytes) / (1 << 20));
+}
+
+absl::StatusOr<std::unique_ptr<Model>> ReadModel(const std::string& folder, ModelConfig config,
+                                                 const ModelOptions& options, PhaseClock& clock) {
+  NSA_ASSIGN_OR_RETURN(Weights weights, Weights::Open(folder));
+  NSA_ASSIGN_OR_RETURN(auto model, MakeModel(std::move(config), options, weights));
+  clock.Finish("weights", absl::StrCat(Mib(weights.num_bytes()), " read, ",
+                                       Mib(model->weight_bytes()), " in memory"));
+  return model;
 }
 
 std::string ConfigLine(const ModelConfig& config) {
@@ -53,28 +67,26 @@ std::string CacheLine(const ModelExecutor& executor) {
 absl::StatusOr<LoadedModel> LoadModel(const std::string& folder, const LoadOptions& options,
                                       const PhaseCallback& on_phase) {
   PhaseClock clock(on_phase);
-  NSA_ASSIGN_OR_RETURN(ModelConfig config, ReadConfig(folder));
-  clock.Finish("config", ConfigLine(config));
+  NSA_RETURN_IF_ERROR(CheckExecutorOptions(options.executor));
+  absl::StatusOr<ModelConfig> config = ReadConfig(folder);
+  if (!config.ok()) return InFolder(folder, config.status());
+  if (options.check_config) NSA_RETURN_IF_ERROR(options.check_config(*config));
+  clock.Finish("config", ConfigLine(*config));
 
   const ModelOptions model_options{.attention = options.attention,
                                    .cache_dtype = options.cache_dtype,
                                    .max_chunk_tokens = options.executor.max_chunk_tokens};
-  std::unique_ptr<Model> model;
-  {
-    NSA_ASSIGN_OR_RETURN(Weights weights, Weights::Open(folder));
-    NSA_ASSIGN_OR_RETURN(model, MakeModel(std::move(config), model_options, weights));
-    clock.Finish("weights", absl::StrCat(Mib(weights.num_bytes()), " read, ",
-                                         Mib(model->weight_bytes()), " in memory"));
-  }
-  LoadedModel loaded{.config = model->config(),
-                     .attention = NativeAttention(model->config()),
-                     .cache_dtype = model->attention().cache_spec().dtype,
-                     .weight_bytes = model->weight_bytes()};
+  auto model = ReadModel(folder, *std::move(config), model_options, clock);
+  if (!model.ok()) return InFolder(folder, model.status());
+  LoadedModel loaded{.config = (*model)->config(),
+                     .attention = NativeAttention((*model)->config()),
+                     .cache_dtype = (*model)->attention().cache_spec().dtype,
+                     .weight_bytes = (*model)->weight_bytes()};
   if (!options.attention.empty()) {
     loaded.attention_overridden = options.attention != loaded.attention;
     loaded.attention = options.attention;
   }
-  NSA_ASSIGN_OR_RETURN(loaded.executor, ModelExecutor::Make(std::move(model), options.executor));
+  NSA_ASSIGN_OR_RETURN(loaded.executor, ModelExecutor::Make(*std::move(model), options.executor));
   clock.Finish("kv cache", CacheLine(*loaded.executor));
   return loaded;
 }

@@ -17,6 +17,8 @@ struct LoadOptions {
   std::string attention;             // as ModelOptions
   std::optional<DType> cache_dtype;  // as ModelOptions
   ExecutorOptions executor;
+  // Called between reading config.json and the weights; an error ends the loading. May be empty.
+  std::function<absl::Status(const ModelConfig& config)> check_config;
 };
 
 // Called when a phase of loading has finished, with its name ("config", "weights", "kv cache"), a
@@ -34,7 +36,9 @@ struct LoadedModel {
 };
 
 // Reads config.json and the weights of `folder`, and makes the executor. The errors are those of
-// ParseModelConfig, Weights, MakeAttention and ModelExecutor::Make.
+// CheckExecutorOptions, ParseModelConfig, check_config, Weights, MakeAttention and
+// ModelExecutor::Make; those about a file begin with the folder. All but the last two come before
+// the weights are read.
 absl::StatusOr<LoadedModel> LoadModel(const std::string& folder, const LoadOptions& options,
                                       const PhaseCallback& on_phase);
 

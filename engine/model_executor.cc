@@ -13,7 +13,6 @@ namespace nsa {
 namespace {
 
 constexpr int64_t kMaxSeqs = 1 << 16;
-constexpr int64_t kMaxStepTokens = 1 << 20;
 constexpr int kMaxThreads = 1024;
 constexpr int64_t kMaxPages = std::numeric_limits<int32_t>::max();
 
@@ -23,19 +22,23 @@ absl::Status CheckRange(const char* name, int64_t value, int64_t min, int64_t ma
       absl::StrCat(name, " is ", value, "; allowed: ", min, " to ", max));
 }
 
-absl::Status CheckOptions(const ExecutorOptions& options) {
-  NSA_RETURN_IF_ERROR(CheckRange("max_num_seqs", options.max_num_seqs, 1, kMaxSeqs));
+}  // namespace
+
+absl::Status CheckExecutorOptions(const ExecutorOptions& options) {
+  NSA_RETURN_IF_ERROR(CheckRange("--max-num-seqs", options.max_num_seqs, 1, kMaxSeqs));
   NSA_RETURN_IF_ERROR(
-      CheckRange("max_batched_tokens", options.max_batched_tokens, 1, kMaxStepTokens));
+      CheckRange("--max-batched-tokens", options.max_batched_tokens, 1, kMaxBatchedTokens));
   NSA_RETURN_IF_ERROR(
-      CheckRange("max_chunk_tokens", options.max_chunk_tokens, 1, options.max_batched_tokens));
-  NSA_RETURN_IF_ERROR(CheckRange("num_threads", options.num_threads, 1, kMaxThreads));
+      CheckRange("--max-chunk-tokens", options.max_chunk_tokens, 1, options.max_batched_tokens));
+  NSA_RETURN_IF_ERROR(CheckRange("--threads", options.num_threads, 1, kMaxThreads));
   const int64_t device_bytes = DeviceMemoryBytes();
   if (options.kv_cache_bytes <= device_bytes) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat("kv_cache_bytes is ", options.kv_cache_bytes,
+  return absl::ResourceExhaustedError(absl::StrCat("--kv-cache-bytes is ", options.kv_cache_bytes,
                                                    ", the machine has ", device_bytes,
                                                    " bytes of memory"));
 }
+
+namespace {
 
 // Pages that fit beside the slots.
 absl::StatusOr<int64_t> NumPages(const CacheSpec& spec, const ExecutorOptions& options) {
@@ -43,7 +46,7 @@ absl::StatusOr<int64_t> NumPages(const CacheSpec& spec, const ExecutorOptions& o
   const int64_t needed_bytes = slot_bytes + spec.BytesPerPage();
   if (options.kv_cache_bytes < needed_bytes) {
     return absl::InvalidArgumentError(
-        absl::StrCat("kv_cache_bytes is ", options.kv_cache_bytes, ", but ", options.max_num_seqs,
+        absl::StrCat("--kv-cache-bytes is ", options.kv_cache_bytes, ", but ", options.max_num_seqs,
                      " sequences need ", slot_bytes, " bytes and one page of ", spec.page_tokens,
                      " tokens ", spec.BytesPerPage(), ": at least ", needed_bytes));
   }
@@ -60,7 +63,7 @@ bool AllFinite(const TensorView& row) {
 
 absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Make(std::unique_ptr<Model> model,
                                                                    const ExecutorOptions& options) {
-  NSA_RETURN_IF_ERROR(CheckOptions(options));
+  NSA_RETURN_IF_ERROR(CheckExecutorOptions(options));
   NSA_ASSIGN_OR_RETURN(const int64_t num_pages, NumPages(model->attention().cache_spec(), options));
   return std::unique_ptr<ModelExecutor>(new ModelExecutor(std::move(model), options, num_pages));
 }

@@ -24,6 +24,9 @@ struct ExecutorOptions {
   int num_threads = 1;
 };
 
+// What Make asks of the options alone, before there is a model. The errors name the server's flags.
+absl::Status CheckExecutorOptions(const ExecutorOptions& options);
+
 class ModelExecutor : public Executor {
  public:
   // INVALID_ARGUMENT: an option out of range, or kv_cache_bytes below the slots and one page (both

@@ -265,6 +265,33 @@ TEST(ParseModelConfigTest, RefusesWithKeyValueAndLimit) {
        {R"({"architectures": null})", kInvalid, {"architectures is missing"}}});
 }
 
+TEST(ParseModelConfigTest, RefusesVariantsInEveryFamily) {
+  for (const Json& base : {LlamaConfig(), PaperConfig(), LlamaNsaConfig(), FlaConfig()}) {
+    ExpectRefusals(
+        base,
+        {{R"({"sliding_window": 4096})", kUnsupported, {"sliding_window is 4096", "null only"}},
+         {R"({"sliding_window": 4096, "use_sliding_window": true})",
+          kUnsupported,
+          {"sliding_window is 4096"}},
+         {R"({"use_sliding_window": 0})", kInvalid, {"use_sliding_window is 0"}},
+         {R"({"partial_rotary_factor": 0.5})", kUnsupported, {"partial_rotary_factor is 0.5"}},
+         {R"({"pretraining_tp": 2})", kUnsupported, {"pretraining_tp is 2", "1 only"}},
+         {R"({"model_type": "mistral"})", kUnsupported, {"model_type is \"mistral\""}}});
+  }
+}
+
+TEST(ParseModelConfigTest, TakesVariantsThatAreSwitchedOff) {
+  Json json = LlamaConfig();
+  json.update({{"sliding_window", nullptr}, {"partial_rotary_factor", 1}, {"pretraining_tp", 1}});
+  json["model_type"] = "llama";
+  ParseOk(json);
+  json.update({{"sliding_window", 4096}, {"use_sliding_window", false}});
+  ParseOk(json);
+  json = LlamaNsaConfig();
+  json["model_type"] = "llama-nsa";
+  ParseOk(json);
+}
+
 TEST(ParseModelConfigTest, RefusesContradictorySparseSettings) {
   ExpectRefusals(
       PaperConfig(),

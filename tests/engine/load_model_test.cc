@@ -13,7 +13,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::Not;
+using ::testing::StartsWith;
 
 LoadOptions Options() { return {.executor = {.kv_cache_bytes = 16 << 20}}; }
 
@@ -31,7 +31,7 @@ class BrokenModelTest : public testing::Test {
   std::string Error() const {
     const absl::Status status = LoadModel(folder_, Options(), nullptr).status();
     EXPECT_FALSE(status.ok());
-    EXPECT_THAT(std::string(status.message()), Not(HasSubstr(folder_)));
+    EXPECT_THAT(std::string(status.message()), StartsWith(folder_ + ": "));
     return std::string(status.message());
   }
 
@@ -68,6 +68,23 @@ TEST(LoadModelTest, SaysWhenAttentionIsOverridden) {
   const absl::StatusOr<LoadedModel> dense = LoadModel("tests/golden/llama", options, nullptr);
   ASSERT_TRUE(dense.ok()) << dense.status();
   EXPECT_FALSE(dense->attention_overridden);
+}
+
+TEST(LoadModelTest, ChecksComeBeforeTheWeights) {
+  std::vector<std::string> phases;
+  const auto on_phase = [&](const std::string& phase, const std::string&, absl::Duration) {
+    phases.push_back(phase);
+  };
+  LoadOptions options = Options();
+  options.check_config = [](const ModelConfig& config) {
+    return absl::InvalidArgumentError(config.architecture + " is not wanted");
+  };
+  EXPECT_EQ(LoadModel("tests/golden/llama", options, on_phase).status().message(),
+            "LlamaForCausalLM is not wanted");
+  options = Options();
+  options.executor.max_num_seqs = 0;
+  EXPECT_FALSE(LoadModel("tests/golden/llama", options, on_phase).ok());
+  EXPECT_THAT(phases, testing::Each("config"));
 }
 
 // flash-linear-attention's layers have heads of 64 whatever their config says.

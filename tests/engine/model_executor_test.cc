@@ -81,7 +81,8 @@ TEST(ModelExecutorTest, NeedsTheSlotsAndOnePage) {
   options.executor.kv_cache_bytes = needed - 1;
   const absl::Status status = LoadModel("tests/golden/nsa_paper", options, nullptr).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(status.message()), HasSubstr(std::to_string(needed - 1)));
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("--kv-cache-bytes is " + std::to_string(needed - 1)));
   EXPECT_THAT(std::string(status.message()), HasSubstr("at least " + std::to_string(needed)));
 }
 
@@ -92,14 +93,14 @@ TEST(ModelExecutorTest, RefusesOptionsOutOfRange) {
     return std::string(LoadModel("tests/golden/llama", options, nullptr).status().message());
   };
   EXPECT_THAT(error([](ExecutorOptions& o) { o.max_num_seqs = 0; }),
-              HasSubstr("max_num_seqs is 0; allowed: 1 to"));
+              HasSubstr("--max-num-seqs is 0; allowed: 1 to"));
   EXPECT_THAT(error([](ExecutorOptions& o) { o.max_chunk_tokens = 101; }),
-              HasSubstr("max_chunk_tokens is 101; allowed: 1 to 100"));
+              HasSubstr("--max-chunk-tokens is 101; allowed: 1 to 100"));
   EXPECT_THAT(error([](ExecutorOptions& o) { o.max_batched_tokens = 0; }),
-              HasSubstr("max_batched_tokens is 0"));
-  EXPECT_THAT(error([](ExecutorOptions& o) { o.num_threads = 0; }), HasSubstr("num_threads is 0"));
+              HasSubstr("--max-batched-tokens is 0"));
+  EXPECT_THAT(error([](ExecutorOptions& o) { o.num_threads = 0; }), HasSubstr("--threads is 0"));
   EXPECT_THAT(error([](ExecutorOptions& o) { o.kv_cache_bytes = int64_t{1} << 55; }),
-              HasSubstr("the machine has"));
+              HasSubstr("--kv-cache-bytes is 36028797018963968, the machine has"));
 }
 
 // Logits of the executor are the model's own, and greedy rows get the largest of them.
