@@ -159,7 +159,8 @@ absl::StatusOr<int64_t> CheckMaxTokens(std::optional<int64_t> wish, const Contex
   const std::string field = room.is_chat ? "messages" : "prompt";
   const std::string message = absl::StrCat(
       "the ", field, " has ", room.num_prompt_tokens, " tokens and ", wish.value_or(1),
-      " are to be generated; together at most ", room.max_request_tokens, " are allowed");
+      " are to be generated; together at most ", room.max_request_tokens, " are allowed",
+      room.limited_by_cache ? ", which is all that the server's cache holds" : "");
   return WithDetail(absl::InvalidArgumentError(message),
                     {.param = field, .code = "context_length_exceeded"});
 }

@@ -50,6 +50,7 @@ absl::Status CheckText(const std::string& text, const std::string& field);
 struct ContextRoom {
   int64_t num_prompt_tokens = 0;
   int64_t max_request_tokens = 0;
+  bool limited_by_cache = false;  // as ModelInfo
   bool is_chat = false;
 };
 absl::StatusOr<int64_t> CheckMaxTokens(std::optional<int64_t> wish, const ContextRoom& room);

@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
 #include "base/status.h"
+#include "engine/executor.h"
 
 namespace nsa {
 namespace {
@@ -129,9 +130,9 @@ std::vector<Flag> Flags() {
       {"max-num-seqs", "N", "sequences in the cache at once; default 16",
        Number(&C::max_num_seqs, 1, 4096)},
       {"max-batched-tokens", "N", "tokens of all sequences per step; default 512",
-       Number(&C::max_batched_tokens, 1, kMaxTokens)},
+       Number(&C::max_batched_tokens, 1, kMaxBatchedTokens)},
       {"max-chunk-tokens", "N", "prompt tokens of one sequence per step; default 256",
-       Number(&C::max_chunk_tokens, 1, kMaxTokens)},
+       Number(&C::max_chunk_tokens, 1, kMaxBatchedTokens)},
       {"max-model-tokens", "N", "longest prompt + generation; default 0: the model's",
        Number(&C::max_model_tokens, 0, kMaxTokens)},
       {"max-queued-requests", "N", "waiting requests; more are refused; default 256",

@@ -103,6 +103,7 @@ absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Generate(
   const auto num_prompt_tokens = static_cast<int64_t>(request.prompt.size());
   const ContextRoom room{.num_prompt_tokens = num_prompt_tokens,
                          .max_request_tokens = model.max_request_tokens,
+                         .limited_by_cache = model.limited_by_cache,
                          .is_chat = std::holds_alternative<Chat>(call.input)};
   NSA_ASSIGN_OR_RETURN(request.max_tokens, CheckMaxTokens(options.max_tokens, room));
 

@@ -96,6 +96,7 @@ struct ModelInfo {
   std::string attention;  // "nsa" or "full"
   ModelConfig config;
   int64_t max_request_tokens = 0;
+  bool limited_by_cache = false;  // max_request_tokens is what the cache holds, not the context
   int64_t page_tokens = 0;
   int64_t num_pages = 0;
   absl::Time created;

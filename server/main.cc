@@ -13,6 +13,7 @@
 #include "absl/time/clock.h"
 #include "base/log.h"
 #include "server/config.h"
+#include "server/exit_timer.h"
 #include "server/server.h"
 #include "server/version.h"
 
@@ -28,6 +29,9 @@ sigset_t BlockStopSignals() {
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   return signals;
 }
+
+// Beyond the times that the parts of a shutdown may take; a part that takes longer hangs.
+constexpr absl::Duration kShutdownSlack = absl::Seconds(2);
 
 int WaitForSignal(const sigset_t& signals) {
   int signal = 0;
@@ -68,6 +72,7 @@ int Serve(const ServerConfig& config) {
                << absl::FormatDuration(config.drain_timeout)
                << " to finish; a second signal ends at once";
   std::thread([signals] { std::_Exit(128 + WaitForSignal(signals)); }).detach();
+  ExitAfter(config.drain_timeout + kFlushTime + kShutdownSlack);
   (*server)->Drain(absl::Now() + config.drain_timeout);
   server->reset();
   NSA_LOG_INFO << "drained";

@@ -14,15 +14,13 @@
 #include "server/http/api_context.h"
 #include "server/http/http_server.h"
 #include "server/http/routes.h"
+#include "server/listen_check.h"
 #include "server/metrics/metrics.h"
 #include "server/model_folder.h"
 #include "server/version.h"
 
 namespace nsa {
 namespace {
-
-// How long answers that are complete may take to leave, once the engine has drained.
-constexpr absl::Duration kFlushTime = absl::Seconds(5);
 
 LoadOptions MakeLoadOptions(const ServerConfig& config) {
   return {
@@ -71,6 +69,8 @@ class Server::Impl {
   void Drain(absl::Time deadline);
 
  private:
+  absl::Status CheckPorts() const;
+  absl::Status CheckConfig(const ModelConfig& config) const;
   absl::Status LoadText();
   absl::Status LoadWeights();
   absl::Status MakeService();
@@ -93,11 +93,34 @@ class Server::Impl {
 };
 
 absl::Status Server::Impl::Start() {
+  NSA_RETURN_IF_ERROR(CheckPorts());
   NSA_RETURN_IF_ERROR(LoadText());
   NSA_RETURN_IF_ERROR(LoadWeights());
   NSA_RETURN_IF_ERROR(MakeService());
   MakeMetrics();
   return Listen();
+}
+
+absl::Status Server::Impl::CheckPorts() const {
+  NSA_RETURN_IF_ERROR(CheckCanListen(config_.host, config_.http_port, "--http-port"));
+  return CheckCanListen(config_.host, config_.grpc_port, "--grpc-port");
+}
+
+// What the flags and the text side ask of the model.
+absl::Status Server::Impl::CheckConfig(const ModelConfig& config) const {
+  NSA_RETURN_IF_ERROR(MaxModelTokens(config_, config).status());
+  if (text_.tokenizer->vocab_size() > config.vocab_size) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(config_.model, ": tokenizer.model has ", text_.tokenizer->vocab_size(),
+                     " tokens, vocab_size of config.json is ", config.vocab_size));
+  }
+  for (const int32_t token : text_.eos_tokens) {
+    if (token < config.vocab_size) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(config_.model, ": generation_config.json: eos_token_id is ", token,
+                     "; allowed: 0 to ", config.vocab_size - 1));
+  }
+  return absl::OkStatus();
 }
 
 void Server::Impl::Report(const std::string& phase, const std::string& detail,
@@ -124,12 +147,9 @@ absl::Status Server::Impl::LoadText() {
 absl::Status Server::Impl::LoadWeights() {
   const auto report = [this](const std::string& phase, const std::string& detail,
                              absl::Duration elapsed) { Report(phase, detail, elapsed); };
-  NSA_ASSIGN_OR_RETURN(model_, LoadModel(config_.model, MakeLoadOptions(config_), report));
-  if (text_.tokenizer->vocab_size() > model_.config.vocab_size) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(config_.model, ": tokenizer.model has ", text_.tokenizer->vocab_size(),
-                     " tokens, vocab_size of config.json is ", model_.config.vocab_size));
-  }
+  LoadOptions options = MakeLoadOptions(config_);
+  options.check_config = [this](const ModelConfig& config) { return CheckConfig(config); };
+  NSA_ASSIGN_OR_RETURN(model_, LoadModel(config_.model, options, report));
   if (model_.attention_overridden) {
     NSA_LOG_WARNING << "ATTENTION OVERRIDDEN: --attention=" << config_.attention
                     << " reads the whole cache at every step. For measurement only.";
@@ -153,6 +173,7 @@ absl::Status Server::Impl::MakeService() {
   info.config = model_.config;
   if (info.config.eos_tokens.empty()) info.config.eos_tokens = text_.eos_tokens;
   info.max_request_tokens = engine_->max_request_tokens();
+  info.limited_by_cache = info.max_request_tokens < max_model_tokens;
   info.page_tokens = model_.executor->limits().page_tokens;
   info.num_pages = model_.executor->limits().num_pages;
   info.created = absl::Now();

@@ -15,6 +15,9 @@ namespace nsa {
 using StartupReporter = std::function<void(const std::string& phase, const std::string& detail,
                                            absl::Duration elapsed)>;
 
+// How long answers that are complete may take to leave, once the engine has drained.
+inline constexpr absl::Duration kFlushTime = absl::Seconds(3);
+
 class Server {
  public:
   // Loads the model and listens. An error is one line that names the file, flag or port at fault.
@@ -30,7 +33,8 @@ class Server {
   const std::string& model_name() const;
 
   // Reports "not ready", refuses new work, lets running requests finish until the deadline, ends
-  // the rest with an error, and closes the transports.
+  // the rest with an error, and closes the transports, which
+  // takes kFlushTime at most unless a handler hangs.
   void Drain(absl::Time deadline);
 
  private:

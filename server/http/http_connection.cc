@@ -70,8 +70,9 @@ void HttpConnection::Refuse() {
 
 void HttpConnection::FinishUp() {
   PostOnStrand([](HttpConnection& c) {
-    // BeginRequest closes the others when they are done.
-    if (c.state_ == State::kReceiving && c.reader_.empty()) c.Close();
+    // A request that has not arrived whole would be refused. BeginRequest closes those that are
+    // being answered.
+    if (c.state_ == State::kReceiving) c.Close();
   });
 }
 

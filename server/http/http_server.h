@@ -49,8 +49,9 @@ class HttpServer {
   // Refuses new connections; those that exist go on.
   void StopAccepting();
 
-  // Stops accepting, closes idle connections, lets running requests finish until the deadline, ends
-  // the rest (their OnDisconnect runs), joins the threads. Responders may outlive it.
+  // Stops accepting, closes connections without a whole request, lets running requests finish until
+  // the deadline, ends the rest (their OnDisconnect runs), joins the threads. Responders may
+  // outlive it.
   void Shutdown(absl::Time deadline);
 
  private:

@@ -170,6 +170,10 @@ TEST(CallChecksTest, MaxTokensAgainstTheContext) {
       "the prompt has 60 tokens and 41 are to be generated; together at most 100 are allowed");
   EXPECT_EQ(GetDetail(over).code, "context_length_exceeded");
   EXPECT_EQ(GetDetail(over).param, "prompt");
+  ContextRoom small_cache = room(60);
+  small_cache.limited_by_cache = true;
+  EXPECT_EQ(CheckMaxTokens(41, small_cache).status().message(),
+            std::string(over.message()) + ", which is all that the server's cache holds");
   EXPECT_FALSE(CheckMaxTokens(std::nullopt, room(100)).ok());
   EXPECT_FALSE(CheckMaxTokens(1, room(1000)).ok());
   const absl::Status huge =

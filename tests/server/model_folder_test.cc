@@ -103,7 +103,8 @@ TEST_F(ModelFolderTest, DamagedFilesAreNamed) {
 TEST_F(ModelFolderTest, ADirectoryWhereAFileBelongsIsNamed) {
   EXPECT_THAT(std::string(LoadTextAssets(folder_, folder_).status().message()),
               HasSubstr("is a directory"));
-  for (const char* name : {"generation_config.json", "tokenizer_config.json", "tokenizer.model"}) {
+  // The file that is read last comes first, so that no directory hides the next one.
+  for (const char* name : {"generation_config.json", "tokenizer.model", "tokenizer_config.json"}) {
     std::filesystem::remove(folder_ + "/" + name);
     std::filesystem::create_directory(folder_ + "/" + name);
     EXPECT_THAT(std::string(LoadTextAssets(folder_, "").status().message()),

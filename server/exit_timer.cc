@@ -1,0 +1,20 @@
+#include "server/exit_timer.h"
+
+#include <cstdlib>
+#include <thread>
+
+#include "absl/time/clock.h"
+#include "base/log.h"
+
+namespace nsa {
+
+void ExitAfter(absl::Duration delay) {
+  std::thread([delay] {
+    absl::SleepFor(delay);
+    NSA_LOG_WARNING << "the shutdown did not finish within " << absl::FormatDuration(delay)
+                    << "; ending the process";
+    std::_Exit(0);
+  }).detach();
+}
+
+}  // namespace nsa

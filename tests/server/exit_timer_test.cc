@@ -1,0 +1,22 @@
+#include "server/exit_timer.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "absl/time/clock.h"
+
+namespace nsa {
+namespace {
+
+TEST(ExitTimerDeathTest, EndsAProcessThatHangs) {
+  const auto hang = [] {
+    ExitAfter(absl::Milliseconds(20));
+    absl::SleepFor(absl::Minutes(1));
+    std::_Exit(3);
+  };
+  EXPECT_EXIT(hang(), testing::ExitedWithCode(0), "did not finish within 20ms");
+}
+
+}  // namespace
+}  // namespace nsa
