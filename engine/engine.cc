@@ -150,6 +150,11 @@ int64_t Engine::Impl::NumWaiting() const {
 // Whether requests may be queued; counts those that may not.
 absl::Status Engine::Impl::Admission(int64_t num_requests) {
   if (draining_) return absl::UnavailableError("the server is shutting down");
+  if (num_requests > options_.max_queued_requests) {
+    return absl::InvalidArgumentError(absl::StrCat(num_requests, " choices are asked for; at most ",
+                                                   options_.max_queued_requests,
+                                                   " can be queued (--max-queued-requests)"));
+  }
   const int64_t num_waiting = NumWaiting();
   if (num_requests <= options_.max_queued_requests - num_waiting) return absl::OkStatus();
   num_rejected_ += num_requests;

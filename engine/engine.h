@@ -30,7 +30,8 @@ class Engine {
   // Queues all of `requests` or none. The sink gets their events until each has finished.
   // RESOURCE_EXHAUSTED: the queue is full. INVALID_ARGUMENT: an empty prompt, a token id outside
   // the vocabulary, max_tokens below 1, or prompt + max_tokens over the model's or the cache's
-  // capacity (both numbers in the message). UNAVAILABLE: draining. The id of a live request is a
+  // capacity (both numbers in the message), or more requests than the queue holds.
+  // UNAVAILABLE: draining. The id of a live request is a
   // programmer error.
   absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
 

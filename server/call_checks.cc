@@ -17,7 +17,7 @@ namespace {
 constexpr double kGreedyTemperature = 1e-5;
 constexpr int64_t kMaxEchoedBytes = 64;  // of a client's text in a message
 
-constexpr std::array<std::string_view, 3> kRoles = {"system", "user", "assistant"};
+constexpr std::array<std::string_view, 4> kRoles = {"system", "developer", "user", "assistant"};
 
 enum class Bound : uint8_t { kIncluded, kExcluded };
 
@@ -80,6 +80,24 @@ std::string LogprobsField(const GenerateCall& call) {
   return is_chat ? "top_logprobs" : "logprobs";
 }
 
+absl::Status ContextExceeded(const std::string& field, const std::string& message) {
+  return WithDetail(absl::InvalidArgumentError(message),
+                    {.param = field, .code = "context_length_exceeded"});
+}
+
+// "the messages have", "the prompt has"
+std::string SubjectHas(const std::string& field) {
+  return absl::StrCat("the ", field, field == "messages" ? " have " : " has ");
+}
+
+absl::Status CheckBytesFit(int64_t num_bytes, const std::string& field, const TextRoom& room) {
+  const int64_t max_bytes = room.max_request_tokens * room.max_token_bytes;
+  if (num_bytes <= max_bytes) return absl::OkStatus();
+  return ContextExceeded(
+      field, absl::StrCat(SubjectHas(field), num_bytes, " bytes; at most ", room.max_request_tokens,
+                          " tokens are allowed, which hold at most ", max_bytes, " bytes"));
+}
+
 }  // namespace
 
 absl::Status InvalidValue(const std::string& field, const std::string& message) {
@@ -136,9 +154,10 @@ absl::Status CheckMessages(const std::vector<ChatMessage>& messages) {
   for (size_t i = 0; i < messages.size(); ++i) {
     const std::string field = absl::StrCat("messages[", i, "]");
     if (std::find(kRoles.begin(), kRoles.end(), messages[i].role) == kRoles.end()) {
-      return InvalidValue(field + ".role", absl::StrCat(field, ".role is '",
-                                                        ClipUtf8(messages[i].role, kMaxEchoedBytes),
-                                                        "'; allowed: system, user, assistant"));
+      return InvalidValue(
+          field + ".role",
+          absl::StrCat(field, ".role is '", ClipUtf8(messages[i].role, kMaxEchoedBytes),
+                       "'; allowed: system, developer, user, assistant"));
     }
     NSA_RETURN_IF_ERROR(CheckText(messages[i].content, field + ".content"));
   }
@@ -150,6 +169,41 @@ absl::Status CheckText(const std::string& text, const std::string& field) {
   return InvalidValue(field, absl::StrCat(field, " is not valid UTF-8"));
 }
 
+absl::Status CheckTextFits(const std::string& text, const TextRoom& room) {
+  return CheckBytesFit(static_cast<int64_t>(text.size()), "prompt", room);
+}
+
+absl::Status CheckMessagesFit(const std::vector<ChatMessage>& messages, const TextRoom& room) {
+  // A message takes a token at least; rendering a million empty ones is work, too.
+  const auto num_messages = static_cast<int64_t>(messages.size());
+  if (num_messages > room.max_request_tokens) {
+    return ContextExceeded("messages",
+                           absl::StrCat("there are ", num_messages, " messages; at most ",
+                                        room.max_request_tokens, " tokens are allowed"));
+  }
+  return CheckBytesFit(NumBytes(messages), "messages", room);
+}
+
+absl::Status CheckTokenizeBytes(int64_t num_bytes, const std::string& field) {
+  if (num_bytes <= kMaxTokenizeBytes) return absl::OkStatus();
+  return InvalidValue(field, absl::StrCat(SubjectHas(field), num_bytes, " bytes; at most ",
+                                          kMaxTokenizeBytes, " are tokenized"));
+}
+
+absl::Status CheckDetokenizeTokens(int64_t num_tokens) {
+  if (num_tokens <= kMaxDetokenizeTokens) return absl::OkStatus();
+  return InvalidValue("tokens", absl::StrCat("tokens has ", num_tokens, " entries; at most ",
+                                             kMaxDetokenizeTokens, " are detokenized"));
+}
+
+int64_t NumBytes(const std::vector<ChatMessage>& messages) {
+  size_t num_bytes = 0;
+  for (const ChatMessage& message : messages) {
+    num_bytes += message.role.size() + message.content.size();
+  }
+  return static_cast<int64_t>(num_bytes);
+}
+
 absl::StatusOr<int64_t> CheckMaxTokens(std::optional<int64_t> wish, const ContextRoom& room) {
   const int64_t left = room.max_request_tokens - room.num_prompt_tokens;
   if (left >= wish.value_or(1)) {
@@ -158,11 +212,10 @@ absl::StatusOr<int64_t> CheckMaxTokens(std::optional<int64_t> wish, const Contex
   }
   const std::string field = room.is_chat ? "messages" : "prompt";
   const std::string message = absl::StrCat(
-      "the ", field, " has ", room.num_prompt_tokens, " tokens and ", wish.value_or(1),
+      SubjectHas(field), room.num_prompt_tokens, " tokens and ", wish.value_or(1),
       " are to be generated; together at most ", room.max_request_tokens, " are allowed",
       room.limited_by_cache ? ", which is all that the server's cache holds" : "");
-  return WithDetail(absl::InvalidArgumentError(message),
-                    {.param = field, .code = "context_length_exceeded"});
+  return ContextExceeded(field, message);
 }
 
 }  // namespace nsa

@@ -21,6 +21,8 @@ inline constexpr int64_t kMaxStopBytes = 1024;  // of one stop string
 inline constexpr int64_t kMaxStopTokenIds = 1024;
 inline constexpr double kMaxTimeoutSeconds = 86400;
 inline constexpr int64_t kDefaultCompletionTokens = 16;
+inline constexpr int64_t kMaxTokenizeBytes = 1 << 20;     // of a text that is only tokenized
+inline constexpr int64_t kMaxDetokenizeTokens = 1 << 18;  // of a list that is only detokenized
 
 // The fields that do not concern the prompt, checked, defaults filled in.
 struct CallOptions {
@@ -43,6 +45,23 @@ absl::Status CheckMessages(const std::vector<ChatMessage>& messages);
 
 // Valid UTF-8.
 absl::Status CheckText(const std::string& text, const std::string& field);
+
+// Before a text is tokenized: whether its bytes can fit into the context at all, else
+// context_length_exceeded. A normalizer that shortens texts is not taken into account.
+struct TextRoom {
+  int64_t max_request_tokens = 0;
+  int64_t max_token_bytes = 0;
+};
+absl::Status CheckTextFits(const std::string& text, const TextRoom& room);
+// The same for a chat, before it is rendered: its bytes and its number of messages.
+absl::Status CheckMessagesFit(const std::vector<ChatMessage>& messages, const TextRoom& room);
+
+// Of what is only tokenized or detokenized, which may be longer than a context.
+absl::Status CheckTokenizeBytes(int64_t num_bytes, const std::string& field);
+absl::Status CheckDetokenizeTokens(int64_t num_tokens);
+
+// Bytes of all roles and contents.
+int64_t NumBytes(const std::vector<ChatMessage>& messages);
 
 // How many tokens may be generated: the call's wish if it fits behind the prompt, else
 // context_length_exceeded. Without a wish: chat gets all that is left, a completion

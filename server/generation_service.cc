@@ -29,11 +29,11 @@ uint64_t RandomSeed() {
   return (static_cast<uint64_t>(device()) << 32) | device();
 }
 
-// The engine's refusals with the codes of the OpenAI error body.
-absl::Status WithEngineDetail(const absl::Status& status) {
+// The engine's refusals with the codes of the OpenAI error body; `field` is at fault where one is.
+absl::Status WithEngineDetail(const absl::Status& status, const std::string& field) {
   if (absl::IsResourceExhausted(status)) return WithDetail(status, {.code = "overloaded"});
   if (absl::IsUnavailable(status)) return WithDetail(status, {.code = "unavailable"});
-  return WithDetail(status, {.code = "invalid_value"});
+  return WithDetail(status, {.param = field, .code = "invalid_value"});
 }
 
 // True if no token of the prompt is text, so that the generated text is a text's beginning.
@@ -49,7 +49,11 @@ absl::StatusOr<std::vector<int32_t>> EncodeMessages(const ChatTemplate* chat_tem
     return InvalidValue("messages", "this model has no chat template; use completions");
   }
   NSA_RETURN_IF_ERROR(CheckMessages(messages));
-  auto tokens = EncodeChat(*chat_template, tokenizer, messages);
+  Chat chat = messages;
+  for (ChatMessage& message : chat) {
+    if (message.role == "developer") message.role = "system";  // OpenAI's newer name for it
+  }
+  auto tokens = EncodeChat(*chat_template, tokenizer, chat);
   if (!tokens.ok()) return InvalidValue("messages", std::string(tokens.status().message()));
   return tokens;
 }
@@ -89,25 +93,47 @@ GenerationService::GenerationService(Dependencies dependencies)
 
 absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Generate(
     const GenerateCall& call, std::shared_ptr<GenerateObserver> observer) {
-  const ModelInfo& model = dependencies_.model;
-  Engine* engine = dependencies_.engine;
-  NSA_RETURN_IF_ERROR(CheckModel(call.model));
-  NSA_ASSIGN_OR_RETURN(CallOptions options,
-                       CheckOptions(call, dependencies_.defaults, model.config.vocab_size));
-  // Before the prompt is tokenized: under overload a refusal must cost next to nothing.
-  if (absl::Status status = engine->CheckAdmission(options.num_choices); !status.ok()) {
-    return WithEngineDetail(status);
+  NSA_ASSIGN_OR_RETURN(std::vector<PreparedCall> prepared, Prepare({&call, 1}));
+  return Start(std::move(prepared.front()), std::move(observer));
+}
+
+absl::StatusOr<std::vector<PreparedCall>> GenerationService::Prepare(
+    std::span<const GenerateCall> calls) const {
+  std::vector<CallOptions> options;
+  int64_t num_choices = 0;
+  for (const GenerateCall& call : calls) {
+    NSA_RETURN_IF_ERROR(CheckModel(call.model));
+    NSA_ASSIGN_OR_RETURN(CallOptions checked, CheckOptions(call, dependencies_.defaults,
+                                                           dependencies_.model.config.vocab_size));
+    num_choices += checked.num_choices;
+    options.push_back(std::move(checked));
   }
-  Request request;
+  // Before a prompt is tokenized: under overload a refusal must cost next to nothing.
+  if (absl::Status status = dependencies_.engine->CheckAdmission(num_choices); !status.ok()) {
+    return WithEngineDetail(status, calls.size() > 1 ? "prompt" : "n");
+  }
+  std::vector<PreparedCall> prepared;
+  for (size_t i = 0; i < calls.size(); ++i) {
+    NSA_ASSIGN_OR_RETURN(PreparedCall call, PrepareOne(calls[i], std::move(options[i])));
+    prepared.push_back(std::move(call));
+  }
+  return prepared;
+}
+
+absl::StatusOr<PreparedCall> GenerationService::PrepareOne(const GenerateCall& call,
+                                                           CallOptions options) const {
+  const ModelInfo& model = dependencies_.model;
+  PreparedCall prepared{.num_choices = options.num_choices,
+                        .wants_logprobs = call.num_logprobs.has_value(),
+                        .stop = call.stop,
+                        .include_stop_text = call.include_stop_text};
+  Request& request = prepared.request;
   NSA_ASSIGN_OR_RETURN(request.prompt, BuildPrompt(call));
-  const auto num_prompt_tokens = static_cast<int64_t>(request.prompt.size());
-  const ContextRoom room{.num_prompt_tokens = num_prompt_tokens,
+  const ContextRoom room{.num_prompt_tokens = static_cast<int64_t>(request.prompt.size()),
                          .max_request_tokens = model.max_request_tokens,
                          .limited_by_cache = model.limited_by_cache,
                          .is_chat = std::holds_alternative<Chat>(call.input)};
   NSA_ASSIGN_OR_RETURN(request.max_tokens, CheckMaxTokens(options.max_tokens, room));
-
-  request.id = next_request_id_.fetch_add(options.num_choices);
   request.stop_token_ids = std::move(options.stop_token_ids);
   if (!call.ignore_eos) {
     const std::vector<int32_t>& eos_tokens = model.config.eos_tokens;
@@ -118,19 +144,27 @@ absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Generate(
   if (!call.seed.has_value()) request.sampling.seed = RandomSeed();
   request.num_top_logprobs = options.num_top_logprobs;
   request.deadline = absl::Now() + options.timeout;
+  return prepared;
+}
 
+absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Start(
+    PreparedCall prepared, std::shared_ptr<GenerateObserver> observer) {
+  Engine* engine = dependencies_.engine;
+  Request& request = prepared.request;
+  request.id = next_request_id_.fetch_add(prepared.num_choices);
   Call::Options call_options{.engine = engine,
                              .first_request_id = request.id,
-                             .num_choices = options.num_choices,
-                             .num_prompt_tokens = num_prompt_tokens};
-  call_options.choice = {.tokenizer = dependencies_.tokenizer,
-                         .at_text_start = IsTextStart(*dependencies_.tokenizer, request.prompt),
-                         .wants_logprobs = call.num_logprobs.has_value(),
-                         .stop = call.stop,
-                         .stop_text = call.include_stop_text ? StopText::kKept : StopText::kCut};
+                             .num_choices = prepared.num_choices,
+                             .num_prompt_tokens = static_cast<int64_t>(request.prompt.size())};
+  call_options.choice = {
+      .tokenizer = dependencies_.tokenizer,
+      .at_text_start = IsTextStart(*dependencies_.tokenizer, request.prompt),
+      .wants_logprobs = prepared.wants_logprobs,
+      .stop = std::move(prepared.stop),
+      .stop_text = prepared.include_stop_text ? StopText::kKept : StopText::kCut};
   auto running = std::make_shared<Call>(call_options, std::move(observer));
-  const absl::Status status = engine->Submit(MakeRequests(request, options.num_choices), running);
-  if (!status.ok()) return WithEngineDetail(status);
+  const absl::Status status = engine->Submit(MakeRequests(request, prepared.num_choices), running);
+  if (!status.ok()) return WithEngineDetail(status, "prompt");
   return std::make_unique<Handle<Call>>(std::move(running));
 }
 
@@ -145,19 +179,24 @@ absl::Status GenerationService::CheckModel(const std::string& name) const {
 absl::StatusOr<std::vector<int32_t>> GenerationService::BuildPrompt(
     const GenerateCall& call) const {
   const Tokenizer& tokenizer = *dependencies_.tokenizer;
+  const TextRoom room{.max_request_tokens = dependencies_.model.max_request_tokens,
+                      .max_token_bytes = tokenizer.max_token_bytes()};
   absl::StatusOr<std::vector<int32_t>> prompt;
   if (const auto* messages = std::get_if<Chat>(&call.input)) {
+    NSA_RETURN_IF_ERROR(CheckMessagesFit(*messages, room));
     prompt = EncodeMessages(dependencies_.chat_template, tokenizer, *messages);
   } else if (const auto* text = std::get_if<std::string>(&call.input)) {
     if (text->empty()) return InvalidValue("prompt", "the prompt is empty");
+    NSA_RETURN_IF_ERROR(CheckTextFits(*text, room));
     prompt = EncodeText(tokenizer, *text, /*add_special_tokens=*/true);
   } else {
     prompt = CheckTokenIds(std::get<std::vector<int64_t>>(call.input), "prompt",
                            dependencies_.model.config.vocab_size);
   }
   if (prompt.ok() && prompt->empty()) {
-    return InvalidValue(InputField(call),
-                        absl::StrCat("the ", InputField(call), " gives no tokens"));
+    return InvalidValue(InputField(call), InputField(call) == "prompt"
+                                              ? "the prompt gives no tokens"
+                                              : "the messages give no tokens");
   }
   return prompt;
 }
@@ -166,18 +205,21 @@ absl::StatusOr<std::vector<int32_t>> GenerationService::Tokenize(const std::stri
                                                                  const std::string& text,
                                                                  bool add_special_tokens) const {
   NSA_RETURN_IF_ERROR(CheckModel(model));
+  NSA_RETURN_IF_ERROR(CheckTokenizeBytes(static_cast<int64_t>(text.size()), "prompt"));
   return EncodeText(*dependencies_.tokenizer, text, add_special_tokens);
 }
 
 absl::StatusOr<std::vector<int32_t>> GenerationService::TokenizeChat(
     const std::string& model, const std::vector<ChatMessage>& messages) const {
   NSA_RETURN_IF_ERROR(CheckModel(model));
+  NSA_RETURN_IF_ERROR(CheckTokenizeBytes(NumBytes(messages), "messages"));
   return EncodeMessages(dependencies_.chat_template, *dependencies_.tokenizer, messages);
 }
 
 absl::StatusOr<std::string> GenerationService::Detokenize(
     const std::string& model, const std::vector<int64_t>& tokens) const {
   NSA_RETURN_IF_ERROR(CheckModel(model));
+  NSA_RETURN_IF_ERROR(CheckDetokenizeTokens(static_cast<int64_t>(tokens.size())));
   NSA_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
                        CheckTokenIds(tokens, "tokens", dependencies_.model.config.vocab_size));
   return dependencies_.tokenizer->Decode(ids);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -59,6 +60,16 @@ struct Usage {
   KvTraffic traffic;
   absl::Duration queue, prefill, decode;  // of the first choice
 };
+
+// A call that has been validated and tokenized. Holds nothing of the engine.
+struct PreparedCall {
+  Request request;  // of the first choice; the others differ in id and seed
+  int64_t num_choices = 1;
+  bool wants_logprobs = false;
+  std::vector<std::string> stop;
+  bool include_stop_text = false;
+};
+struct CallOptions;
 
 // What the service tells a transport about a running call.
 struct GenerateEvent {
@@ -121,7 +132,15 @@ class GenerationService {
   };
   explicit GenerationService(Dependencies dependencies);
 
-  // Validates and submits; events reach `observer` from now on, possibly before this returns.
+  // Validates and tokenizes calls that belong together (a list of prompts): all of them or none.
+  // Refuses them too if the engine could not queue all of their choices now.
+  absl::StatusOr<std::vector<PreparedCall>> Prepare(std::span<const GenerateCall> calls) const;
+
+  // Submits; events reach `observer` from now on, possibly before this returns.
+  absl::StatusOr<std::unique_ptr<GenerateHandle>> Start(PreparedCall prepared,
+                                                        std::shared_ptr<GenerateObserver> observer);
+
+  // Both for one call.
   absl::StatusOr<std::unique_ptr<GenerateHandle>> Generate(
       const GenerateCall& call, std::shared_ptr<GenerateObserver> observer);
 
@@ -141,6 +160,7 @@ class GenerationService {
   class Call;
 
   absl::Status CheckModel(const std::string& name) const;
+  absl::StatusOr<PreparedCall> PrepareOne(const GenerateCall& call, CallOptions options) const;
   // Token ids of the call's input, at least one.
   absl::StatusOr<std::vector<int32_t>> BuildPrompt(const GenerateCall& call) const;
 

@@ -54,14 +54,15 @@ void GenerationExchange::Start(GenerationService* service, const GenerationReque
 
 absl::Status GenerationExchange::Submit(GenerationService* service,
                                         const std::vector<GenerateCall>& calls) {
-  for (size_t i = 0; i < calls.size(); ++i) {
+  NSA_ASSIGN_OR_RETURN(std::vector<PreparedCall> prepared, service->Prepare(calls));
+  for (size_t i = 0; i < prepared.size(); ++i) {
     auto observer = std::make_shared<Observer>(shared_from_this(), i);
     NSA_ASSIGN_OR_RETURN(std::unique_ptr<GenerateHandle> handle,
-                         service->Generate(calls[i], std::move(observer)));
+                         service->Start(std::move(prepared[i]), std::move(observer)));
     handles_.push_back(std::move(handle));
   }
   num_running_ = calls.size();
-  choices_per_prompt_ = calls.front().n.value_or(1);  // in range, or Generate had refused it
+  choices_per_prompt_ = calls.front().n.value_or(1);  // in range, or Prepare had refused it
   if (!stream_) choices_.resize(calls.size() * static_cast<size_t>(choices_per_prompt_));
   return absl::OkStatus();
 }

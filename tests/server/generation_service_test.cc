@@ -294,15 +294,17 @@ TEST_F(GenerationServiceTest, DrainingRefusesNewCallsAndEndsOldOnes) {
 TEST(GenerationServiceQueueTest, AFullQueueIsOverloaded) {
   ServiceHarness harness({}, {.max_queued_requests = 2});
   harness.executor.set_paused(true);
-  GenerateCall call = Hi();
-  call.n = 3;
+  GenerateCall call{.input = "hi", .n = 2};
+  const auto observer = std::make_shared<CollectingObserver>();
+  ASSERT_TRUE(harness.service.Generate(call, observer).ok());
   call.input = std::string(2000, 'x');  // over the context, which only its tokens would tell
   const absl::Status status =
       harness.service.Generate(call, std::make_shared<CollectingObserver>()).status();
   harness.executor.set_paused(false);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(GetDetail(status).code, "overloaded");
-  EXPECT_EQ(harness.engine.Stats().num_rejected_queue_full, 3);
+  EXPECT_EQ(harness.engine.Stats().num_rejected_queue_full, 2);
+  observer->Wait();
 }
 
 TEST_F(GenerationServiceTest, RefusalsNameTheField) {

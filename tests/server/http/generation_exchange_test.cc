@@ -181,5 +181,19 @@ TEST_F(GenerationExchangeTest, TheStreamBeginsBeforeTheFirstToken) {
   EXPECT_TRUE(WaitUntilIdle());
 }
 
+TEST_F(GenerationExchangeTest, ARefusedListLeavesNothingInTheEngine) {
+  engine_options_.max_queued_requests = 3;
+  Start();
+  const auto post = [&](const std::string& body) { return Post("/v1/completions", body); };
+  EXPECT_EQ(ErrorOf(post(R"({"prompt":["w1","w2",""],"max_tokens":1})")),
+            R"(400 invalid_request_error "invalid_value" "prompt")");
+  EXPECT_EQ(ErrorOf(post(R"({"prompt":["w1","w2"],"n":2})")),
+            R"(400 invalid_request_error "invalid_value" "prompt")");
+  EXPECT_EQ(ErrorOf(post(R"({"prompt":"w1","n":4})")),
+            R"(400 invalid_request_error "invalid_value" "n")");
+  EXPECT_EQ(engine_->Stats().num_admitted, 0);
+  EXPECT_EQ(engine_->Stats().num_rejected_queue_full, 0);
+}
+
 }  // namespace
 }  // namespace nsa
