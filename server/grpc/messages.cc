@@ -64,6 +64,8 @@ GenerateCall ToGenerateCall(const v1::GenerateRequest& request) {
   if (request.has_seed()) call.seed = request.seed();
   if (request.has_n()) call.n = request.n();
   call.stop.assign(request.stop().begin(), request.stop().end());
+  call.stop_token_ids.assign(request.stop_token_ids().begin(), request.stop_token_ids().end());
+  call.include_stop_text = request.include_stop_text();
   call.ignore_eos = request.ignore_eos();
   if (request.has_logprobs()) call.num_logprobs = request.logprobs();
   if (request.has_timeout_seconds()) call.timeout_seconds = request.timeout_seconds();

@@ -171,6 +171,15 @@ std::optional<int64_t> JsonFields::Int(const std::string& key) {
   return IntValue(key, *value);
 }
 
+std::optional<uint64_t> JsonFields::Bits(const std::string& key) {
+  const json* value = Find(key);
+  if (value == nullptr) return std::nullopt;
+  if (value->is_number_unsigned()) return value->get<uint64_t>();
+  const std::optional<int64_t> number = IntValue(key, *value);
+  if (!number.has_value()) return std::nullopt;
+  return static_cast<uint64_t>(*number);
+}
+
 std::optional<double> JsonFields::Number(const std::string& key) {
   const json* value = Find(key);
   if (value == nullptr) return std::nullopt;

@@ -34,6 +34,8 @@ class JsonFields {
   std::optional<std::string> String(const std::string& key);
   std::optional<bool> Bool(const std::string& key);
   std::optional<int64_t> Int(const std::string& key);
+  // An integer of 64 bits, signed or not, as its bits.
+  std::optional<uint64_t> Bits(const std::string& key);
   std::optional<double> Number(const std::string& key);
   std::optional<std::vector<int64_t>> IntList(const std::string& key);
   // The same for a value that is not a field of its own; `name` is for the error.

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "server/call_checks.h"
 #include "server/http/json_reader.h"
 #include "server/http/unsupported_fields.h"
 
@@ -13,7 +14,6 @@ namespace {
 using nlohmann::json;
 
 constexpr int64_t kMaxCompletionLogprobs = 5;
-constexpr int64_t kMaxChatLogprobs = 20;
 
 void RefuseRange(JsonFields* fields, const std::string& key, int64_t value, int64_t limit) {
   fields->Refuse(key, absl::StrCat("is ", value, "; it must be from 0 to ", limit));
@@ -24,14 +24,20 @@ GenerateCall ReadCommonFields(JsonFields* fields) {
   GenerateCall call;
   call.model = fields->String("model").value_or("");
   call.max_tokens = fields->Int("max_tokens");
-  if (const auto tokens = fields->Int("max_completion_tokens")) call.max_tokens = tokens;
+  if (const auto tokens = fields->Int("max_completion_tokens")) {
+    // The service knows it as max_tokens.
+    if (*tokens < 1) {
+      fields->Refuse("max_completion_tokens",
+                     absl::StrCat("is ", *tokens, "; allowed: at least 1"));
+    }
+    call.max_tokens = tokens;
+  }
   call.temperature = fields->Number("temperature");
   call.top_p = fields->Number("top_p");
   call.min_p = fields->Number("min_p");
   call.top_k = fields->Int("top_k");
   call.n = fields->Int("n");
-  // Any 64-bit integer is a seed; a negative one is as good as another.
-  if (const auto seed = fields->Int("seed")) call.seed = static_cast<uint64_t>(*seed);
+  call.seed = fields->Bits("seed");  // a negative one is as good as another
   call.stop = fields->StringOrList("stop").value_or(std::vector<std::string>());
   call.stop_token_ids = fields->IntList("stop_token_ids").value_or(std::vector<int64_t>());
   call.ignore_eos = fields->Bool("ignore_eos").value_or(false);
@@ -40,7 +46,7 @@ GenerateCall ReadCommonFields(JsonFields* fields) {
   fields->String("user");  // only its type matters
   const auto best_of = fields->Int("best_of");
   if (best_of.has_value() && *best_of != call.n.value_or(1)) {
-    fields->Refuse("best_of", absl::StrCat("is ", *best_of, "; all that is allowed is n, ",
+    fields->Refuse("best_of", absl::StrCat("is ", *best_of, "; it must be equal to n, which is ",
                                            call.n.value_or(1)));
   }
   RefuseUnsupportedFields(fields);
@@ -141,11 +147,7 @@ std::string ReadContent(JsonFields* message) {
 ChatMessage ReadMessage(JsonFields* message) {
   ChatMessage result{.role = message->String("role").value_or("")};
   if (message->Find("role") == nullptr) message->RefuseMissing("role");
-  // OpenAI's newer name for the same thing.
-  if (result.role == "developer") result.role = "system";
-  if (result.role != "system" && result.role != "user" && result.role != "assistant") {
-    message->Refuse("role", "must be \"system\", \"developer\", \"user\" or \"assistant\"");
-  }
+  message->String("name");  // only its type matters
   const json* tool_calls = message->Find("tool_calls");
   if (tool_calls != nullptr && !(tool_calls->is_array() && tool_calls->empty())) {
     message->Refuse("tool_calls", "is not supported; all that is allowed is an empty list");
@@ -183,8 +185,8 @@ std::vector<ChatMessage> ReadMessages(JsonFields* fields) {
 std::optional<int64_t> ReadChatLogprobs(JsonFields* fields) {
   const bool wanted = fields->Bool("logprobs").value_or(false);
   const std::optional<int64_t> top = fields->Int("top_logprobs");
-  if (top.has_value() && (*top < 0 || *top > kMaxChatLogprobs)) {
-    RefuseRange(fields, "top_logprobs", *top, kMaxChatLogprobs);
+  if (top.has_value() && (*top < 0 || *top > kMaxTopLogprobs)) {
+    RefuseRange(fields, "top_logprobs", *top, kMaxTopLogprobs);
   }
   if (!wanted && top.value_or(0) > 0) {
     fields->Refuse("top_logprobs", "is allowed only with logprobs true");
@@ -202,6 +204,9 @@ absl::StatusOr<GenerationRequest> ParseCompletionRequest(std::string_view body) 
   std::vector<Input> prompts = ReadPrompts(&fields);
   GenerateCall call = ReadCommonFields(&fields);
   call.num_logprobs = fields.Int("logprobs");
+  if (fields.Find("top_logprobs") != nullptr) {
+    fields.Refuse("top_logprobs", "belongs to chat; completions count alternatives in logprobs");
+  }
   const int64_t num_logprobs = call.num_logprobs.value_or(0);
   if (num_logprobs < 0 || num_logprobs > kMaxCompletionLogprobs) {
     RefuseRange(&fields, "logprobs", num_logprobs, kMaxCompletionLogprobs);

@@ -9,6 +9,7 @@ using nlohmann::json;
 
 bool IsZero(const json& value) { return value.is_number() && value.get<double>() == 0; }
 bool IsOne(const json& value) { return value.is_number() && value.get<double>() == 1; }
+bool IsTrue(const json& value) { return value.is_boolean() && value.get<bool>(); }
 bool IsFalse(const json& value) { return value.is_boolean() && !value.get<bool>(); }
 bool IsEmpty(const json& value) {
   return value.is_string() ? value.get_ref<const std::string&>().empty()
@@ -43,6 +44,24 @@ constexpr UnsupportedField kUnsupportedFields[] = {
     {"modalities", &IsTextModality, "[\"text\"]"},
     {"audio", &Never, "its absence"},
     {"web_search_options", &Never, "its absence"},
+    {"prediction", &Never, "its absence"},
+    {"chat_template", &Never, "its absence"},
+    {"chat_template_kwargs", &IsEmpty, "{}"},
+    {"add_generation_prompt", &IsTrue, "true"},
+    {"continue_final_message", &IsFalse, "false"},
+    {"guided_json", &Never, "its absence"},
+    {"guided_regex", &Never, "its absence"},
+    {"guided_choice", &Never, "its absence"},
+    {"guided_grammar", &Never, "its absence"},
+    {"structured_outputs", &Never, "its absence"},
+    {"return_token_ids", &IsFalse, "false"},
+    {"return_tokens_as_token_ids", &IsFalse, "false"},
+    {"prompt_logprobs", &Never, "its absence"},
+    {"bad_words", &IsEmpty, "an empty list"},
+    {"allowed_token_ids", &Never, "its absence"},
+    {"truncate_prompt_tokens", &Never, "its absence"},
+    {"use_beam_search", &IsFalse, "false"},
+    {"skip_special_tokens", &IsTrue, "true"},
 };
 
 }  // namespace

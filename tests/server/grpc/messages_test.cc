@@ -21,6 +21,8 @@ TEST(MessagesTest, EveryFieldOfARequest) {
   request.set_n(3);
   request.add_stop("a");
   request.add_stop("b");
+  request.add_stop_token_ids(5);
+  request.set_include_stop_text(true);
   request.set_ignore_eos(true);
   request.set_logprobs(4);
   request.set_timeout_seconds(1.5);
@@ -35,6 +37,8 @@ TEST(MessagesTest, EveryFieldOfARequest) {
   EXPECT_EQ(call.seed, 1ULL << 63);
   EXPECT_EQ(call.n, 3);
   EXPECT_EQ(call.stop, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(call.stop_token_ids, (std::vector<int64_t>{5}));
+  EXPECT_TRUE(call.include_stop_text);
   EXPECT_TRUE(call.ignore_eos);
   EXPECT_EQ(call.num_logprobs, 4);
   EXPECT_EQ(call.timeout_seconds, 1.5);

@@ -106,6 +106,8 @@ TEST_F(ChatTest, RefusalsFollowTheTable) {
   };
   EXPECT_EQ(error("{}"), R"(400 invalid_request_error "missing_required_parameter" "messages")");
   EXPECT_EQ(error(R"({"messages":[]})"), R"(400 invalid_request_error "invalid_value" "messages")");
+  EXPECT_EQ(error(R"({"messages":[{"role":"tool","content":"x"}]})"),
+            R"(400 invalid_request_error "invalid_value" "messages[0].role")");
   EXPECT_EQ(error(R"({"messages":[{"role":"user","content":"x"}],"tools":[{}]})"),
             R"(400 invalid_request_error "invalid_value" "tools")");
   EXPECT_EQ(error(R"({"messages":[{"role":"user","content":"x"}],"model":"gpt"})"),

@@ -132,6 +132,26 @@ TEST(ParseRequest, MaxCompletionTokensWins) {
   EXPECT_THAT(ParseChatRequest(body)->calls[0].max_tokens, Optional(2));
 }
 
+TEST(ParseRequest, FieldsAreNamedAsTheClientSpellsThem) {
+  EXPECT_EQ(ChatRefusal(R"("max_completion_tokens":0)"), "max_completion_tokens invalid_value");
+  EXPECT_EQ(CompletionRefusal(R"("top_logprobs":2)"), "top_logprobs invalid_value");
+  EXPECT_EQ(MessagesRefusal(R"([{"role":"user","content":"x","name":5}])"),
+            "messages[0].name invalid_type");
+  const absl::Status best_of =
+      ParseCompletionRequest(R"({"prompt":"x","n":2,"best_of":3})").status();
+  EXPECT_EQ(best_of.message(), "'best_of' is 3; it must be equal to n, which is 2");
+}
+
+TEST(ParseRequest, EveryIntegerOf64BitsIsASeed) {
+  const auto seed = [](const std::string& text) {
+    return ParseCompletionRequest(R"({"prompt":"x","seed":)" + text + "}")->calls[0].seed;
+  };
+  EXPECT_THAT(seed("18446744073709551615"), Optional(UINT64_MAX));
+  EXPECT_THAT(seed("9223372036854775808"), Optional(uint64_t{1} << 63));
+  EXPECT_THAT(seed("-9223372036854775808"), Optional(uint64_t{1} << 63));
+  EXPECT_EQ(CompletionRefusal(R"("seed":18446744073709551616)"), "seed invalid_value");
+}
+
 TEST(ParseRequest, WrongTypesAreRefusedByName) {
   for (const char* field : {"model", "user"}) {
     EXPECT_EQ(CompletionRefusal(absl::StrCat("\"", field, "\":1")),
@@ -202,7 +222,7 @@ TEST(ParseChatRequest, ReadsMessages) {
   const Chat& chat = std::get<Chat>(request->calls[0].input);
   std::string seen;
   for (const ChatMessage& message : chat) seen += message.role + "=" + message.content + ";";
-  EXPECT_EQ(seen, "system=be kind;user=ab;assistant=;system=s;");
+  EXPECT_EQ(seen, "developer=be kind;user=ab;assistant=;system=s;");
 }
 
 TEST(ParseChatRequest, RefusesOtherMessages) {
@@ -212,8 +232,6 @@ TEST(ParseChatRequest, RefusesOtherMessages) {
   EXPECT_EQ(MessagesRefusal("[1]"), "messages[0] invalid_type");
   EXPECT_EQ(MessagesRefusal(R"([{"content":"x"}])"), "messages[0].role missing_required_parameter");
   EXPECT_EQ(MessagesRefusal(R"([{"role":1,"content":"x"}])"), "messages[0].role invalid_type");
-  EXPECT_EQ(MessagesRefusal(R"([{"role":"tool","content":"x"}])"),
-            "messages[0].role invalid_value");
   EXPECT_EQ(MessagesRefusal(R"([{"role":"user","content":"x"},{"role":"user"}])"),
             "messages[1].content missing_required_parameter");
   EXPECT_EQ(MessagesRefusal(R"([{"role":"user","content":5}])"),

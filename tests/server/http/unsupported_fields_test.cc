@@ -19,13 +19,31 @@ absl::Status Check(const std::string& body) {
 }
 
 TEST(UnsupportedFields, NeutralValuesPass) {
-  for (const char* field :
-       {R"("presence_penalty":0)", R"("presence_penalty":0.0)", R"("frequency_penalty":0)",
-        R"("repetition_penalty":1)", R"("repetition_penalty":1.0)", R"("min_tokens":0)",
-        R"("logit_bias":{})", R"("logit_bias":null)", R"("echo":false)", R"("suffix":"")",
-        R"("tools":[])", R"("tool_choice":"none")", R"("tool_choice":"auto")", R"("functions":[])",
-        R"("function_call":"auto")", R"("response_format":{"type":"text"})",
-        R"("modalities":["text"])", R"("audio":null)", R"("store":true)"}) {
+  for (const char* field : {R"("presence_penalty":0)",
+                            R"("presence_penalty":0.0)",
+                            R"("frequency_penalty":0)",
+                            R"("repetition_penalty":1)",
+                            R"("repetition_penalty":1.0)",
+                            R"("min_tokens":0)",
+                            R"("logit_bias":{})",
+                            R"("logit_bias":null)",
+                            R"("echo":false)",
+                            R"("suffix":"")",
+                            R"("tools":[])",
+                            R"("tool_choice":"none")",
+                            R"("tool_choice":"auto")",
+                            R"("functions":[])",
+                            R"("function_call":"auto")",
+                            R"("response_format":{"type":"text"})",
+                            R"("modalities":["text"])",
+                            R"("audio":null)",
+                            R"("prediction":null)",
+                            R"("add_generation_prompt":true)",
+                            R"("continue_final_message":false)",
+                            R"("return_token_ids":false)",
+                            R"("skip_special_tokens":true)",
+                            R"("bad_words":[])",
+                            R"("store":true)"}) {
     EXPECT_TRUE(Check(std::string("{") + field + "}").ok()) << field;
   }
 }
@@ -52,7 +70,23 @@ TEST(UnsupportedFields, OthersAreRefusedByName) {
            {"response_format", "\"text\""},
            {"modalities", R"(["text","audio"])"},
            {"audio", "{}"},
-           {"web_search_options", "{}"}}) {
+           {"web_search_options", "{}"},
+           {"prediction", R"({"type":"content","content":"x"})"},
+           {"chat_template", "\"x\""},
+           {"add_generation_prompt", "false"},
+           {"continue_final_message", "true"},
+           {"guided_json", "{}"},
+           {"guided_regex", "\"a+\""},
+           {"guided_choice", R"(["a"])"},
+           {"guided_grammar", "\"x\""},
+           {"structured_outputs", "{}"},
+           {"return_token_ids", "true"},
+           {"prompt_logprobs", "1"},
+           {"bad_words", R"(["a"])"},
+           {"allowed_token_ids", "[1]"},
+           {"truncate_prompt_tokens", "1"},
+           {"use_beam_search", "true"},
+           {"skip_special_tokens", "false"}}) {
     const absl::Status status = Check("{\"" + name + "\":" + value + "}");
     EXPECT_EQ(GetDetail(status).param, name) << value;
     EXPECT_EQ(GetDetail(status).code, "invalid_value");
