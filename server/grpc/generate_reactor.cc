@@ -9,8 +9,9 @@ namespace nsa {
 
 GenerateReactor* GenerateReactor::Start(GenerationService* service,
                                         const v1::GenerateRequest& request,
-                                        int64_t max_queued_bytes) {
-  std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(max_queued_bytes));
+                                        int64_t max_queued_bytes, Ended on_end) {
+  std::shared_ptr<GenerateReactor> reactor(
+      new GenerateReactor(max_queued_bytes, std::move(on_end)));
   reactor->self_ = reactor;
   reactor->Begin(service, request);
   return reactor.get();
@@ -64,6 +65,7 @@ void GenerateReactor::Proceed() {
     StartWrite(&in_flight_);
   } else if (is_ending_) {
     is_finished_ = true;
+    on_end_(end_status_);
     Finish(end_status_);
   }
 }

@@ -5,8 +5,10 @@
 #include <grpcpp/support/server_callback.h>
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "nsa/v1/generation.pb.h"
@@ -17,10 +19,12 @@ namespace nsa {
 class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
                         public GenerateObserver {
  public:
+  using Ended = std::function<void(const grpc::Status&)>;
+
   // Starts the call. gRPC owns the reactor until OnDone. A message that finds `max_queued_bytes`
-  // waiting for a slow reader ends the call with RESOURCE_EXHAUSTED.
+  // waiting for a slow reader ends the call with RESOURCE_EXHAUSTED. on_end gets the final status.
   static GenerateReactor* Start(GenerationService* service, const v1::GenerateRequest& request,
-                                int64_t max_queued_bytes);
+                                int64_t max_queued_bytes, Ended on_end);
 
   void OnEvent(GenerateEvent event) override;
 
@@ -29,7 +33,8 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   void OnDone() override;
 
  private:
-  explicit GenerateReactor(int64_t max_queued_bytes) : max_queued_bytes_(max_queued_bytes) {}
+  GenerateReactor(int64_t max_queued_bytes, Ended on_end)
+      : max_queued_bytes_(max_queued_bytes), on_end_(std::move(on_end)) {}
 
   void Begin(GenerationService* service, const v1::GenerateRequest& request);
   // Ends the call with this status behind what is queued.
@@ -40,6 +45,7 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   void Abandon() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const int64_t max_queued_bytes_;
+  const Ended on_end_;
   std::shared_ptr<GenerateReactor> self_;  // gRPC's share
 
   std::mutex mutex_;

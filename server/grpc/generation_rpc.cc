@@ -7,7 +7,9 @@ namespace nsa {
 
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationRpc::Generate(
     grpc::CallbackServerContext* /*context*/, const v1::GenerateRequest* request) {
-  return GenerateReactor::Start(service_, *request, max_queued_bytes_);
+  return GenerateReactor::Start(
+      service_, *request, max_queued_bytes_,
+      [this](const grpc::Status& status) { CountEnd("Generate", status); });
 }
 
 grpc::ServerUnaryReactor* GenerationRpc::Tokenize(grpc::CallbackServerContext* context,
@@ -21,7 +23,9 @@ grpc::ServerUnaryReactor* GenerationRpc::Tokenize(grpc::CallbackServerContext* c
     response->set_max_model_tokens(service_->model().max_request_tokens);
   }
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpcStatus(tokens.status()));
+  const grpc::Status status = ToGrpcStatus(tokens.status());
+  CountEnd("Tokenize", status);
+  reactor->Finish(status);
   return reactor;
 }
 
@@ -30,6 +34,7 @@ grpc::ServerUnaryReactor* GenerationRpc::GetModelInfo(grpc::CallbackServerContex
                                                       v1::GetModelInfoResponse* response) {
   *response = ToModelInfoResponse(service_->model());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  CountEnd("GetModelInfo", grpc::Status::OK);
   reactor->Finish(grpc::Status::OK);
   return reactor;
 }

@@ -2,16 +2,23 @@
 // GenerationRpc: nsa.v1.GenerationService on gRPC's callback API. Translates; the work is
 // GenerationService's.
 
+#include <functional>
+#include <string_view>
+#include <utility>
+
 #include "nsa/v1/generation.grpc.pb.h"
 #include "server/generation_service.h"
 
 namespace nsa {
 
+using CallEnded = std::function<void(std::string_view method, int code)>;
+
 class GenerationRpc : public v1::GenerationService::CallbackService {
  public:
   // The service must outlive this. max_queued_bytes: see GenerateReactor::Start.
-  GenerationRpc(GenerationService* service, int64_t max_queued_bytes)
-      : service_(service), max_queued_bytes_(max_queued_bytes) {}
+  // on_end: see GrpcOptions; may be empty.
+  GenerationRpc(GenerationService* service, int64_t max_queued_bytes, CallEnded on_end)
+      : service_(service), max_queued_bytes_(max_queued_bytes), on_end_(std::move(on_end)) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
@@ -23,8 +30,13 @@ class GenerationRpc : public v1::GenerationService::CallbackService {
                                          v1::GetModelInfoResponse* response) override;
 
  private:
+  void CountEnd(std::string_view method, const grpc::Status& status) const {
+    if (on_end_) on_end_(method, status.error_code());
+  }
+
   GenerationService* const service_;
   const int64_t max_queued_bytes_;
+  const CallEnded on_end_;
 };
 
 }  // namespace nsa

@@ -43,7 +43,7 @@ std::string JoinHostPort(const std::string& host, int port) {
 class GrpcServer::Impl {
  public:
   Impl(const GrpcOptions& options, GenerationService* service)
-      : rpc_(service, options.max_queued_bytes) {}
+      : rpc_(service, options.max_queued_bytes, options.on_end) {}
 
   absl::Status Start(const GrpcOptions& options);
   int port() const { return port_; }

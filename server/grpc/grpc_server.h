@@ -2,8 +2,10 @@
 // GrpcServer: the gRPC front end with health checks and reflection.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -19,6 +21,8 @@ struct GrpcOptions {
   int64_t max_queued_bytes = 1 << 20;    // of one call, for a slow reader; more: the call ends
   absl::Duration keepalive = absl::Seconds(30);  // after that much silence the peer is pinged
   absl::Duration min_ping_interval = absl::Seconds(10);  // clients that ping more often are dropped
+  // Called once per call of GenerationService with the method and the status code. From any thread.
+  std::function<void(std::string_view method, int code)> on_end;
 };
 
 class GrpcServer {

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -349,6 +350,28 @@ TEST_F(GrpcServerTest, ManyCallsAtOnce) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_TRUE(harness_.BecomesIdle());
+}
+
+TEST_F(GrpcServerTest, EveryCallIsCountedOnceWithItsStatus) {
+  std::mutex mutex;
+  std::vector<std::string> ended;
+  StartServer({.port = 0, .on_end = [&](std::string_view method, int code) {
+                 const std::lock_guard lock(mutex);
+                 ended.push_back(absl::StrCat(std::string(method), " ", code));
+               }});
+  Generate(Hi());
+  v1::GenerateRequest bad = Hi();
+  bad.set_n(0);
+  Generate(bad);
+  {
+    grpc::ClientContext context;
+    v1::TokenizeRequest request;
+    request.set_text("x");
+    v1::TokenizeResponse response;
+    EXPECT_TRUE(stub_->Tokenize(&context, request, &response).ok());
+  }
+  server_.reset();
+  EXPECT_THAT(ended, testing::ElementsAre("Generate 0", "Generate 3", "Tokenize 0"));
 }
 
 }  // namespace

@@ -50,8 +50,10 @@ TEST_F(EndToEndTest, ConcurrentRequestsGetTheirOwnAnswers) {
   EXPECT_GT(num_tokens, 40);
   EXPECT_TRUE(WaitUntilIdle());
   const std::string metrics = Fetch(port(), Get("/metrics")).body;
-  EXPECT_THAT(metrics,
-              HasSubstr(R"(nsa_http_requests_total{code="200",route="/v1/completions"} 80)"));
+  EXPECT_THAT(
+      metrics,
+      HasSubstr(
+          R"(nsa_http_requests_total{engine="0",model_name="tiny/test",code="200",route="/v1/completions"} 80)"));
   EXPECT_EQ(executor_->violation(), "");
 }
 

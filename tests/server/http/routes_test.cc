@@ -102,11 +102,26 @@ TEST_F(RoutesTest, ResponsesAreCountedByRouteAndCode) {
   Call("GET", "/nowhere/client-text");
   Call("DELETE", "/health");
   const std::string text = Call("GET", "/metrics").body;
-  EXPECT_THAT(text, HasSubstr(R"(nsa_http_requests_total{code="200",route="/health"} 1)"));
-  EXPECT_THAT(text, HasSubstr(R"(nsa_http_requests_total{code="404",route="/v1/models/{id}"} 1)"));
-  EXPECT_THAT(text, HasSubstr(R"(nsa_http_requests_total{code="404",route="none"} 1)"));
-  EXPECT_THAT(text, HasSubstr(R"(nsa_http_requests_total{code="405",route="none"} 1)"));
-  EXPECT_THAT(text, HasSubstr(R"(nsa_http_requests_total{code="200",route="/v1/completions"} 0)"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          R"(nsa_http_requests_total{engine="0",model_name="tiny/test",code="200",route="/health"} 1)"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          R"(nsa_http_requests_total{engine="0",model_name="tiny/test",code="404",route="/v1/models/{id}"} 1)"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          R"(nsa_http_requests_total{engine="0",model_name="tiny/test",code="404",route="none"} 1)"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          R"(nsa_http_requests_total{engine="0",model_name="tiny/test",code="405",route="none"} 1)"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          R"(nsa_http_requests_total{engine="0",model_name="tiny/test",code="200",route="/v1/completions"} 0)"));
   EXPECT_EQ(text.find("client-text"), std::string::npos);
 }
 

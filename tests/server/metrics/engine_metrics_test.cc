@@ -23,15 +23,26 @@ TEST(EngineMetrics, EverySeriesExistsAtZero) {
   EngineStats stats;
   stats.last_step_finished = absl::Now();
   const std::string text = Text(stats);
-  for (const char* series :
-       {"vllm:num_requests_running", "vllm:num_requests_waiting", "vllm:kv_cache_usage_perc",
-        "vllm:num_preemptions_total", "vllm:prompt_tokens_total", "vllm:generation_tokens_total",
-        "nsa_kv_bytes_read_total", "nsa_kv_bytes_dense_total",
-        "vllm:time_to_first_token_seconds_count", "vllm:inter_token_latency_seconds_count",
-        "vllm:e2e_request_latency_seconds_count", "vllm:request_queue_time_seconds_count",
-        "vllm:request_prefill_time_seconds_count", "vllm:request_decode_time_seconds_count",
-        "vllm:request_prompt_tokens_count", "vllm:request_generation_tokens_count",
-        "vllm:iteration_tokens_total_count", "nsa_step_duration_seconds_count"}) {
+  for (const char* series : {"vllm:num_requests_running",
+                             "vllm:num_requests_waiting",
+                             "vllm:kv_cache_usage_perc",
+                             "vllm:num_preemptions_total",
+                             "vllm:prompt_tokens_total",
+                             "vllm:generation_tokens_total",
+                             "nsa_kv_bytes_read_total",
+                             "nsa_kv_bytes_dense_total",
+                             "vllm:prefix_cache_queries_total",
+                             "vllm:prefix_cache_hits_total",
+                             "vllm:time_to_first_token_seconds_count",
+                             "vllm:inter_token_latency_seconds_count",
+                             "vllm:e2e_request_latency_seconds_count",
+                             "vllm:request_queue_time_seconds_count",
+                             "vllm:request_prefill_time_seconds_count",
+                             "vllm:request_decode_time_seconds_count",
+                             "vllm:request_prompt_tokens_count",
+                             "vllm:request_generation_tokens_count",
+                             "vllm:iteration_tokens_total_count",
+                             "nsa_step_duration_seconds_count"}) {
     EXPECT_THAT(text, HasSubstr(std::string("\n") + series + kLabels + " 0\n"));
   }
   for (const char* reason : {"stop", "length", "abort", "timeout", "error"}) {
@@ -68,6 +79,7 @@ TEST(EngineMetrics, ShowsWhatTheEngineCounts) {
   has("vllm:kv_cache_usage_perc{model_name=\"m\",engine=\"0\"} 0.25");
   has("nsa_pages{model_name=\"m\",engine=\"0\",state=\"free\"} 75");
   has("nsa_pages{model_name=\"m\",engine=\"0\",state=\"owned\"} 25");
+  has("nsa_pages{model_name=\"m\",engine=\"0\",state=\"cached\"} 0");
   has("vllm:cache_config_info{model_name=\"m\",engine=\"0\",block_size=\"64\","
       "num_gpu_blocks=\"100\"} 1");
   has("vllm:prompt_tokens_total{model_name=\"m\",engine=\"0\"} 1000");

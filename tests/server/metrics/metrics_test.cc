@@ -18,16 +18,25 @@ Metrics MakeMetrics() {
   options.architecture = "NsaForCausalLM";
   options.attention = "nsa";
   options.http_routes = {"/a"};
+  options.grpc_methods = {"Generate"};
   options.startup_phases = {"load"};
   return Metrics(std::move(options));
 }
 
 TEST(Metrics, EverySeriesExistsFromTheStart) {
   const std::string text = MakeMetrics().Text();
-  EXPECT_THAT(text, HasSubstr("nsa_http_requests_total{code=\"200\",route=\"/a\"} 0\n"));
-  EXPECT_THAT(text, HasSubstr("nsa_startup_phase_seconds{phase=\"load\"} 0\n"));
-  EXPECT_THAT(text, HasSubstr("nsa_build_info{architecture=\"NsaForCausalLM\",attention=\"nsa\","
-                              "version=\"1.2\"} 1\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          "nsa_http_requests_total{engine=\"0\",model_name=\"m\",code=\"200\",route=\"/a\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("nsa_grpc_requests_total{engine=\"0\",model_name=\"m\","
+                              "code=\"OK\",method=\"Generate\"} 0\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("nsa_startup_phase_seconds{engine=\"0\",model_name=\"m\",phase=\"load\"} 0\n"));
+  EXPECT_THAT(text,
+              HasSubstr("nsa_build_info{engine=\"0\",model_name=\"m\","
+                        "architecture=\"NsaForCausalLM\",attention=\"nsa\",version=\"1.2\"} 1\n"));
   EXPECT_THAT(text, HasSubstr("vllm:num_requests_running{model_name=\"m\",engine=\"0\"} 0\n"));
 }
 
@@ -37,12 +46,24 @@ TEST(Metrics, CountsAndPhases) {
   metrics.CountHttpRequest("/a", 200);
   metrics.CountHttpRequest("/a", 429);
   metrics.CountHttpRequest("", 404);
+  metrics.CountGrpcCall("Generate", 3);
   metrics.SetStartupPhase("load", 1.25);
   const std::string text = metrics.Text();
-  EXPECT_THAT(text, HasSubstr("nsa_http_requests_total{code=\"200\",route=\"/a\"} 2\n"));
-  EXPECT_THAT(text, HasSubstr("nsa_http_requests_total{code=\"429\",route=\"/a\"} 1\n"));
-  EXPECT_THAT(text, HasSubstr("nsa_http_requests_total{code=\"404\",route=\"none\"} 1\n"));
-  EXPECT_THAT(text, HasSubstr("nsa_startup_phase_seconds{phase=\"load\"} 1.25\n"));
+  EXPECT_THAT(text, HasSubstr("nsa_grpc_requests_total{engine=\"0\",model_name=\"m\","
+                              "code=\"INVALID_ARGUMENT\",method=\"Generate\"} 1\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          "nsa_http_requests_total{engine=\"0\",model_name=\"m\",code=\"200\",route=\"/a\"} 2\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr(
+          "nsa_http_requests_total{engine=\"0\",model_name=\"m\",code=\"429\",route=\"/a\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("nsa_http_requests_total{engine=\"0\",model_name=\"m\",code=\"404\","
+                              "route=\"none\"} 1\n"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("nsa_startup_phase_seconds{engine=\"0\",model_name=\"m\",phase=\"load\"} 1.25\n"));
 }
 
 TEST(Metrics, IsThreadSafe) {
@@ -57,8 +78,8 @@ TEST(Metrics, IsThreadSafe) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  EXPECT_THAT(metrics.Text(),
-              HasSubstr("nsa_http_requests_total{code=\"200\",route=\"/a\"} 4000\n"));
+  EXPECT_THAT(metrics.Text(), HasSubstr("nsa_http_requests_total{engine=\"0\",model_name=\"m\","
+                                        "code=\"200\",route=\"/a\"} 4000\n"));
 }
 
 }  // namespace
