@@ -190,14 +190,18 @@ void Server::Impl::MakeMetrics() {
                            .version = ServerVersion(),
                            .architecture = info.config.architecture,
                            .attention = info.attention,
-                           .http_routes = RoutePaths()};
+                           .http_routes = RoutePaths(),
+                           .grpc_methods = {"Generate", "Tokenize", "GetModelInfo"}};
   metrics_ = std::make_unique<Metrics>(std::move(options));
   api_ = MakeApiContext(service_.get(), metrics_.get(), ServerVersion());
 }
 
 absl::Status Server::Impl::Listen() {
   const absl::Time start = absl::Now();
-  const GrpcOptions grpc_options{.host = config_.host, .port = static_cast<int>(config_.grpc_port)};
+  GrpcOptions grpc_options{.host = config_.host, .port = static_cast<int>(config_.grpc_port)};
+  grpc_options.on_end = [this](std::string_view method, int code) {
+    metrics_->CountGrpcCall(method, code);
+  };
   NSA_ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(grpc_options, service_.get()));
   HttpOptions http_options{.host = config_.host, .port = static_cast<int>(config_.http_port)};
   http_options.on_response = [this](std::string_view route, int status) {
