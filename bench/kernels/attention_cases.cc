@@ -70,13 +70,17 @@ class Step {
     const TokenMap map{sequence_.view, position_.view};
     const float scale = 1.0F / std::sqrt(static_cast<float>(kDk));
     const TensorView &q = q_.view, &out = out_.view, &lse = lse_.view, &blocks = blocks_.view;
-    const double rows = static_cast<double>(shape_.NumRows(context_tokens_));
-    const double selected =
-        static_cast<double>(std::min(context_tokens_, shape_.num_selected * shape_.block_tokens));
-    const double window = static_cast<double>(std::min(context_tokens_, shape_.window_tokens));
+    const double rows = MeanOverTokens([&](int64_t seen) { return shape_.NumRows(seen); });
+    const double scored = MeanOverTokens([&](int64_t seen) {
+      // Importance is not computed while all blocks are chosen.
+      return seen > shape_.num_selected * shape_.block_tokens ? shape_.NumRows(seen) : 0;
+    });
+    const double selected = MeanOverTokens(
+        [&](int64_t seen) { return std::min(seen, shape_.num_selected * shape_.block_tokens); });
+    const double window =
+        MeanOverTokens([&](int64_t seen) { return std::min(seen, shape_.window_tokens); });
+    const double all = MeanOverTokens([](int64_t seen) { return seen; });
     std::vector<Result> results;
-    // Importance is not computed while all blocks are chosen.
-    const bool chooses = num_pages_ > shape_.num_selected;
     const auto add = [&](const char* op, double rows_read, int64_t d,
                          const std::function<void()>& body) {
       results.push_back(Measure(context, op, rows_read, d, body));
@@ -85,7 +89,7 @@ class Step {
     add("compressed attention", rows, kDk + kDv, [&] {
       CompressedAttention({shape_, map, q, rows_.kv(), out, lse, scale}, stream);
     });
-    add("select blocks", chooses ? rows : 0, kDk, [&] {
+    add("select blocks", scored, kDk, [&] {
       SelectBlocks({shape_, map, q, rows_.kv(), lse, blocks, scratch_.view, scale}, stream);
     });
     add("selected attention", selected, kDk + kDv, [&] {
@@ -97,7 +101,7 @@ class Step {
     double nsa_us = 0;
     for (const Result& result : results) nsa_us += result.us;
     results.push_back(MakeResult(context, "all NSA branches", Shape(), nsa_us / 1e6, 0, 0));
-    add("dense attention", static_cast<double>(context_tokens_), kDk + kDv, [&] {
+    add("dense attention", all, kDk + kDv, [&] {
       DenseAttention({map, q, tokens_.kv(), out, lse, scale}, stream);
     });
     return results;
@@ -107,6 +111,16 @@ class Step {
   std::string Shape() const {
     return std::to_string(num_tokens_) + " token at " + std::to_string(context_tokens_) +
            ", G 16, d " + std::to_string(kDk);
+  }
+
+  // Mean of count(tokens that a token sees) over the step's tokens.
+  template <typename Count>
+  double MeanOverTokens(Count count) const {
+    double sum = 0;
+    for (int64_t t = 0; t < num_tokens_; ++t) {
+      sum += static_cast<double>(count(context_tokens_ - num_tokens_ + t + 1));
+    }
+    return sum / static_cast<double>(num_tokens_);
   }
 
   // The spans that end in the step, through an MLP of 128 hidden units per KV head.

@@ -142,10 +142,12 @@ TEST(CallChecksTest, ValuesTheSamplerCouldNotStandAreReplacedByWhatTheyMean) {
 }
 
 TEST(CallChecksTest, Messages) {
-  EXPECT_TRUE(CheckMessages({{"system", ""}, {"developer", "z"}, {"user", "x"}, {"assistant", "y"}}).ok());
+  EXPECT_TRUE(
+      CheckMessages({{"system", ""}, {"developer", "z"}, {"user", "x"}, {"assistant", "y"}}).ok());
   EXPECT_EQ(GetDetail(CheckMessages({})).param, "messages");
   const absl::Status role = CheckMessages({{"user", "x"}, {"robot", "y"}});
-  EXPECT_EQ(role.message(), "messages[1].role is 'robot'; allowed: system, developer, user, assistant");
+  EXPECT_EQ(role.message(),
+            "messages[1].role is 'robot'; allowed: system, developer, user, assistant");
   EXPECT_EQ(GetDetail(role).param, "messages[1].role");
   EXPECT_EQ(GetDetail(CheckMessages({{"user", "\xFF"}})).param, "messages[0].content");
   const absl::Status endless = CheckMessages({{std::string(100000, 'r'), "x"}});
