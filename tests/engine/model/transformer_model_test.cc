@@ -41,6 +41,7 @@ TEST(TransformerModelTest, TheFullOverrideIsLlamaOfTheSameWeights) {
   const std::string folder = CopyModel("llama_nsa");
   Json config = ReadJson(folder + "/config.json");
   config["architectures"] = {"LlamaForCausalLM"};
+  config["model_type"] = "llama";
   std::ofstream(folder + "/config.json") << config.dump();
   EditHeader(folder + "/model.safetensors", [](Json& header) {
     for (const char* layer : {"0", "1"}) {
