@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/paged_kv.h"
 #include "kernels/sampling.h"
 
 namespace nsa {
@@ -18,6 +19,8 @@ struct Batch {
   std::vector<int32_t> token_position;  // [num_tokens] position in its sequence
   std::vector<int32_t> page_table;  // [num_seqs, max_pages] page ids, -1 past the sequence's end
   std::vector<int32_t> slots;       // [num_seqs] slot of the sequence's rings
+  int64_t num_decode_tokens = 0;    // the first tokens, as TokenMap
+  std::vector<int32_t> tiles;       // [num_tiles, 4] of the other tokens, as TokenMap
   std::vector<int32_t>
       logit_tokens;             // [num_rows] packed indices of the tokens whose logits are sampled
   std::vector<SampleRow> rows;  // [num_rows]

@@ -16,10 +16,14 @@ const Batch& BatchBuilder::Build(const StepPlan& plan) {
   batch_.token_position.clear();
   batch_.page_table.clear();
   batch_.slots.clear();
+  batch_.num_decode_tokens = 0;
+  batch_.tiles.clear();
   batch_.logit_tokens.clear();
   batch_.rows.clear();
   for (const ScheduledChunk& chunk : plan.chunks) {
-    AddTokens(chunk, static_cast<int32_t>(batch_.slots.size()));
+    const auto sequence_idx = static_cast<int32_t>(batch_.slots.size());
+    AddTiles(chunk, sequence_idx);
+    AddTokens(chunk, sequence_idx);
     AddPages(*chunk.sequence);
     batch_.slots.push_back(chunk.sequence->slot);
     if (chunk.samples) AddRow(chunk);
@@ -34,6 +38,25 @@ void BatchBuilder::AddTokens(const ScheduledChunk& chunk, int32_t sequence_idx) 
     batch_.token_ids.push_back(sequence.tokens[position]);
     batch_.token_sequence.push_back(sequence_idx);
     batch_.token_position.push_back(static_cast<int32_t>(position));
+  }
+}
+
+// Before AddTokens. Leading chunks of one token are decode tokens, all others are cut into tiles.
+void BatchBuilder::AddTiles(const ScheduledChunk& chunk, int32_t sequence_idx) {
+  int64_t token = batch_.num_tokens();
+  if (chunk.num_tokens == 1 && batch_.num_decode_tokens == token) {
+    ++batch_.num_decode_tokens;
+    return;
+  }
+  int64_t position = chunk.sequence->num_cached_tokens;
+  const int64_t end = position + chunk.num_tokens;
+  while (position < end) {
+    const int64_t tile_end = std::min(end, (position / kTileTokens + 1) * kTileTokens);
+    for (int64_t value : {int64_t{sequence_idx}, token, tile_end - position, position}) {
+      batch_.tiles.push_back(static_cast<int32_t>(value));
+    }
+    token += tile_end - position;
+    position = tile_end;
   }
 }
 

@@ -17,6 +17,7 @@ class BatchBuilder {
 
  private:
   void AddTokens(const ScheduledChunk& chunk, int32_t sequence_idx);
+  void AddTiles(const ScheduledChunk& chunk, int32_t sequence_idx);
   void AddPages(const Sequence& sequence);
   void AddRow(const ScheduledChunk& chunk);
 

@@ -79,8 +79,11 @@ ModelExecutor::ModelExecutor(std::unique_ptr<Model> model, const ExecutorOptions
               .vocab_size = model_->config().vocab_size},
       threads_(options.num_threads),
       cache_(model_->attention().cache_spec(), num_pages, options.max_num_seqs),
-      workspace_(model_->WorkspaceBytes(options.max_batched_tokens, options.max_num_seqs, num_pages,
-                                        options.num_threads)),
+      workspace_(model_->WorkspaceBytes({.num_tokens = options.max_batched_tokens,
+                                         .num_rows = options.max_num_seqs,
+                                         .num_seqs = options.max_num_seqs,
+                                         .max_pages = num_pages},
+                                        stream())),
       buffer_memory_(BufferBytes()),
       buffers_(TakeBuffers()) {}
 
@@ -89,9 +92,9 @@ int64_t ModelExecutor::BufferBytes() const {
     return Workspace::Rounded(num_elements * DTypeBytes(DType::kI32));
   };
   const int64_t num_seqs = limits_.num_slots;
-  return 3 * bytes(limits_.max_batched_tokens) + bytes(num_seqs * limits_.num_pages) +
-         4 * bytes(num_seqs) + bytes(num_seqs * limits_.vocab_size) +
-         2 * bytes(num_seqs * kMaxTopLogprobs);
+  return 3 * bytes(limits_.max_batched_tokens) + bytes(4 * limits_.max_batched_tokens) +
+         bytes(num_seqs * limits_.num_pages) + 4 * bytes(num_seqs) +
+         bytes(num_seqs * limits_.vocab_size) + 2 * bytes(num_seqs * kMaxTopLogprobs);
 }
 
 ModelExecutor::StepBuffers ModelExecutor::TakeBuffers() {
@@ -101,6 +104,7 @@ ModelExecutor::StepBuffers ModelExecutor::TakeBuffers() {
   buffers.token_ids = memory.Take(DType::kI32, {num_tokens});
   buffers.token_sequence = memory.Take(DType::kI32, {num_tokens});
   buffers.token_position = memory.Take(DType::kI32, {num_tokens});
+  buffers.tiles = memory.Take(DType::kI32, {num_tokens, 4});
   buffers.page_table = memory.Take(DType::kI32, {num_seqs * limits_.num_pages});
   buffers.slots = memory.Take(DType::kI32, {num_seqs});
   buffers.logit_tokens = memory.Take(DType::kI32, {num_seqs});
@@ -135,16 +139,20 @@ StepView ModelExecutor::Upload(const Batch& batch, const Stream& stream) {
   CopyToDevice(batch.token_ids, buffers_.token_ids, stream);
   CopyToDevice(batch.token_sequence, buffers_.token_sequence, stream);
   CopyToDevice(batch.token_position, buffers_.token_position, stream);
+  CopyToDevice(batch.tiles, buffers_.tiles, stream);
   CopyToDevice(batch.page_table, buffers_.page_table, stream);
   CopyToDevice(batch.slots, buffers_.slots, stream);
   CopyToDevice(batch.logit_tokens, buffers_.logit_tokens, stream);
   const int64_t num_tokens = batch.num_tokens(), num_seqs = batch.num_seqs;
   const TensorView table = buffers_.page_table.Slice(0, num_seqs * batch.max_pages);
-  return {.tokens = {.sequence = buffers_.token_sequence.Slice(0, num_tokens),
-                     .position = buffers_.token_position.Slice(0, num_tokens)},
-          .page_table = table.Reshape({num_seqs, batch.max_pages}),
-          .slot_table = buffers_.slots.Slice(0, num_seqs).Reshape({num_seqs, 1}),
-          .max_pages = batch.max_pages};
+  return {
+      .tokens = {.sequence = buffers_.token_sequence.Slice(0, num_tokens),
+                 .position = buffers_.token_position.Slice(0, num_tokens),
+                 .num_decode_tokens = batch.num_decode_tokens,
+                 .tiles = buffers_.tiles.Slice(0, static_cast<int64_t>(batch.tiles.size()) / 4)},
+      .page_table = table.Reshape({num_seqs, batch.max_pages}),
+      .slot_table = buffers_.slots.Slice(0, num_seqs).Reshape({num_seqs, 1}),
+      .max_pages = batch.max_pages};
 }
 
 TensorView ModelExecutor::ForwardLogits(const Batch& batch) {

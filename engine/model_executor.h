@@ -57,6 +57,7 @@ class ModelExecutor : public Executor {
   // One step's inputs and outputs in device memory, each as large as the largest step needs.
   struct StepBuffers {
     TensorView token_ids, token_sequence, token_position;  // [max_batched_tokens] i32
+    TensorView tiles;                                      // [max_batched_tokens, 4] i32
     TensorView page_table;                                 // [max_num_seqs * num_pages] i32
     TensorView slots;                                      // [max_num_seqs] i32
     TensorView logit_tokens;                               // [max_num_seqs] i32

@@ -18,6 +18,7 @@
   OP(WindowAttention, WindowAttentionArgs)         \
   OP(DenseAttention, DenseAttentionArgs)           \
   OP(CombineBranches, CombineArgs)                 \
+  OP(SparseAttention, SparseAttentionArgs)         \
   OP(StoreKv, StoreKvArgs)                         \
   OP(Linear, LinearArgs)                           \
   OP(EmbedTokens, EmbedArgs)                       \
@@ -31,9 +32,11 @@
 #define NSA_DECLARE_OP(Function, Args) void Function(const Args& args, const Stream& stream);
 namespace nsa::cpu {
 NSA_BACKEND_OPS(NSA_DECLARE_OP)
+int64_t SparseAttentionScratchBytes(const SparseAttentionExtent& extent, const Stream& stream);
 }  // namespace nsa::cpu
 namespace nsa::cuda {
 NSA_BACKEND_OPS(NSA_DECLARE_OP)
+int64_t SparseAttentionScratchBytes(const SparseAttentionExtent& extent, const Stream& stream);
 }  // namespace nsa::cuda
 #undef NSA_DECLARE_OP
 

@@ -104,4 +104,30 @@ void CombineBranches(const CombineArgs& args, const Stream& stream) {
   NSA_DISPATCH(CombineBranches, args, stream);
 }
 
+void SparseAttention(const SparseAttentionArgs& args, const Stream& stream) {
+  const int64_t num_tokens = args.tokens.num_tokens();
+  CheckTokens(args.tokens);
+  CheckRows(args.shape, args.rows);
+  NSA_CHECK_SHAPE(args.q, {num_tokens, -1, args.rows.d_k()});
+  const int64_t num_heads = args.q.dim(1), num_kv_heads = args.rows.num_kv_heads();
+  NSA_CHECK_EQ(num_heads % num_kv_heads, 0);
+  for (const PagedKv* kv : {&args.sel, &args.win}) {
+    CheckPagedKv(*kv);
+    NSA_CHECK(kv->num_kv_heads() == num_kv_heads && kv->d_k() == args.rows.d_k() &&
+              kv->d_v() == args.rows.d_v())
+        << kv->k.ToString() << " against " << args.rows.k.ToString();
+  }
+  NSA_CHECK_EQ(args.sel.page_rows(), args.shape.block_tokens);
+  NSA_CHECK_GE(args.shape.window_tokens, 1);
+  NSA_CHECK_SHAPE(args.gate_logits, {num_tokens, num_heads, 3});
+  NSA_CHECK_SHAPE(args.out, {num_tokens, num_heads, args.rows.d_v()});
+  NSA_CHECK(args.out.dtype() == args.q.dtype()) << args.out.ToString();
+  NSA_CHECK_SHAPE(args.blocks, {num_tokens, num_kv_heads, args.shape.num_selected});
+  NSA_DISPATCH(SparseAttention, args, stream);
+}
+
+int64_t SparseAttentionScratchBytes(const SparseAttentionExtent& extent, const Stream& stream) {
+  return NSA_DISPATCH(SparseAttentionScratchBytes, extent, stream);
+}
+
 }  // namespace nsa

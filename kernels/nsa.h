@@ -121,4 +121,30 @@ struct CombineArgs {
 };
 void CombineBranches(const CombineArgs& args, const Stream& stream);
 
+// A step's sparse attention from caches that are up to date: the compressed, selected and window
+// branches above and their combination, in the order and with the results of the functions above.
+struct SparseAttentionArgs {
+  NsaShape shape;
+  TokenMap tokens;
+  TensorView q;            // [T, H, d_k], RoPE applied
+  TensorView gate_logits;  // [T, H, 3] f32, last axis cmp, sel, win
+  PagedKv rows, sel, win;  // as the branches' own args have them
+  TensorView out;          // out: [T, H, d_v], dtype of q
+  TensorView blocks;       // out: [T, K, num_selected] i32, the choice; as SelectArgs
+  TensorView scratch;      // [SparseAttentionScratchBytes of a step at least this large] u8
+  float softmax_scale = 0;
+};
+void SparseAttention(const SparseAttentionArgs& args, const Stream& stream);
+
+// The largest step that scratch is to serve.
+struct SparseAttentionExtent {
+  NsaShape shape;
+  int64_t num_tokens = 0;
+  int64_t num_seqs = 0;
+  int64_t max_pages = 0;  // of one sequence
+  int64_t num_heads = 0, num_kv_heads = 0, d_k = 0, d_v = 0;
+  DType cache_dtype = DType::kF32;
+};
+int64_t SparseAttentionScratchBytes(const SparseAttentionExtent& extent, const Stream& stream);
+
 }  // namespace nsa

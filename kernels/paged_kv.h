@@ -15,8 +15,15 @@ struct TokenMap {
   TensorView
       position;  // [num_tokens] i32, position in its sequence; all positions below it are cached
 
+  // Where a step has both kinds, tokens [0, num_decode_tokens) are the only token of their sequence
+  // and tiles cover the others: a tile is up to kTileTokens consecutive tokens of one sequence that
+  // lie in one kTileTokens-aligned range of positions. Backends that do not tile ignore both.
+  int64_t num_decode_tokens = 0;
+  TensorView tiles;  // [num_tiles, 4] i32: sequence, first packed token, tokens, first position
+
   int64_t num_tokens() const { return position.dim(0); }
 };
+inline constexpr int64_t kTileTokens = 64;
 
 // K and V rows of the batch's sequences in pages of equal size.
 // Row r of sequence s is row r % page_rows of page table[s][(r / page_rows) % table_width].

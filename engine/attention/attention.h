@@ -40,6 +40,14 @@ struct StepView {
   int64_t max_pages = 0;
 };
 
+// How large a step may be.
+struct StepExtent {
+  int64_t num_tokens = 0;
+  int64_t num_rows = 0;  // of logits
+  int64_t num_seqs = 0;
+  int64_t max_pages = 0;  // of one sequence
+};
+
 class Attention {
  public:
   virtual ~Attention() = default;
@@ -48,9 +56,8 @@ class Attention {
   // back on return.
   virtual void Forward(int64_t layer, const StepView& step, const AttentionInputs& inputs,
                        KvCache& cache, Workspace& workspace, const Stream& stream) const = 0;
-  // Bytes of scratch that Forward takes at most for num_tokens tokens and sequences of up to
-  // max_pages pages.
-  virtual int64_t WorkspaceBytes(int64_t num_tokens, int64_t max_pages, int num_threads) const = 0;
+  // Bytes of scratch that Forward takes at most in a step of this extent.
+  virtual int64_t WorkspaceBytes(const StepExtent& extent, const Stream& stream) const = 0;
   // As Executor::DecodeTraffic: what one sequence's decode step loads with num_tokens in the cache.
   virtual KvTraffic DecodeTraffic(int64_t num_tokens) const = 0;
 };

@@ -62,9 +62,9 @@ void DenseAttentionVariant::Forward(int64_t layer, const StepView& step,
                  stream);
 }
 
-int64_t DenseAttentionVariant::WorkspaceBytes(int64_t num_tokens, int64_t /*max_pages*/,
-                                              int /*num_threads*/) const {
-  return Workspace::Rounded(num_tokens * num_heads_ * DTypeBytes(DType::kF32));
+int64_t DenseAttentionVariant::WorkspaceBytes(const StepExtent& extent,
+                                              const Stream& /*stream*/) const {
+  return Workspace::Rounded(extent.num_tokens * num_heads_ * DTypeBytes(DType::kF32));
 }
 
 KvTraffic DenseAttentionVariant::DecodeTraffic(int64_t num_tokens) const {

@@ -20,7 +20,7 @@ class DenseAttentionVariant : public Attention {
   const CacheSpec& cache_spec() const override { return cache_spec_; }
   void Forward(int64_t layer, const StepView& step, const AttentionInputs& inputs, KvCache& cache,
                Workspace& workspace, const Stream& stream) const override;
-  int64_t WorkspaceBytes(int64_t num_tokens, int64_t max_pages, int num_threads) const override;
+  int64_t WorkspaceBytes(const StepExtent& extent, const Stream& stream) const override;
   KvTraffic DecodeTraffic(int64_t num_tokens) const override;
 
  private:

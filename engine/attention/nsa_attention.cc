@@ -117,86 +117,49 @@ void NsaAttention::Compress(const StepView& step, const AttentionInputs& inputs,
                stream);
 }
 
-TensorView NsaAttention::Select(const StepView& step, const AttentionInputs& inputs,
-                                const Caches& caches, const TensorView& cmp_lse,
-                                Workspace& workspace, const Stream& stream) const {
-  const TensorView blocks = workspace.Take(
-      DType::kI32, {step.tokens.num_tokens(), num_kv_heads_, nsa_.shape.num_selected});
-  SelectBlocks(
-      {.shape = nsa_.shape,
-       .tokens = step.tokens,
-       .q = inputs.q,
-       .rows = caches.rows,
-       .lse = cmp_lse,
-       .blocks = blocks,
-       .scratch = workspace.Take(DType::kF32, {stream.threads->num_threads(), step.max_pages}),
-       .softmax_scale = softmax_scale_},
-      stream);
-  return blocks;
-}
-
 void NsaAttention::Forward(int64_t layer, const StepView& step, const AttentionInputs& inputs,
                            KvCache& cache, Workspace& workspace, const Stream& stream) const {
   const Workspace::Scope scope(workspace);
-  const TokenMap& tokens = step.tokens;
-  const int64_t num_tokens = tokens.num_tokens();
+  const int64_t num_tokens = step.tokens.num_tokens();
   const Caches caches = Streams(layer, step, cache);
-  const auto take_out = [&] { return workspace.Take(DType::kF32, {num_tokens, num_heads_, d_v_}); };
-  const auto take_lse = [&] { return workspace.Take(DType::kF32, {num_tokens, num_heads_}); };
-
   RotateAndStore(step, inputs, caches, stream);
   Compress(step, inputs, caches, stream);
 
-  const TensorView cmp_out = take_out(), cmp_lse = take_lse();
-  CompressedAttention({.shape = nsa_.shape,
-                       .tokens = tokens,
-                       .q = inputs.q,
-                       .rows = caches.rows,
-                       .out = cmp_out,
-                       .lse = cmp_lse,
-                       .softmax_scale = softmax_scale_},
-                      stream);
-
-  const TensorView blocks = Select(step, inputs, caches, cmp_lse, workspace, stream);
-
-  const TensorView sel_out = take_out(), sel_lse = take_lse();
-  SelectedAttention({.shape = nsa_.shape,
-                     .tokens = tokens,
-                     .q = inputs.q,
-                     .kv = caches.sel,
-                     .blocks = blocks,
-                     .out = sel_out,
-                     .lse = sel_lse,
-                     .softmax_scale = softmax_scale_},
-                    stream);
-
-  const TensorView win_out = take_out(), win_lse = take_lse();
-  WindowAttention({.window_tokens = nsa_.shape.window_tokens,
-                   .tokens = tokens,
+  const StepExtent extent{
+      .num_tokens = num_tokens, .num_seqs = step.page_table.dim(0), .max_pages = step.max_pages};
+  const TensorView blocks =
+      workspace.Take(DType::kI32, {num_tokens, num_kv_heads_, nsa_.shape.num_selected});
+  SparseAttention({.shape = nsa_.shape,
+                   .tokens = step.tokens,
                    .q = inputs.q,
-                   .kv = caches.win,
-                   .out = win_out,
-                   .lse = win_lse,
+                   .gate_logits = inputs.gate_logits,
+                   .rows = caches.rows,
+                   .sel = caches.sel,
+                   .win = caches.win,
+                   .out = inputs.out,
+                   .blocks = blocks,
+                   .scratch = workspace.Take(DType::kU8, {ScratchBytes(extent, stream)}),
                    .softmax_scale = softmax_scale_},
-                  stream);
-
-  CombineBranches({.gate_logits = inputs.gate_logits,
-                   .cmp = cmp_out,
-                   .sel = sel_out,
-                   .win = win_out,
-                   .out = inputs.out},
                   stream);
 }
 
-int64_t NsaAttention::WorkspaceBytes(int64_t num_tokens, int64_t max_pages, int num_threads) const {
-  const auto f32_bytes = [](int64_t num_elements) {
-    return Workspace::Rounded(num_elements * DTypeBytes(DType::kF32));
-  };
-  const int64_t out = f32_bytes(num_tokens * num_heads_ * d_v_);
-  const int64_t lse = f32_bytes(num_tokens * num_heads_);
-  const int64_t blocks = Workspace::Rounded(num_tokens * num_kv_heads_ * nsa_.shape.num_selected *
-                                            DTypeBytes(DType::kI32));
-  return 3 * (out + lse) + blocks + f32_bytes(num_threads * max_pages);
+int64_t NsaAttention::ScratchBytes(const StepExtent& extent, const Stream& stream) const {
+  return SparseAttentionScratchBytes({.shape = nsa_.shape,
+                                      .num_tokens = extent.num_tokens,
+                                      .num_seqs = extent.num_seqs,
+                                      .max_pages = extent.max_pages,
+                                      .num_heads = num_heads_,
+                                      .num_kv_heads = num_kv_heads_,
+                                      .d_k = d_k_,
+                                      .d_v = d_v_,
+                                      .cache_dtype = cache_spec_.dtype},
+                                     stream);
+}
+
+int64_t NsaAttention::WorkspaceBytes(const StepExtent& extent, const Stream& stream) const {
+  const int64_t num_chosen = extent.num_tokens * num_kv_heads_ * nsa_.shape.num_selected;
+  return Workspace::Rounded(num_chosen * DTypeBytes(DType::kI32)) +
+         Workspace::Rounded(ScratchBytes(extent, stream));
 }
 
 int64_t NsaAttention::NumSelectedTokens(int64_t num_tokens) const {

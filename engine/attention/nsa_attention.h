@@ -26,7 +26,7 @@ class NsaAttention : public Attention {
   const CacheSpec& cache_spec() const override { return cache_spec_; }
   void Forward(int64_t layer, const StepView& step, const AttentionInputs& inputs, KvCache& cache,
                Workspace& workspace, const Stream& stream) const override;
-  int64_t WorkspaceBytes(int64_t num_tokens, int64_t max_pages, int num_threads) const override;
+  int64_t WorkspaceBytes(const StepExtent& extent, const Stream& stream) const override;
   // Each branch's reads, counted once: rows, tokens of the chosen blocks, window. Where the own
   // block is not forced (num_local 0) the chosen blocks count in full.
   KvTraffic DecodeTraffic(int64_t num_tokens) const override;
@@ -38,9 +38,7 @@ class NsaAttention : public Attention {
                       const Stream& stream) const;
   void Compress(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
                 const Stream& stream) const;
-  // The blocks that each token attends, [T, num_kv_heads, num_selected] of the workspace.
-  TensorView Select(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
-                    const TensorView& cmp_lse, Workspace& workspace, const Stream& stream) const;
+  int64_t ScratchBytes(const StepExtent& extent, const Stream& stream) const;
   int64_t NumSelectedTokens(int64_t num_tokens) const;
   TensorView inv_freq() const;
 

@@ -28,8 +28,8 @@ class Model {
   };
   virtual void Forward(const ForwardArgs& args, KvCache& cache, Workspace& workspace,
                        const Stream& stream) const = 0;
-  virtual int64_t WorkspaceBytes(int64_t num_tokens, int64_t num_rows, int64_t max_pages,
-                                 int num_threads) const = 0;
+  // Bytes of workspace that Forward takes at most in a step of this extent.
+  virtual int64_t WorkspaceBytes(const StepExtent& extent, const Stream& stream) const = 0;
   virtual int64_t weight_bytes() const = 0;
 };
 

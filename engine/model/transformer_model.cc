@@ -59,12 +59,12 @@ void TransformerModel::Forward(const ForwardArgs& args, KvCache& cache, Workspac
   Linear({.x = normed, .weight = head_, .out = args.logits}, stream);
 }
 
-int64_t TransformerModel::WorkspaceBytes(int64_t num_tokens, int64_t num_rows, int64_t max_pages,
-                                         int num_threads) const {
+int64_t TransformerModel::WorkspaceBytes(const StepExtent& extent, const Stream& stream) const {
   const int64_t row_bytes = config_.hidden_size * DTypeBytes(DType::kF32);
-  return Workspace::Rounded(num_tokens * row_bytes) + 2 * Workspace::Rounded(num_rows * row_bytes) +
-         TransformerLayer::WorkspaceBytes(config_, num_tokens) +
-         attention_->WorkspaceBytes(num_tokens, max_pages, num_threads);
+  return Workspace::Rounded(extent.num_tokens * row_bytes) +
+         2 * Workspace::Rounded(extent.num_rows * row_bytes) +
+         TransformerLayer::WorkspaceBytes(config_, extent.num_tokens) +
+         attention_->WorkspaceBytes(extent, stream);
 }
 
 }  // namespace nsa

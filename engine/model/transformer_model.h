@@ -22,8 +22,7 @@ class TransformerModel : public Model {
   const Attention& attention() const override { return *attention_; }
   void Forward(const ForwardArgs& args, KvCache& cache, Workspace& workspace,
                const Stream& stream) const override;
-  int64_t WorkspaceBytes(int64_t num_tokens, int64_t num_rows, int64_t max_pages,
-                         int num_threads) const override;
+  int64_t WorkspaceBytes(const StepExtent& extent, const Stream& stream) const override;
   int64_t weight_bytes() const override { return store_.num_bytes(); }
 
  private:

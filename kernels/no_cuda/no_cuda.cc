@@ -18,4 +18,8 @@ namespace {
 NSA_BACKEND_OPS(NSA_DEFINE_OP)
 #undef NSA_DEFINE_OP
 
+int64_t SparseAttentionScratchBytes(const SparseAttentionExtent&, const Stream&) {
+  FailWithoutCuda("SparseAttentionScratchBytes");
+}
+
 }  // namespace nsa::cuda

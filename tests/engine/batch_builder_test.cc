@@ -35,6 +35,8 @@ TEST(BatchBuilderTest, PacksADecodeAChunkAndAFirstPrompt) {
   EXPECT_EQ(batch.token_position, (Ids{4, 1, 2, 0, 1}));
   EXPECT_EQ(batch.page_table, (Ids{7, 3, 5, 1, 0, -1, 4, -1, -1}));
   EXPECT_EQ(batch.slots, (Ids{2, 0, 1}));
+  EXPECT_EQ(batch.num_decode_tokens, 1);
+  EXPECT_EQ(batch.tiles, (Ids{1, 1, 2, 1, 2, 3, 2, 0}));
   EXPECT_EQ(batch.logit_tokens, (Ids{0, 4}));
   ASSERT_EQ(batch.num_rows(), 2);
   EXPECT_EQ(batch.rows[0].params, decode.request.sampling);
@@ -43,6 +45,19 @@ TEST(BatchBuilderTest, PacksADecodeAChunkAndAFirstPrompt) {
   EXPECT_EQ(batch.rows[1].params, whole.request.sampling);
   EXPECT_EQ(batch.rows[1].position, 2);
   EXPECT_EQ(batch.rows[1].num_top_logprobs, -1);
+}
+
+TEST(BatchBuilderTest, TilesEndAtAlignedPositionsAndFollowTheDecodeTokens) {
+  Sequence first = MakeSequence(Ids(200, 7), 199, {0, 1, 2, 3}, 0);
+  Sequence second = MakeSequence(Ids(300, 7), 60, {4, 5, 6, 7}, 1);
+  Sequence third = MakeSequence(Ids(11, 7), 10, {8}, 2);  // one token, but behind a chunk
+  BatchBuilder builder;
+  const Batch& batch =
+      builder.Build({.chunks = {{.sequence = &first, .num_tokens = 1, .samples = true},
+                                {.sequence = &second, .num_tokens = 70, .samples = false},
+                                {.sequence = &third, .num_tokens = 1, .samples = true}}});
+  EXPECT_EQ(batch.num_decode_tokens, 1);
+  EXPECT_EQ(batch.tiles, (Ids{1, 1, 4, 60, 1, 5, 64, 64, 1, 69, 2, 128, 2, 71, 1, 10}));
 }
 
 TEST(BatchBuilderTest, KeepsNothingOfTheBatchBefore) {
@@ -58,6 +73,8 @@ TEST(BatchBuilderTest, KeepsNothingOfTheBatchBefore) {
   EXPECT_EQ(batch.slots, (Ids{1}));
   EXPECT_EQ(batch.num_rows(), 0);
   EXPECT_TRUE(batch.rows.empty());
+  EXPECT_EQ(batch.num_decode_tokens, 1);
+  EXPECT_TRUE(batch.tiles.empty());
 }
 
 }  // namespace

@@ -61,7 +61,11 @@ ModelRunner::ModelRunner(const std::string& folder, const RunnerOptions& options
   const int64_t num_tokens = options.max_chunk_tokens * options.num_seqs;
   cache_ = std::make_unique<KvCache>(spec, num_pages, options.num_seqs);
   workspace_ = std::make_unique<Workspace>(
-      model_->WorkspaceBytes(num_tokens, num_tokens, num_pages_per_seq_, options.num_threads));
+      model_->WorkspaceBytes({.num_tokens = num_tokens,
+                              .num_rows = num_tokens,
+                              .num_seqs = options.num_seqs,
+                              .max_pages = num_pages_per_seq_},
+                             {.device = DeviceType::kCpu, .threads = &threads_}));
   FillWithNan(*cache_);
 }
 
