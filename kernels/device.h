@@ -7,12 +7,16 @@
 
 namespace nsa {
 
+namespace cuda {
+class Context;  // kernels/cuda/context.h
+}  // namespace cuda
+
 enum class DeviceType : uint8_t { kCpu, kCuda };
 
 struct Stream {
   DeviceType device = DeviceType::kCpu;
   ThreadPool* threads = nullptr;  // CPU: the loop's threads; kernels return when the work is done
-  void* cuda_stream = nullptr;    // CUDA: a cudaStream_t; kernels return when the work is enqueued
+  cuda::Context* cuda = nullptr;  // CUDA: where kernels run; they return when the work is enqueued
 };
 
 }  // namespace nsa
