@@ -58,9 +58,12 @@ struct BFloat16 {
   }
 };
 
-// IEEE half precision as stored in a checkpoint.
+// IEEE half precision; conversion rounds to nearest even, to infinity beyond 65504.
 struct Float16 {
   uint16_t bits;
+
+  Float16() = default;
+  explicit Float16(float value);
   explicit operator float() const;
 };
 

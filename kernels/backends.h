@@ -19,13 +19,11 @@
   OP(DenseAttention, DenseAttentionArgs)           \
   OP(CombineBranches, CombineArgs)                 \
   OP(SparseAttention, SparseAttentionArgs)         \
-  OP(StoreKv, StoreKvArgs)                         \
+  OP(StoreProjections, StoreProjectionsArgs)       \
   OP(Linear, LinearArgs)                           \
   OP(EmbedTokens, EmbedArgs)                       \
-  OP(RmsNorm, RmsNormArgs)                         \
-  OP(ApplyRope, RopeArgs)                          \
+  OP(AddRmsNorm, AddRmsNormArgs)                   \
   OP(SwiGlu, SwiGluArgs)                           \
-  OP(AddInPlace, AddArgs)                          \
   OP(GatherRows, GatherRowsArgs)                   \
   OP(SampleTokens, SampleArgs)
 

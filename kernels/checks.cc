@@ -7,6 +7,13 @@ void CheckDType(const TensorView& view, DType dtype, const char* name) {
       << name << " is " << view.ToString() << ", needs " << DTypeName(dtype);
 }
 
+void CheckActivation(const TensorView& view, const Stream& stream, const char* name) {
+  const DType dtype = view.dtype();
+  const bool is_half = dtype == DType::kBF16 || dtype == DType::kF16;
+  NSA_CHECK(dtype == DType::kF32 || (stream.device == DeviceType::kCuda && is_half))
+      << name << " is " << view.ToString() << ", an activation is f32, or bf16 or f16 on CUDA";
+}
+
 void CheckTokens(const TokenMap& tokens) {
   NSA_CHECK_SHAPE(tokens.position, {-1});
   NSA_CHECK_SHAPE(tokens.sequence, {tokens.num_tokens()});
@@ -14,11 +21,13 @@ void CheckTokens(const TokenMap& tokens) {
   CheckDType(tokens.position, DType::kI32, "position");
 }
 
-void CheckPagedKv(const PagedKv& kv) {
+void CheckPagedKv(const PagedKv& kv, const Stream& stream) {
   NSA_CHECK_SHAPE(kv.k, {-1, -1, -1, -1});
   NSA_CHECK_SHAPE(kv.v, {kv.k.dim(0), kv.k.dim(1), kv.k.dim(2), -1});
   NSA_CHECK_SHAPE(kv.table, {-1, -1});
-  NSA_CHECK(kv.k.dtype() == DType::kF32 || kv.k.dtype() == DType::kBF16) << kv.k.ToString();
+  const DType dtype = kv.k.dtype();
+  const bool is_f16_on_cuda = dtype == DType::kF16 && stream.device == DeviceType::kCuda;
+  NSA_CHECK(dtype == DType::kF32 || dtype == DType::kBF16 || is_f16_on_cuda) << kv.k.ToString();
   CheckDType(kv.v, kv.k.dtype(), "v");
   CheckDType(kv.table, DType::kI32, "table");
   NSA_CHECK(kv.d_k() >= 1 && kv.d_k() <= kMaxHeadDim && kv.d_v() >= 1 && kv.d_v() <= kMaxHeadDim)
@@ -41,17 +50,17 @@ void CheckShape(const NsaShape& shape) {
       << " against num_selected " << shape.num_selected;
 }
 
-void CheckAttention(const TokenMap& tokens, const TensorView& q, const PagedKv& kv,
-                    const TensorView& out, const TensorView& lse) {
+void CheckAttention(const AttentionViews& views, const Stream& stream) {
+  const auto& [tokens, q, kv, out, lse] = views;
   CheckTokens(tokens);
-  CheckPagedKv(kv);
+  CheckPagedKv(kv, stream);
   NSA_CHECK_SHAPE(q, {tokens.num_tokens(), -1, kv.d_k()});
   NSA_CHECK_SHAPE(out, {tokens.num_tokens(), q.dim(1), kv.d_v()});
   NSA_CHECK_SHAPE(lse, {tokens.num_tokens(), q.dim(1)});
   NSA_CHECK(q.dim(1) % kv.num_kv_heads() == 0)
       << q.dim(1) << " query heads, " << kv.num_kv_heads() << " KV heads";
-  CheckDType(q, DType::kF32, "q");
-  CheckDType(out, DType::kF32, "out");
+  CheckActivation(q, stream, "q");
+  CheckActivation(out, stream, "out");
   CheckDType(lse, DType::kF32, "lse");
 }
 

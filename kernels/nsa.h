@@ -3,6 +3,7 @@
 // backend. The mathematics is docs/nsa.md; section numbers below refer to it. Kernels allocate
 // nothing, keep no state and never see a model name. T = tokens of the packed batch, H = query
 // heads, K = KV heads, group size G = H / K; query heads [g*G, (g+1)*G) share KV head g.
+// "Activation" is a dtype: f32 on the CPU; f32, bf16 or f16 on CUDA.
 //
 // Numerics, every backend: fp32 scores, softmax, importance and accumulation. A over an empty set
 // is 0 with lse -inf. Determinism: one token's outputs depend on that token's inputs and its
@@ -27,9 +28,10 @@ enum class CmpRope : uint8_t { kBefore, kAfter, kNone };
 // Weights of phi for K or for V; d is d_k or d_v. Unused views stay empty.
 struct PhiWeights {
   TensorView position;  // P: [K, span_tokens, d] f32, added to the raw rows; empty = none
-  TensorView weight;    // weighted_pool: [K, span_tokens]; linear: [K, d, span_tokens * d]; f32
-  TensorView fc1;       // mlp: [K, hidden, span_tokens * d] f32, input flattened token-major
-  TensorView fc2;       // mlp: [K, d, hidden] f32; exact GELU between the two
+  TensorView weight;    // weighted_pool: [K, span_tokens] f32; linear: [K, d, span_tokens * d]
+                        // activation, input flattened token-major
+  TensorView fc1;       // mlp: [K, hidden, span_tokens * d] activation, input as of linear
+  TensorView fc2;       // mlp: [K, d, hidden], dtype of fc1; exact GELU between the two
 };
 
 // Emits the compressed row of every token that completes a span, from raw rows that are already
@@ -51,9 +53,9 @@ void CompressRows(const CompressArgs& args, const Stream& stream);
 struct CompressedAttentionArgs {
   NsaShape shape;
   TokenMap tokens;
-  TensorView q;  // [T, H, d_k] f32, RoPE applied
+  TensorView q;  // [T, H, d_k] activation, RoPE applied
   PagedKv rows;
-  TensorView out;           // out: [T, H, d_v] f32
+  TensorView out;           // out: [T, H, d_v] activation, or f32
   TensorView lse;           // out: [T, H] f32, natural log of the sum of exp(scaled scores)
   float softmax_scale = 0;  // 1 / sqrt(d_k)
 };
@@ -65,12 +67,13 @@ void CompressedAttention(const CompressedAttentionArgs& args, const Stream& stre
 struct SelectArgs {
   NsaShape shape;
   TokenMap tokens;
-  TensorView q;       // [T, H, d_k] f32, RoPE applied
+  TensorView q;       // [T, H, d_k] activation, RoPE applied
   PagedKv rows;       // v is not read
   TensorView lse;     // [T, H] f32, from CompressedAttention
   TensorView blocks;  // out: [T, K, num_selected] i32, ascending, -1 padded at the end
-  TensorView
-      scratch;  // [num threads, max blocks of a sequence] f32, contents undefined before and after
+  // [rows, max blocks of a sequence] f32, contents undefined before and after. On the CPU a row per
+  // thread; on CUDA any number of rows: as many tokens and KV heads are ranked at once.
+  TensorView scratch;
   float softmax_scale = 0;
 };
 void SelectBlocks(const SelectArgs& args, const Stream& stream);
@@ -80,10 +83,10 @@ void SelectBlocks(const SelectArgs& args, const Stream& stream);
 struct SelectedAttentionArgs {
   NsaShape shape;
   TokenMap tokens;
-  TensorView q;       // [T, H, d_k] f32
+  TensorView q;       // [T, H, d_k] activation
   PagedKv kv;         // page_rows = shape.block_tokens
   TensorView blocks;  // [T, K, num_selected] i32, from SelectBlocks
-  TensorView out;     // out: [T, H, d_v] f32
+  TensorView out;     // out: [T, H, d_v] activation, or f32
   TensorView lse;     // out: [T, H] f32
   float softmax_scale = 0;
 };
@@ -93,9 +96,9 @@ void SelectedAttention(const SelectedAttentionArgs& args, const Stream& stream);
 struct WindowAttentionArgs {
   int64_t window_tokens = 0;
   TokenMap tokens;
-  TensorView q;    // [T, H, d_k] f32
+  TensorView q;    // [T, H, d_k] activation
   PagedKv kv;      // pages, or a ring of at least window_tokens + (tokens per step) - 1 rows
-  TensorView out;  // out: [T, H, d_v] f32
+  TensorView out;  // out: [T, H, d_v] activation, or f32
   TensorView lse;  // out: [T, H] f32
   float softmax_scale = 0;
 };
@@ -104,9 +107,9 @@ void WindowAttention(const WindowAttentionArgs& args, const Stream& stream);
 // Full causal attention over tokens [0, t]: the baseline and the oracle of the edges (3).
 struct DenseAttentionArgs {
   TokenMap tokens;
-  TensorView q;    // [T, H, d_k] f32
+  TensorView q;    // [T, H, d_k] activation
   PagedKv kv;      // pages
-  TensorView out;  // out: [T, H, d_v] f32
+  TensorView out;  // out: [T, H, d_v] activation, or f32
   TensorView lse;  // out: [T, H] f32
   float softmax_scale = 0;
 };
@@ -117,7 +120,7 @@ void DenseAttention(const DenseAttentionArgs& args, const Stream& stream);
 struct CombineArgs {
   TensorView gate_logits;    // [T, H, 3] f32, last axis cmp, sel, win
   TensorView cmp, sel, win;  // [T, H, d_v] f32
-  TensorView out;            // out: [T, H, d_v] f32; may be one of the inputs
+  TensorView out;            // out: [T, H, d_v] activation; may be an input of its dtype
 };
 void CombineBranches(const CombineArgs& args, const Stream& stream);
 
@@ -126,7 +129,7 @@ void CombineBranches(const CombineArgs& args, const Stream& stream);
 struct SparseAttentionArgs {
   NsaShape shape;
   TokenMap tokens;
-  TensorView q;            // [T, H, d_k], RoPE applied
+  TensorView q;            // [T, H, d_k] activation, RoPE applied
   TensorView gate_logits;  // [T, H, 3] f32, last axis cmp, sel, win
   PagedKv rows, sel, win;  // as the branches' own args have them
   TensorView out;          // out: [T, H, d_v], dtype of q

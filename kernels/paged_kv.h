@@ -32,7 +32,7 @@ inline constexpr int64_t kTileTokens = 64;
 // where row i of the model is row i + span_tokens/span_stride - 1 here, so that it lies in the page
 // in which its span ends.
 struct PagedKv {
-  TensorView k;      // [num_pages, num_kv_heads, page_rows, d_k] f32 or bf16
+  TensorView k;      // [num_pages, num_kv_heads, page_rows, d_k] f32 or bf16; on CUDA f16 too
   TensorView v;      // [num_pages, num_kv_heads, page_rows, d_v] same dtype
   TensorView table;  // [num_seqs, table_width] i32, -1 where there is no page
 

@@ -5,14 +5,11 @@
 #include "kernels/backends.h"
 
 namespace nsa {
+namespace {
 
-void SampleTokens(const SampleArgs& args, const Stream& stream) {
-  const int64_t num_rows = static_cast<int64_t>(args.rows.size());
-  NSA_CHECK_SHAPE(args.logits, {num_rows, -1});
-  NSA_CHECK_SHAPE(args.tokens, {num_rows});
-  if (num_rows > 0) {
-    NSA_CHECK_GE(args.logits.dim(1), 1);
-  }
+// The outputs that the rows ask for, and the rows' ranges.
+void CheckRows(const SampleArgs& args) {
+  const int64_t num_rows = args.logits.dim(0);
   const bool wants_logprobs =
       std::any_of(args.rows.begin(), args.rows.end(),
                   [](const SampleRow& r) { return r.num_top_logprobs >= 0; });
@@ -29,6 +26,34 @@ void SampleTokens(const SampleArgs& args, const Stream& stream) {
     NSA_CHECK_LE(row.num_top_logprobs, kMaxTopLogprobs);
     NSA_CHECK_GE(row.params.temperature, 0);
     NSA_CHECK(row.params.min_p <= 1) << "min_p " << row.params.min_p << " would keep nothing";
+  }
+}
+
+void CheckAllOutputs(const SampleArgs& args) {
+  const int64_t num_rows = args.logits.dim(0);
+  NSA_CHECK_SHAPE(args.logprobs, {num_rows});
+  NSA_CHECK_SHAPE(args.top_tokens, {num_rows, kMaxTopLogprobs});
+  NSA_CHECK_SHAPE(args.top_logprobs, {num_rows, kMaxTopLogprobs});
+  NSA_CHECK_SHAPE(args.finite, {num_rows});
+}
+
+}  // namespace
+
+void SampleTokens(const SampleArgs& args, const Stream& stream) {
+  const int64_t num_rows = static_cast<int64_t>(args.rows.size());
+  NSA_CHECK_SHAPE(args.logits, {num_rows, -1});
+  NSA_CHECK_SHAPE(args.tokens, {num_rows});
+  if (num_rows > 0) {
+    NSA_CHECK_GE(args.logits.dim(1), 1);
+  }
+  if (!args.finite.empty()) {
+    NSA_CHECK_SHAPE(args.finite, {num_rows});
+    NSA_CHECK(args.finite.dtype() == DType::kU8) << args.finite.ToString();
+  }
+  if (stream.device == DeviceType::kCpu) {
+    CheckRows(args);
+  } else {
+    CheckAllOutputs(args);
   }
   NSA_DISPATCH(SampleTokens, args, stream);
 }

@@ -30,7 +30,9 @@ struct SampleRow {
       -1;  // -1: no log-probabilities; 0: the chosen token's only; up to kMaxTopLogprobs
 };
 
-// Log-probabilities are those of the unmodified logits (log_softmax), natural log.
+// Log-probabilities are those of the unmodified logits (log_softmax), natural log. On CUDA `rows`
+// lies in device memory like every tensor, all outputs must be there, and the caller vouches for
+// the rows' ranges.
 struct SampleArgs {
   TensorView logits;                // [N, vocab] f32
   std::span<const SampleRow> rows;  // [N]
@@ -38,6 +40,7 @@ struct SampleArgs {
   TensorView logprobs;              // out: [N] f32 of the chosen token, where asked for
   TensorView top_tokens;    // out: [N, kMaxTopLogprobs] i32, most likely first, where asked for
   TensorView top_logprobs;  // out: [N, kMaxTopLogprobs] f32
+  TensorView finite;        // out: [N] u8, 1 if all logits of the row are finite; may be empty
 };
 void SampleTokens(const SampleArgs& args, const Stream& stream);
 

@@ -1,4 +1,3 @@
-#include <cmath>
 #include <string>
 
 #include "bench/kernels/cases.h"
@@ -38,33 +37,26 @@ Result SampleCase(const BenchContext& context, const std::string& name,
 }
 
 std::vector<Result> TransformerCases(const BenchContext& context, int64_t num_tokens) {
-  constexpr int64_t kHidden = 2048, kHeads = 16, kD = 128;
+  constexpr int64_t kHidden = 2048;
   std::vector<float> x = Numbers(num_tokens * kHidden), y = Numbers(num_tokens * kHidden);
-  std::vector<float> gate_up = Numbers(2 * num_tokens * kHidden);
-  std::vector<float> inv_freq(kD / 2);
-  std::vector<int32_t> positions(static_cast<size_t>(num_tokens));
-  for (int64_t c = 0; c < kD / 2; ++c) {
-    inv_freq[c] = static_cast<float>(std::pow(10000.0, -2.0 * static_cast<double>(c) / kD));
-  }
-  for (int64_t t = 0; t < num_tokens; ++t) positions[t] = static_cast<int32_t>(1000 + t);
+  std::vector<float> sum = x, gate_up = Numbers(2 * num_tokens * kHidden);
   const TensorView xv(x.data(), DType::kF32, {num_tokens, kHidden});
   const TensorView yv(y.data(), DType::kF32, {num_tokens, kHidden});
   const TensorView gate_up_view(gate_up.data(), DType::kF32, {num_tokens, 2 * kHidden});
   const TensorView weight(gate_up.data(), DType::kF32, {kHidden});
-  const TensorView positions_view(positions.data(), DType::kI32, {num_tokens});
-  const TensorView inv_freq_view(inv_freq.data(), DType::kF32, {kD / 2});
+  const TensorView sum_view(sum.data(), DType::kF32, {num_tokens, kHidden});
   const Stream stream{.threads = &context.threads};
   const std::string shape = std::to_string(num_tokens) + " x 2048";
   std::vector<Result> results;
   const auto add = [&](const char* op, absl::FunctionRef<void()> body) {
     results.push_back(MakeResult(context, op, shape, MedianSeconds(body), 0, 0));
   };
-  add("rms norm", [&] { RmsNorm({xv, weight, yv, 1e-5F}, stream); });
-  add("rope", [&] {
-    ApplyRope({xv.Reshape({num_tokens, kHeads, kD}), positions_view, inv_freq_view}, stream);
+  add("rms norm",
+      [&] { AddRmsNorm({.x = xv, .weight = weight, .out = yv, .epsilon = 1e-5F}, stream); });
+  add("add, rms norm", [&] {
+    AddRmsNorm({.x = sum_view, .y = xv, .weight = weight, .out = yv, .epsilon = 1e-5F}, stream);
   });
   add("swiglu", [&] { SwiGlu({gate_up_view, yv}, stream); });
-  add("add", [&] { AddInPlace({yv, xv}, stream); });
   return results;
 }
 

@@ -15,21 +15,25 @@
 
 namespace nsa {
 
-// K and V projections of one stream, before RoPE.
-struct KvProjection {
-  TensorView k;  // [T, K, d_k] f32; rotated in place where the variant needs it
-  TensorView v;  // [T, K, d_v] f32
+// Where each projection of a layer's packed q|k|v|gates matrix begins, in output columns.
+struct ProjectionColumns {
+  struct Kv {
+    int64_t k = 0, v = 0;
+  };
+  int64_t q = 0;
+  Kv sel;       // the only stream with shared KV
+  Kv cmp, win;  // separate KV only
+  int64_t gates = 0;
+  int64_t num_columns = 0;
 };
 
 // What a layer's projections hand to its attention.
 struct AttentionInputs {
-  TensorView q;                       // [T, H, d_k] f32, before RoPE; rotated in place
-  KvProjection sel;                   // the only stream with shared KV
-  KvProjection cmp, win;              // empty with shared KV
-  TensorView gate_logits;             // [T, H, 3] f32; empty where the variant has no gates
+  TensorView packed;  // [T, columns.num_columns] activation dtype, before RoPE
+  const ProjectionColumns& columns;
   const PhiWeights* phi_k = nullptr;  // this layer's; null where the variant compresses nothing
   const PhiWeights* phi_v = nullptr;
-  TensorView out;  // out: [T, H, d_v] f32
+  TensorView out;  // out: [T, H, d_v] activation dtype
 };
 
 // One step's batch, seen by every layer; filled once per step (device memory on a GPU).

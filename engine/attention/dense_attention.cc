@@ -4,7 +4,6 @@
 
 #include "engine/attention/nsa_attention.h"
 #include "kernels/kv_store.h"
-#include "kernels/transformer.h"
 
 namespace nsa {
 namespace {
@@ -32,6 +31,7 @@ DenseAttentionVariant::DenseAttentionVariant(const ModelConfig& config,
       num_kv_heads_(config.num_kv_heads),
       d_k_(config.d_k),
       d_v_(config.d_v),
+      activation_(options.activation),
       softmax_scale_(1.0F / std::sqrt(static_cast<float>(config.d_k))),
       cache_spec_(MakeSpec(config, options)),
       rope_frequencies_(RopeFrequencies(config)) {}
@@ -50,11 +50,19 @@ void DenseAttentionVariant::Forward(int64_t layer, const StepView& step,
   const PagedKv kv{.k = sel.k, .v = sel.v, .table = step.page_table};
   const TokenMap& tokens = step.tokens;
 
-  ApplyRope({.x = inputs.q, .positions = tokens.position, .inv_freq = inv_freq}, stream);
-  ApplyRope({.x = inputs.sel.k, .positions = tokens.position, .inv_freq = inv_freq}, stream);
-  StoreKv({.tokens = tokens, .k = inputs.sel.k, .v = inputs.sel.v, .kv = kv}, stream);
+  const TensorView q = workspace.Take(activation_, {tokens.num_tokens(), num_heads_, d_k_});
+  const ProjectionColumns& columns = inputs.columns;
+  StoreProjections(
+      {.tokens = tokens,
+       .packed = inputs.packed,
+       .inv_freq = inv_freq,
+       .q_column = columns.q,
+       .num_streams = 1,
+       .streams = {KvStream{.k_column = columns.sel.k, .v_column = columns.sel.v, .kv = kv}},
+       .q = q},
+      stream);
   DenseAttention({.tokens = tokens,
-                  .q = inputs.q,
+                  .q = q,
                   .kv = kv,
                   .out = inputs.out,
                   .lse = workspace.Take(DType::kF32, {tokens.num_tokens(), num_heads_}),
@@ -64,7 +72,9 @@ void DenseAttentionVariant::Forward(int64_t layer, const StepView& step,
 
 int64_t DenseAttentionVariant::WorkspaceBytes(const StepExtent& extent,
                                               const Stream& /*stream*/) const {
-  return Workspace::Rounded(extent.num_tokens * num_heads_ * DTypeBytes(DType::kF32));
+  const int64_t num_rows = extent.num_tokens * num_heads_;
+  return Workspace::Rounded(num_rows * d_k_ * DTypeBytes(activation_)) +
+         Workspace::Rounded(num_rows * DTypeBytes(DType::kF32));
 }
 
 KvTraffic DenseAttentionVariant::DecodeTraffic(int64_t num_tokens) const {

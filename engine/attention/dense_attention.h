@@ -25,6 +25,7 @@ class DenseAttentionVariant : public Attention {
 
  private:
   int64_t num_heads_, num_kv_heads_, d_k_, d_v_;
+  DType activation_;
   float softmax_scale_;
   CacheSpec cache_spec_;
   std::vector<float> rope_frequencies_;

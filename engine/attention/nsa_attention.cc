@@ -4,7 +4,6 @@
 #include <cmath>
 
 #include "kernels/kv_store.h"
-#include "kernels/transformer.h"
 
 namespace nsa {
 namespace {
@@ -33,6 +32,7 @@ NsaAttention::NsaAttention(const ModelConfig& config, const AttentionOptions& op
       num_kv_heads_(config.num_kv_heads),
       d_k_(config.d_k),
       d_v_(config.d_v),
+      activation_(options.activation),
       softmax_scale_(1.0F / std::sqrt(static_cast<float>(config.d_k))),
       cache_spec_(MakeCacheSpec(config, options)),
       rope_frequencies_(RopeFrequencies(config)) {
@@ -85,22 +85,31 @@ TensorView NsaAttention::inv_freq() const {
   return {const_cast<float*>(rope_frequencies_.data()), DType::kF32, {d_k_ / 2}};
 }
 
-void NsaAttention::RotateAndStore(const StepView& step, const AttentionInputs& inputs,
-                                  const Caches& caches, const Stream& stream) const {
-  const auto rotate = [&](const TensorView& x) {
-    ApplyRope({.x = x, .positions = step.tokens.position, .inv_freq = inv_freq()}, stream);
+NsaAttention::Queries NsaAttention::Store(const StepView& step, const AttentionInputs& inputs,
+                                          const Caches& caches, Workspace& workspace,
+                                          const Stream& stream) const {
+  const int64_t num_tokens = step.tokens.num_tokens();
+  const ProjectionColumns& columns = inputs.columns;
+  const Queries queries{.q = workspace.Take(activation_, {num_tokens, num_heads_, d_k_}),
+                        .gate_logits = workspace.Take(DType::kF32, {num_tokens, num_heads_, 3})};
+  StoreProjectionsArgs args{.tokens = step.tokens,
+                            .packed = inputs.packed,
+                            .inv_freq = inv_freq(),
+                            .q_column = columns.q,
+                            .gates_column = columns.gates,
+                            .q = queries.q,
+                            .gate_logits = queries.gate_logits};
+  const auto add = [&](const ProjectionColumns::Kv& kv, bool rotate_k, const PagedKv& to) {
+    args.streams[args.num_streams++] = {
+        .k_column = kv.k, .v_column = kv.v, .rotate_k = rotate_k, .kv = to};
   };
-  const auto store = [&](const KvProjection& kv, const PagedKv& to) {
-    StoreKv({.tokens = step.tokens, .k = kv.k, .v = kv.v, .kv = to}, stream);
-  };
-  rotate(inputs.q);
-  rotate(inputs.sel.k);
-  store(inputs.sel, caches.sel);
-  if (nsa_.shared_kv) return;
-  rotate(inputs.win.k);
-  store(inputs.win, caches.win);
-  if (nsa_.cmp_rope == CmpRope::kBefore) rotate(inputs.cmp.k);
-  store(inputs.cmp, caches.raw);
+  add(columns.sel, /*rotate_k=*/true, caches.sel);
+  if (!nsa_.shared_kv) {
+    add(columns.win, /*rotate_k=*/true, caches.win);
+    add(columns.cmp, /*rotate_k=*/nsa_.cmp_rope == CmpRope::kBefore, caches.raw);
+  }
+  StoreProjections(args, stream);
+  return queries;
 }
 
 void NsaAttention::Compress(const StepView& step, const AttentionInputs& inputs,
@@ -122,7 +131,7 @@ void NsaAttention::Forward(int64_t layer, const StepView& step, const AttentionI
   const Workspace::Scope scope(workspace);
   const int64_t num_tokens = step.tokens.num_tokens();
   const Caches caches = Streams(layer, step, cache);
-  RotateAndStore(step, inputs, caches, stream);
+  const Queries queries = Store(step, inputs, caches, workspace, stream);
   Compress(step, inputs, caches, stream);
 
   const StepExtent extent{
@@ -131,8 +140,8 @@ void NsaAttention::Forward(int64_t layer, const StepView& step, const AttentionI
       workspace.Take(DType::kI32, {num_tokens, num_kv_heads_, nsa_.shape.num_selected});
   SparseAttention({.shape = nsa_.shape,
                    .tokens = step.tokens,
-                   .q = inputs.q,
-                   .gate_logits = inputs.gate_logits,
+                   .q = queries.q,
+                   .gate_logits = queries.gate_logits,
                    .rows = caches.rows,
                    .sel = caches.sel,
                    .win = caches.win,
@@ -157,8 +166,11 @@ int64_t NsaAttention::ScratchBytes(const StepExtent& extent, const Stream& strea
 }
 
 int64_t NsaAttention::WorkspaceBytes(const StepExtent& extent, const Stream& stream) const {
-  const int64_t num_chosen = extent.num_tokens * num_kv_heads_ * nsa_.shape.num_selected;
-  return Workspace::Rounded(num_chosen * DTypeBytes(DType::kI32)) +
+  const auto bytes = [&](int64_t per_token, DType dtype) {
+    return Workspace::Rounded(extent.num_tokens * per_token * DTypeBytes(dtype));
+  };
+  return bytes(num_heads_ * d_k_, activation_) + bytes(num_heads_ * 3, DType::kF32) +
+         bytes(num_kv_heads_ * nsa_.shape.num_selected, DType::kI32) +
          Workspace::Rounded(ScratchBytes(extent, stream));
 }
 

@@ -34,8 +34,13 @@ class NsaAttention : public Attention {
  private:
   struct Caches;  // the layer's streams, as the kernels see them
   Caches Streams(int64_t layer, const StepView& step, KvCache& cache) const;
-  void RotateAndStore(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
-                      const Stream& stream) const;
+  // What one layer's attention reads besides the caches.
+  struct Queries {
+    TensorView q;            // [T, H, d_k] activation dtype, rotated
+    TensorView gate_logits;  // [T, H, 3] f32
+  };
+  Queries Store(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
+                Workspace& workspace, const Stream& stream) const;
   void Compress(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
                 const Stream& stream) const;
   int64_t ScratchBytes(const StepExtent& extent, const Stream& stream) const;
@@ -44,6 +49,7 @@ class NsaAttention : public Attention {
 
   NsaConfig nsa_;
   int64_t num_heads_, num_kv_heads_, d_k_, d_v_;
+  DType activation_;
   float softmax_scale_;
   CacheSpec cache_spec_;
   std::vector<float> rope_frequencies_;

@@ -1,7 +1,5 @@
 #include "engine/model/layers.h"
 
-#include "engine/runtime/copy.h"
-
 namespace nsa {
 namespace {
 
@@ -59,11 +57,11 @@ PhiWeights TakePhiWeights(const NsaConfig& nsa, const std::string& name, int64_t
       phi.weight = store.TakeF32(name + ".weight", {num_kv_heads, nsa.shape.span_tokens});
       break;
     case PhiKind::kLinear:
-      phi.weight = store.TakeF32(name + ".weight", {num_kv_heads, d, flat});
+      phi.weight = store.TakeActivation(name + ".weight", {num_kv_heads, d, flat});
       break;
     case PhiKind::kMlp:
-      phi.fc1 = store.TakeF32(name + ".fc1.weight", {num_kv_heads, nsa.phi_hidden, flat});
-      phi.fc2 = store.TakeF32(name + ".fc2.weight", {num_kv_heads, d, nsa.phi_hidden});
+      phi.fc1 = store.TakeActivation(name + ".fc1.weight", {num_kv_heads, nsa.phi_hidden, flat});
+      phi.fc2 = store.TakeActivation(name + ".fc2.weight", {num_kv_heads, d, nsa.phi_hidden});
       break;
   }
   return phi;
@@ -99,81 +97,63 @@ void TransformerLayer::TakePhi(const std::string& prefix, WeightStore& store) {
 }
 
 void TransformerLayer::Forward(const Attention& attention, const StepView& step,
-                               const TensorView& x, KvCache& cache, Workspace& workspace,
+                               const Residual& residual, KvCache& cache, Workspace& workspace,
                                const Stream& stream) const {
-  Attend(attention, step, x, cache, workspace, stream);
-  Mlp(x, workspace, stream);
+  Attend(attention, step, residual, cache, workspace, stream);
+  Mlp(residual, workspace, stream);
 }
 
-void TransformerLayer::Attend(const Attention& attention, const StepView& step, const TensorView& x,
-                              KvCache& cache, Workspace& workspace, const Stream& stream) const {
+void TransformerLayer::Attend(const Attention& attention, const StepView& step,
+                              const Residual& residual, KvCache& cache, Workspace& workspace,
+                              const Stream& stream) const {
   const Workspace::Scope scope(workspace);
+  const auto& [x, branch] = residual;
+  const DType activation = branch.dtype();
   const int64_t num_tokens = x.dim(0);
-  const TensorView branch = workspace.Take(DType::kF32, {num_tokens, config_.hidden_size});
-  RmsNorm({.x = x, .weight = attention_norm_, .out = branch, .epsilon = config_.rms_epsilon},
-          stream);
-  const AttentionInputs inputs = Project(branch, workspace, stream);
-  attention.Forward(layer_, step, inputs, cache, workspace, stream);
-  const TensorView heads = inputs.out.Reshape({num_tokens, config_.num_heads * config_.d_v});
-  Linear({.x = heads, .weight = o_, .out = branch}, stream);
-  AddInPlace({.x = x, .y = branch}, stream);
-}
-
-AttentionInputs TransformerLayer::Project(const TensorView& normed, Workspace& workspace,
-                                          const Stream& stream) const {
-  const int64_t num_tokens = normed.dim(0);
-  const TensorView all = workspace.Take(DType::kF32, {num_tokens, columns_.num_columns});
-  Linear({.x = normed, .weight = qkv_gates_, .out = all}, stream);
-  const auto split = [&](int64_t first_column, int64_t num_heads, int64_t width) {
-    const TensorView part = workspace.Take(DType::kF32, {num_tokens, num_heads * width});
-    CopyColumns(all, first_column, part, stream);
-    return part.Reshape({num_tokens, num_heads, width});
-  };
-  const auto split_kv = [&](const ProjectionColumns::Kv& columns) {
-    const TensorView k = split(columns.k, config_.num_kv_heads, config_.d_k);
-    return KvProjection{.k = k, .v = split(columns.v, config_.num_kv_heads, config_.d_v)};
-  };
-  AttentionInputs inputs;
-  inputs.q = split(columns_.q, config_.num_heads, config_.d_k);
-  inputs.sel = split_kv(columns_.sel);
-  if (HasSeparateKv(config_)) {
-    inputs.cmp = split_kv(columns_.cmp);
-    inputs.win = split_kv(columns_.win);
-  }
+  AddRmsNorm({.x = x,
+              .y = layer_ == 0 ? TensorView() : branch,
+              .weight = attention_norm_,
+              .out = branch,
+              .epsilon = config_.rms_epsilon},
+             stream);
+  AttentionInputs inputs{
+      .packed = workspace.Take(activation, {num_tokens, columns_.num_columns}),
+      .columns = columns_,
+      .out = workspace.Take(activation, {num_tokens, config_.num_heads, config_.d_v})};
   if (config_.nsa) {
-    inputs.gate_logits = split(columns_.gates, config_.num_heads, kNumBranches);
     inputs.phi_k = &phi_k_;
     inputs.phi_v = &phi_v_;
   }
-  inputs.out = workspace.Take(DType::kF32, {num_tokens, config_.num_heads, config_.d_v});
-  return inputs;
+  Linear({.x = branch, .weight = qkv_gates_, .out = inputs.packed}, stream);
+  attention.Forward(layer_, step, inputs, cache, workspace, stream);
+  const TensorView heads = inputs.out.Reshape({num_tokens, config_.num_heads * config_.d_v});
+  Linear({.x = heads, .weight = o_, .out = branch}, stream);
 }
 
-void TransformerLayer::Mlp(const TensorView& x, Workspace& workspace, const Stream& stream) const {
+void TransformerLayer::Mlp(const Residual& residual, Workspace& workspace,
+                           const Stream& stream) const {
   const Workspace::Scope scope(workspace);
+  const auto& [x, branch] = residual;
   const int64_t num_tokens = x.dim(0), inner = config_.intermediate_size;
-  const TensorView branch = workspace.Take(DType::kF32, {num_tokens, config_.hidden_size});
-  const TensorView gate_up = workspace.Take(DType::kF32, {num_tokens, 2 * inner});
-  const TensorView product = workspace.Take(DType::kF32, {num_tokens, inner});
-  RmsNorm({.x = x, .weight = mlp_norm_, .out = branch, .epsilon = config_.rms_epsilon}, stream);
+  const TensorView gate_up = workspace.Take(branch.dtype(), {num_tokens, 2 * inner});
+  const TensorView product = workspace.Take(branch.dtype(), {num_tokens, inner});
+  AddRmsNorm(
+      {.x = x, .y = branch, .weight = mlp_norm_, .out = branch, .epsilon = config_.rms_epsilon},
+      stream);
   Linear({.x = branch, .weight = gate_up_, .out = gate_up}, stream);
   SwiGlu({.gate_up = gate_up, .out = product}, stream);
   Linear({.x = product, .weight = down_, .out = branch}, stream);
-  AddInPlace({.x = x, .y = branch}, stream);
 }
 
-int64_t TransformerLayer::WorkspaceBytes(const ModelConfig& config, int64_t num_tokens) {
-  const auto f32_bytes = [num_tokens](int64_t width) {
-    return Workspace::Rounded(num_tokens * width * DTypeBytes(DType::kF32));
+int64_t TransformerLayer::WorkspaceBytes(const ModelConfig& config, DType activation,
+                                         int64_t num_tokens) {
+  const auto bytes = [&](int64_t width) {
+    return Workspace::Rounded(num_tokens * width * DTypeBytes(activation));
   };
-  const int64_t num_kv_streams = HasSeparateKv(config) ? kNumBranches : 1;
-  const int64_t projections =
-      f32_bytes(LayOutColumns(config).num_columns) + f32_bytes(config.num_heads * config.d_k) +
-      num_kv_streams * (f32_bytes(config.num_kv_heads * config.d_k) +
-                        f32_bytes(config.num_kv_heads * config.d_v)) +
-      f32_bytes(config.num_heads * kNumBranches) + f32_bytes(config.num_heads * config.d_v);
-  const int64_t mlp = f32_bytes(2 * config.intermediate_size) + f32_bytes(config.intermediate_size);
-  return f32_bytes(config.hidden_size) + projections + mlp;
+  const int64_t attention =
+      bytes(LayOutColumns(config).num_columns) + bytes(config.num_heads * config.d_v);
+  const int64_t mlp = bytes(2 * config.intermediate_size) + bytes(config.intermediate_size);
+  return attention + mlp;
 }
 
 }  // namespace nsa

@@ -24,15 +24,11 @@ struct TensorNames {
   std::vector<std::string> ignorable;  // endings of names that may be left over
 };
 
-// Where each projection of the packed q|k|v|gates matrix begins, in output columns.
-struct ProjectionColumns {
-  struct Kv {
-    int64_t k = 0, v = 0;
-  };
-  int64_t q = 0;
-  Kv sel, cmp, win;  // cmp and win: separate KV only
-  int64_t gates = 0;
-  int64_t num_columns = 0;
+// The residual stream between two layers. What a branch has computed is added by the norm that
+// follows it, in one pass.
+struct Residual {
+  TensorView x;       // [T, hidden] f32, without the last branch
+  TensorView branch;  // [T, hidden] activation dtype, the last branch's output: the layer's MLP
 };
 
 class TransformerLayer {
@@ -41,19 +37,17 @@ class TransformerLayer {
   TransformerLayer(const ModelConfig& config, const TensorNames& names, int64_t layer,
                    WeightStore& store);
 
-  // x [T, hidden] f32, in place.
-  void Forward(const Attention& attention, const StepView& step, const TensorView& x,
+  // In place. Layer 0 finds a residual without a branch and does not read residual.branch.
+  void Forward(const Attention& attention, const StepView& step, const Residual& residual,
                KvCache& cache, Workspace& workspace, const Stream& stream) const;
   // Scratch that Forward takes besides the attention's own.
-  static int64_t WorkspaceBytes(const ModelConfig& config, int64_t num_tokens);
+  static int64_t WorkspaceBytes(const ModelConfig& config, DType activation, int64_t num_tokens);
 
  private:
   void TakePhi(const std::string& prefix, WeightStore& store);
-  AttentionInputs Project(const TensorView& normed, Workspace& workspace,
-                          const Stream& stream) const;
-  void Attend(const Attention& attention, const StepView& step, const TensorView& x, KvCache& cache,
-              Workspace& workspace, const Stream& stream) const;
-  void Mlp(const TensorView& x, Workspace& workspace, const Stream& stream) const;
+  void Attend(const Attention& attention, const StepView& step, const Residual& residual,
+              KvCache& cache, Workspace& workspace, const Stream& stream) const;
+  void Mlp(const Residual& residual, Workspace& workspace, const Stream& stream) const;
 
   const ModelConfig& config_;
   int64_t layer_;

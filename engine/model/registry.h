@@ -16,6 +16,7 @@ struct ModelOptions {
   std::string attention;             // a name of attention/registry.cc; empty = the model's own
   std::optional<DType> cache_dtype;  // f32 or bf16; absent = bf16 for bf16 weights, else f32
   int64_t max_chunk_tokens = 1;      // tokens of one sequence per step
+  DType activation = DType::kF32;    // between a layer's matrices; f32 on the CPU
 };
 
 // One factory per architecture, each in the file of its name. They take every tensor from

@@ -7,9 +7,12 @@
 
 namespace nsa {
 
-TransformerModel::TransformerModel(ModelConfig config, const TensorNames& names,
+TransformerModel::TransformerModel(ModelConfig config, const TensorNames& names, DType activation,
                                    std::unique_ptr<Attention> attention, Weights& weights)
-    : config_(std::move(config)), attention_(std::move(attention)), store_(&weights) {
+    : config_(std::move(config)),
+      activation_(activation),
+      attention_(std::move(attention)),
+      store_(&weights, activation) {
   const std::vector<int64_t> width = {config_.hidden_size};
   embedding_ = store_.TakePacked({{names.embedding, config_.vocab_size}}, config_.hidden_size);
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
@@ -31,12 +34,13 @@ absl::StatusOr<std::unique_ptr<Model>> TransformerModel::Load(ModelConfig config
   const DType native_cache = stored == DType::kBF16 ? DType::kBF16 : DType::kF32;
   NSA_ASSIGN_OR_RETURN(std::unique_ptr<Attention> attention,
                        MakeAttention(attention_name, config,
-                                     {.cache_dtype = options.cache_dtype.value_or(native_cache),
+                                     {.activation = options.activation,
+                                      .cache_dtype = options.cache_dtype.value_or(native_cache),
                                       .max_chunk_tokens = options.max_chunk_tokens}));
   std::vector<std::string> ignorable = names.ignorable;
   if (config.tie_embeddings) ignorable.push_back(names.head);
-  std::unique_ptr<TransformerModel> model(
-      new TransformerModel(std::move(config), names, std::move(attention), weights));
+  std::unique_ptr<TransformerModel> model(new TransformerModel(
+      std::move(config), names, options.activation, std::move(attention), weights));
   NSA_RETURN_IF_ERROR(model->store_.Finish(ignorable));
   return model;
 }
@@ -44,26 +48,36 @@ absl::StatusOr<std::unique_ptr<Model>> TransformerModel::Load(ModelConfig config
 void TransformerModel::Forward(const ForwardArgs& args, KvCache& cache, Workspace& workspace,
                                const Stream& stream) const {
   const Workspace::Scope scope(workspace);
-  const int64_t num_tokens = args.token_ids.dim(0), num_rows = args.logit_tokens.dim(0);
-  const TensorView x = workspace.Take(DType::kF32, {num_tokens, config_.hidden_size});
-  EmbedTokens({.ids = args.token_ids, .weight = embedding_, .out = x}, stream);
+  const int64_t num_tokens = args.token_ids.dim(0);
+  const Residual residual{.x = workspace.Take(DType::kF32, {num_tokens, config_.hidden_size}),
+                          .branch = workspace.Take(activation_, {num_tokens, config_.hidden_size})};
+  EmbedTokens({.ids = args.token_ids, .weight = embedding_, .out = residual.x}, stream);
   for (const TransformerLayer& layer : layers_) {
-    layer.Forward(*attention_, args.step, x, cache, workspace, stream);
+    layer.Forward(*attention_, args.step, residual, cache, workspace, stream);
   }
-  if (num_rows == 0) return;
-  const TensorView last = workspace.Take(DType::kF32, {num_rows, config_.hidden_size});
-  const TensorView normed = workspace.Take(DType::kF32, {num_rows, config_.hidden_size});
-  GatherRows({.x = x, .indices = args.logit_tokens, .out = last}, stream);
-  RmsNorm({.x = last, .weight = final_norm_, .out = normed, .epsilon = config_.rms_epsilon},
-          stream);
-  Linear({.x = normed, .weight = head_, .out = args.logits}, stream);
+  if (args.logit_tokens.dim(0) > 0) Logits(args, residual, workspace, stream);
+}
+
+void TransformerModel::Logits(const ForwardArgs& args, const Residual& residual,
+                              Workspace& workspace, const Stream& stream) const {
+  const int64_t num_rows = args.logit_tokens.dim(0);
+  const TensorView x = workspace.Take(DType::kF32, {num_rows, config_.hidden_size});
+  const TensorView branch = workspace.Take(activation_, {num_rows, config_.hidden_size});
+  GatherRows({.x = residual.x, .indices = args.logit_tokens, .out = x}, stream);
+  GatherRows({.x = residual.branch, .indices = args.logit_tokens, .out = branch}, stream);
+  AddRmsNorm(
+      {.x = x, .y = branch, .weight = final_norm_, .out = branch, .epsilon = config_.rms_epsilon},
+      stream);
+  Linear({.x = branch, .weight = head_, .out = args.logits}, stream);
 }
 
 int64_t TransformerModel::WorkspaceBytes(const StepExtent& extent, const Stream& stream) const {
-  const int64_t row_bytes = config_.hidden_size * DTypeBytes(DType::kF32);
-  return Workspace::Rounded(extent.num_tokens * row_bytes) +
-         2 * Workspace::Rounded(extent.num_rows * row_bytes) +
-         TransformerLayer::WorkspaceBytes(config_, extent.num_tokens) +
+  const auto bytes = [&](int64_t num_rows, DType dtype) {
+    return Workspace::Rounded(num_rows * config_.hidden_size * DTypeBytes(dtype));
+  };
+  return bytes(extent.num_tokens, DType::kF32) + bytes(extent.num_tokens, activation_) +
+         bytes(extent.num_rows, DType::kF32) + bytes(extent.num_rows, activation_) +
+         TransformerLayer::WorkspaceBytes(config_, activation_, extent.num_tokens) +
          attention_->WorkspaceBytes(extent, stream);
 }
 

@@ -26,10 +26,15 @@ class TransformerModel : public Model {
   int64_t weight_bytes() const override { return store_.num_bytes(); }
 
  private:
-  TransformerModel(ModelConfig config, const TensorNames& names,
+  // Logits of the rows that `logit_tokens` names.
+  void Logits(const ForwardArgs& args, const Residual& residual, Workspace& workspace,
+              const Stream& stream) const;
+
+  TransformerModel(ModelConfig config, const TensorNames& names, DType activation,
                    std::unique_ptr<Attention> attention, Weights& weights);
 
   const ModelConfig config_;
+  const DType activation_;  // between the matrices of a layer
   std::unique_ptr<Attention> attention_;
   WeightStore store_;
   PackedWeight embedding_, head_;  // head_ is embedding_ where they are tied

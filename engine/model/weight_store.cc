@@ -6,29 +6,34 @@
 namespace nsa {
 namespace {
 
-template <typename T>
-void ConvertTo(const TensorView& from, float* to) {
-  const T* values = from.data<T>();
-  std::transform(values, values + from.num_elements(), to,
-                 [](T value) { return static_cast<float>(value); });
+// Calls f.template operator()<T>() with the type of a weight's elements.
+template <typename F>
+void DispatchWeight(DType dtype, F&& f) {
+  if (dtype == DType::kF16) return f.template operator()<Float16>();
+  DispatchFloat(dtype, f);
 }
 
-void ToF32(const TensorView& from, float* to) {
-  if (from.dtype() == DType::kF16) return ConvertTo<Float16>(from, to);
-  DispatchFloat(from.dtype(), [&]<typename T>() { ConvertTo<T>(from, to); });
+void Convert(const TensorView& from, const TensorView& to) {
+  DispatchWeight(from.dtype(), [&]<typename From>() {
+    DispatchWeight(to.dtype(), [&]<typename To>() {
+      const From* values = from.data<From>();
+      std::transform(values, values + from.num_elements(), to.data<To>(),
+                     [](From value) { return static_cast<To>(static_cast<float>(value)); });
+    });
+  });
 }
 
 // The same shape over other memory.
-TensorView WithData(const TensorView& shape, float* data) {
+TensorView WithData(const TensorView& shape, void* data, DType dtype) {
   switch (shape.rank()) {
     case 1:
-      return {data, DType::kF32, {shape.dim(0)}};
+      return {data, dtype, {shape.dim(0)}};
     case 2:
-      return {data, DType::kF32, {shape.dim(0), shape.dim(1)}};
+      return {data, dtype, {shape.dim(0), shape.dim(1)}};
     case 3:
-      return {data, DType::kF32, {shape.dim(0), shape.dim(1), shape.dim(2)}};
+      return {data, dtype, {shape.dim(0), shape.dim(1), shape.dim(2)}};
     default:
-      return {data, DType::kF32, {shape.dim(0), shape.dim(1), shape.dim(2), shape.dim(3)}};
+      return {data, dtype, {shape.dim(0), shape.dim(1), shape.dim(2), shape.dim(3)}};
   }
 }
 
@@ -58,12 +63,22 @@ PackedWeight WeightStore::TakePacked(const std::vector<Part>& parts, int64_t num
   return packed;
 }
 
-TensorView WeightStore::TakeF32(const std::string& name, const std::vector<int64_t>& shape) {
+TensorView WeightStore::TakeAs(DType dtype, const std::string& name,
+                               const std::vector<int64_t>& shape) {
   const TensorView stored = weights_->Take(name, shape);
   if (stored.empty()) return {};
-  auto* data = static_cast<float*>(Allocate(stored.num_elements() * DTypeBytes(DType::kF32)));
-  ToF32(stored, data);
-  return WithData(stored, data);
+  const TensorView converted =
+      WithData(stored, Allocate(stored.num_elements() * DTypeBytes(dtype)), dtype);
+  Convert(stored, converted);
+  return converted;
+}
+
+TensorView WeightStore::TakeF32(const std::string& name, const std::vector<int64_t>& shape) {
+  return TakeAs(DType::kF32, name, shape);
+}
+
+TensorView WeightStore::TakeActivation(const std::string& name, const std::vector<int64_t>& shape) {
+  return TakeAs(activation_, name, shape);
 }
 
 absl::Status WeightStore::Finish(const std::vector<std::string>& ignorable) {

@@ -14,8 +14,8 @@ namespace nsa {
 
 class WeightStore {
  public:
-  // Takes from `weights` until Finish.
-  explicit WeightStore(Weights* weights) : weights_(weights) {}
+  // Takes from `weights` until Finish. `activation` is the model's activation dtype.
+  WeightStore(Weights* weights, DType activation) : weights_(weights), activation_(activation) {}
 
   // Matrices [num_outputs, num_inputs] that are multiplied with the same vector.
   struct Part {
@@ -27,6 +27,8 @@ class WeightStore {
   PackedWeight TakePacked(const std::vector<Part>& parts, int64_t num_inputs);
   // A tensor converted to f32, in its own shape of at most 4 axes.
   TensorView TakeF32(const std::string& name, const std::vector<int64_t>& shape);
+  // Likewise, converted to the activation dtype.
+  TensorView TakeActivation(const std::string& name, const std::vector<int64_t>& shape);
 
   // Weights::Finish; afterwards the weights may go.
   absl::Status Finish(const std::vector<std::string>& ignorable);
@@ -35,8 +37,10 @@ class WeightStore {
 
  private:
   void* Allocate(int64_t num_bytes);
+  TensorView TakeAs(DType dtype, const std::string& name, const std::vector<int64_t>& shape);
 
   Weights* weights_;
+  DType activation_;
   std::vector<DeviceBuffer> buffers_;
   int64_t num_bytes_ = 0;
 };

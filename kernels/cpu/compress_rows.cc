@@ -63,7 +63,7 @@ void CompressSpan(const CompressArgs& args, int64_t sequence, int64_t position, 
             .span = span,
             .row = row});
   if (is_key && args.rope == CmpRope::kAfter) {
-    RopeRotation(first_token, args.inv_freq.data<float>(), raw_cache.dim(3) / 2).Rotate(row);
+    RopeRotation(first_token, args.inv_freq.data<float>(), raw_cache.dim(3) / 2).Rotate(row, row);
   }
   const int64_t to =
       SequenceRows(args.rows, sequence, kv_head).CacheRow(row_idx + args.shape.row_offset());

@@ -124,6 +124,11 @@ void TopTokens(std::span<const float> logits, int64_t num_wanted, const LogProbs
   std::fill(values + num_kept, values + num_wanted, -kInfinity);
 }
 
+bool AllFinite(std::span<const float> logits) {
+  return std::all_of(logits.begin(), logits.end(),
+                     [](float logit) { return std::isfinite(logit); });
+}
+
 }  // namespace
 
 void SampleTokens(const SampleArgs& args, const Stream& stream) {
@@ -134,6 +139,7 @@ void SampleTokens(const SampleArgs& args, const Stream& stream) {
                                         static_cast<size_t>(vocab));
     const int32_t token = SampleToken(logits, row);
     args.tokens.data<int32_t>()[i] = token;
+    if (!args.finite.empty()) args.finite.data<uint8_t>()[i] = AllFinite(logits) ? 1 : 0;
     if (row.num_top_logprobs < 0) return;
     const LogProbs logprobs(logits);
     args.logprobs.data<float>()[i] = logprobs.Of(logits[token]);

@@ -30,14 +30,40 @@ TEST(BFloat16Test, RoundsToNearestEven) {
             std::numeric_limits<float>::infinity());
 }
 
+Float16 FromBits(uint32_t bits) {
+  Float16 value;
+  value.bits = static_cast<uint16_t>(bits);
+  return value;
+}
+
+TEST(Float16Test, EveryValueSurvivesARoundTrip) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float wide = static_cast<float>(FromBits(bits));
+    if (std::isnan(wide)) {
+      EXPECT_TRUE(std::isnan(static_cast<float>(Float16(wide)))) << bits;
+    } else {
+      EXPECT_EQ(Float16(wide).bits, bits);
+    }
+  }
+}
+
+TEST(Float16Test, RoundsToNearestEven) {
+  EXPECT_EQ(Float16(1.0F + 0x1p-11F).bits, Float16(1.0F).bits);
+  EXPECT_EQ(Float16(1.0F + 0x1.8p-10F).bits, Float16(1.0F + 0x1p-9F).bits);
+  EXPECT_EQ(Float16(0x1p-25F).bits, 0);
+  EXPECT_EQ(Float16(0x1.8p-24F).bits, 2);
+  EXPECT_EQ(Float16(65519.0F).bits, 0x7bff);
+  EXPECT_EQ(Float16(-65520.0F).bits, 0xfc00);
+}
+
 TEST(Float16Test, ConvertsNormalsSubnormalsAndSpecials) {
-  EXPECT_EQ(static_cast<float>(Float16{0x3c00}), 1.0F);
-  EXPECT_EQ(static_cast<float>(Float16{0xc000}), -2.0F);
-  EXPECT_EQ(static_cast<float>(Float16{0x0001}), 0x1p-24F);
-  EXPECT_EQ(static_cast<float>(Float16{0x83ff}), -1023 * 0x1p-24F);
-  EXPECT_EQ(static_cast<float>(Float16{0x7bff}), 65504.0F);
-  EXPECT_EQ(static_cast<float>(Float16{0x7c00}), std::numeric_limits<float>::infinity());
-  EXPECT_TRUE(std::isnan(static_cast<float>(Float16{0x7e00})));
+  EXPECT_EQ(static_cast<float>(FromBits(0x3c00)), 1.0F);
+  EXPECT_EQ(static_cast<float>(FromBits(0xc000)), -2.0F);
+  EXPECT_EQ(static_cast<float>(FromBits(0x0001)), 0x1p-24F);
+  EXPECT_EQ(static_cast<float>(FromBits(0x83ff)), -1023 * 0x1p-24F);
+  EXPECT_EQ(static_cast<float>(FromBits(0x7bff)), 65504.0F);
+  EXPECT_EQ(static_cast<float>(FromBits(0x7c00)), std::numeric_limits<float>::infinity());
+  EXPECT_TRUE(std::isnan(static_cast<float>(FromBits(0x7e00))));
 }
 
 }  // namespace

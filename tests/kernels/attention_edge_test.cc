@@ -1,11 +1,10 @@
-// The edges of docs/nsa.md, section 3, that concern the attentions; the gated sum; StoreKv.
+// The edges of docs/nsa.md, section 3, that concern the attentions; the gated sum.
 
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 
-#include "kernels/kv_store.h"
 #include "kernels/transformer.h"
 #include "tests/kernels/attention_world.h"
 #include "tests/kernels/geometries.h"
@@ -155,56 +154,6 @@ TEST(CombineBranchesTest, AddsTheBranchesThroughTheirGates) {
   EXPECT_TRUE(IsIdentical(cmp, out)) << "in place";
 }
 
-class StoreKvTest : public ::testing::TestWithParam<DType> {};
-
-TEST_P(StoreKvTest, WritesTheRowsOfTheTokensAndNothingElse) {
-  std::mt19937 random(4);
-  const CacheLayout layout{
-      .num_kv_heads = 3, .d_k = 5, .d_v = 4, .page_rows = 8, .dtype = GetParam()};
-  TestCache cache(layout, {20, 9}, random), before = TestCache(layout, {20, 9}, random);
-  cache.Clear();
-  const std::vector<TestToken> tokens = {{0, 7}, {0, 8}, {1, 0}, {0, -1}, {0, 19}};
-  const Tensor k = RandomTensor(DType::kF32, {5, 3, 5}, random);
-  const Tensor v = RandomTensor(DType::kF32, {5, 3, 4}, random);
-  const TestTokens map(tokens);
-  ThreadPool threads(2);
-  StoreKv({map.map(), k, v, cache.kv()}, {.threads = &threads});
-  const auto rounded = [](double x) {
-    const auto value = static_cast<float>(x);
-    return GetParam() == DType::kF32 ? value : static_cast<float>(BFloat16(value));
-  };
-  int64_t num_written = 0;
-  for (int64_t i = 0; i < cache.k().num_elements(); ++i)
-    num_written += !std::isnan(cache.k().At(i));
-  EXPECT_EQ(num_written, 4 * 3 * 5);
-  for (size_t t = 0; t < tokens.size(); ++t) {
-    if (tokens[t].position < 0) continue;
-    for (int64_t head = 0; head < 3; ++head) {
-      const int64_t row = static_cast<int64_t>(t) * 3 + head;
-      for (int64_t c = 0; c < 5; ++c) {
-        EXPECT_EQ(cache.K(tokens[t].sequence, tokens[t].position, head, c),
-                  rounded(k.At(row * 5 + c)));
-      }
-      for (int64_t c = 0; c < 4; ++c) {
-        EXPECT_EQ(cache.V(tokens[t].sequence, tokens[t].position, head, c),
-                  rounded(v.At(row * 4 + c)));
-      }
-    }
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(DTypes, StoreKvTest, ::testing::Values(DType::kF32, DType::kBF16),
-                         [](const auto& info) { return std::string(DTypeName(info.param)); });
-
-TEST(StoreKvTest, RingWrapsAround) {
-  std::mt19937 random(4);
-  TestCache ring({.d_k = 2, .d_v = 2, .ring_rows = 10}, {1}, random);
-  const Tensor k = RandomTensor(DType::kF32, {25, 1, 2}, random);
-  const TestTokens map(Chunk(0, 0, 25));
-  StoreKv({map.map(), k, k, ring.kv()}, {});
-  for (int64_t row = 15; row < 25; ++row) EXPECT_EQ(ring.K(0, row, 0, 1), k.At(row * 2 + 1)) << row;
-}
-
 TEST(ContractDeathTest, WrongShapesAndMissingPagesAreProgrammerErrors) {
   std::mt19937 random(4);
   const CacheLayout layout{.d_k = 4, .d_v = 4, .page_rows = 8};
@@ -224,8 +173,8 @@ TEST(ContractDeathTest, WrongShapesAndMissingPagesAreProgrammerErrors) {
 }
 
 TEST(ContractDeathTest, CudaStreamWithoutCudaNamesTheOperation) {
-  const Tensor x(DType::kF32, {1, 2});
-  EXPECT_DEATH(AddInPlace({x, x}, {.device = DeviceType::kCuda}), "AddInPlace.*no CUDA");
+  const Tensor x(DType::kF32, {1, 2}), y(DType::kF32, {1, 1});
+  EXPECT_DEATH(SwiGlu({x, y}, {.device = DeviceType::kCuda}), "SwiGlu.*no CUDA");
 }
 
 }  // namespace

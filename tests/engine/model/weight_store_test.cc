@@ -41,7 +41,7 @@ class WeightStoreTest : public testing::Test {
 
 TEST_F(WeightStoreTest, PacksPartsBelowOneAnother) {
   Weights weights = Open();
-  WeightStore store(&weights);
+  WeightStore store(&weights, DType::kBF16);
   const PackedWeight packed = store.TakePacked({{"f", 2}, {"b", 1}}, 2);
   EXPECT_EQ(packed.num_outputs, 3);
   ASSERT_EQ(packed.data.dtype(), DType::kF32);  // bf16 only if all parts are
@@ -56,7 +56,7 @@ TEST_F(WeightStoreTest, PacksPartsBelowOneAnother) {
 
 TEST_F(WeightStoreTest, KeepsBf16) {
   Weights weights = Open();
-  WeightStore store(&weights);
+  WeightStore store(&weights, DType::kBF16);
   const PackedWeight packed = store.TakePacked({{"b", 1}}, 2);
   ASSERT_EQ(packed.data.dtype(), DType::kBF16);
   const BFloat16* values = packed.data.data<BFloat16>();
@@ -65,7 +65,7 @@ TEST_F(WeightStoreTest, KeepsBf16) {
 
 TEST_F(WeightStoreTest, ConvertsToF32) {
   Weights weights = Open();
-  WeightStore store(&weights);
+  WeightStore store(&weights, DType::kBF16);
   const TensorView h = store.TakeF32("h", {2});
   ASSERT_TRUE(h.HasShape({2}));
   EXPECT_EQ(h.data<float>()[0], 1.0F);
@@ -74,6 +74,14 @@ TEST_F(WeightStoreTest, ConvertsToF32) {
   EXPECT_EQ(b.data<float>()[1], 6.0F);
   EXPECT_TRUE(store.TakeF32("nothing", {2}).empty());
   EXPECT_THAT(std::string(store.Finish({}).message()), HasSubstr("'nothing' [2] is missing"));
+}
+
+TEST_F(WeightStoreTest, ConvertsToTheActivationDType) {
+  Weights weights = Open();
+  WeightStore store(&weights, DType::kBF16);
+  const TensorView h = store.TakeActivation("h", {2});
+  ASSERT_EQ(h.dtype(), DType::kBF16);
+  EXPECT_EQ(static_cast<float>(h.data<BFloat16>()[1]), -2.0F);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 namespace nsa::cpu {
 namespace {
 
-// Eight partial sums in a fixed order: vectorisable, and the same for every batch.
+// Sixteen partial sums in a fixed order: vectorisable, and the same for every batch.
 float SumOfSquares(const float* x, int64_t num) {
   constexpr int64_t kLanes = 16;
   float lanes[kLanes] = {};
@@ -22,12 +22,16 @@ float SumOfSquares(const float* x, int64_t num) {
 
 }  // namespace
 
-void RmsNorm(const RmsNormArgs& args, const Stream& stream) {
+void AddRmsNorm(const AddRmsNormArgs& args, const Stream& stream) {
   const int64_t dim = args.x.dim(1);
   const float* weight = args.weight.data<float>();
   ParallelForRows(stream, args.x.dim(0), /*min_rows=*/4, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
-      const float* x = args.x.data<float>() + row * dim;
+      float* x = args.x.data<float>() + row * dim;
+      if (!args.y.empty()) {
+        const float* y = args.y.data<float>() + row * dim;
+        for (int64_t i = 0; i < dim; ++i) x[i] += y[i];
+      }
       float* out = args.out.data<float>() + row * dim;
       const float mean = SumOfSquares(x, dim) / static_cast<float>(dim);
       const float scale = 1.0F / std::sqrt(mean + args.epsilon);

@@ -10,24 +10,13 @@ namespace {
 // Elements below which a second thread costs more than it saves.
 constexpr int64_t kMinElements = 1 << 13;
 
-int64_t MinRows(int64_t row_elements) {
-  return (kMinElements + row_elements) / std::max<int64_t>(1, row_elements);
-}
-
 }  // namespace
-
-void AddInPlace(const AddArgs& args, const Stream& stream) {
-  float* x = args.x.data<float>();
-  const float* y = args.y.data<float>();
-  ParallelForRows(stream, args.x.num_elements(), kMinElements, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) x[i] += y[i];
-  });
-}
 
 void GatherRows(const GatherRowsArgs& args, const Stream& stream) {
   const int64_t dim = args.x.dim(1);
+  const int64_t min_rows = (kMinElements + dim) / std::max<int64_t>(1, dim);
   const int32_t* indices = args.indices.data<int32_t>();
-  ParallelForRows(stream, args.indices.dim(0), MinRows(dim), [&](int64_t begin, int64_t end) {
+  ParallelForRows(stream, args.indices.dim(0), min_rows, [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       NSA_CHECK(indices[row] >= 0 && indices[row] < args.x.dim(0))
           << "index " << indices[row] << " of " << args.x.dim(0);
