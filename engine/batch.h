@@ -12,9 +12,13 @@ namespace nsa {
 // A packed batch: the sequences' new tokens one after another. A sequence has 1 token in decode,
 // more in prefill.
 struct Batch {
+  // In token_ids: the token that row `row` of the step launched before this one samples, which the
+  // host does not know yet.
+  static constexpr int32_t TokenOfRow(int32_t row) { return -1 - row; }
+
   int64_t num_seqs = 0;
   int64_t max_pages = 0;                // columns of page_table
-  std::vector<int32_t> token_ids;       // [num_tokens]
+  std::vector<int32_t> token_ids;       // [num_tokens] ids, or TokenOfRow
   std::vector<int32_t> token_sequence;  // [num_tokens] in [0, num_seqs)
   std::vector<int32_t> token_position;  // [num_tokens] position in its sequence
   std::vector<int32_t> page_table;  // [num_seqs, max_pages] page ids, -1 past the sequence's end

@@ -35,7 +35,9 @@ void BatchBuilder::AddTokens(const ScheduledChunk& chunk, int32_t sequence_idx) 
   const Sequence& sequence = *chunk.sequence;
   for (int64_t i = 0; i < chunk.num_tokens; ++i) {
     const int64_t position = sequence.num_cached_tokens + i;
-    batch_.token_ids.push_back(sequence.tokens[position]);
+    const bool is_known = position < sequence.num_tokens();
+    batch_.token_ids.push_back(is_known ? sequence.tokens[position]
+                                        : Batch::TokenOfRow(sequence.pending_row));
     batch_.token_sequence.push_back(sequence_idx);
     batch_.token_position.push_back(static_cast<int32_t>(position));
   }

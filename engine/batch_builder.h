@@ -9,7 +9,8 @@
 namespace nsa {
 
 // Sequence s of the batch is chunk s of the plan; row r is the r-th chunk that samples. The
-// position of a row is that of the token it samples, so a draw does not depend on scheduling.
+// position of a row is that of the token it samples, so a draw does not depend on scheduling. A
+// token that the step in flight samples is named by its row there.
 // Keeps its arrays from step to step: the batch is valid until the next Build.
 class BatchBuilder {
  public:

@@ -32,9 +32,9 @@ struct Submission {
 class Engine::Impl {
  public:
   Impl(EngineOptions options, Executor* executor)
-      : options_(options),
+      : options_(std::move(options)),
         limits_(executor->limits()),
-        max_request_tokens_(MaxRequestTokens(limits_, options.max_model_tokens)),
+        max_request_tokens_(MaxRequestTokens(limits_, options_.max_model_tokens)),
         core_(executor, max_request_tokens_, [] { return absl::Now(); }),
         stats_(core_.stats()),
         thread_([this] { Run(); }) {}
@@ -61,7 +61,8 @@ class Engine::Impl {
  private:
   void Run();
   bool TakeOrders();
-  void Publish(const std::vector<Delivery>& deliveries);
+  void Publish(const StepOutcome& outcome);
+  void ReportLoss();
   int64_t NumWaiting() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Admission(int64_t num_requests) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -84,8 +85,11 @@ class Engine::Impl {
   absl::Time woken_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // last arrival when idle
   bool delivering_ ABSL_GUARDED_BY(mutex_) = false;  // the engine thread is calling sinks
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
+  bool lost_ ABSL_GUARDED_BY(mutex_) = false;
   bool cancelling_all_ ABSL_GUARDED_BY(mutex_) = false;
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
+
+  bool loss_reported_ = false;  // the engine thread's
 
   std::thread thread_;  // last: it uses everything above
 };
@@ -149,7 +153,7 @@ int64_t Engine::Impl::NumWaiting() const {
 
 // Whether requests may be queued; counts those that may not.
 absl::Status Engine::Impl::Admission(int64_t num_requests) {
-  if (draining_) return absl::UnavailableError("the server is shutting down");
+  if (draining_ || lost_) return absl::UnavailableError("the server is shutting down");
   if (num_requests > options_.max_queued_requests) {
     return absl::InvalidArgumentError(absl::StrCat(num_requests, " choices are asked for; at most ",
                                                    options_.max_queued_requests,
@@ -168,8 +172,9 @@ void Engine::Impl::Run() {
     running = TakeOrders();
     const StepOutcome outcome = core_.Step();
     if (!outcome.status.ok()) NSA_LOG_ERROR << "a step failed: " << outcome.status.ToString();
-    Publish(outcome.deliveries);
+    Publish(outcome);
     for (const Delivery& delivery : outcome.deliveries) delivery.sink->OnToken(delivery.event);
+    if (outcome.lost && !std::exchange(loss_reported_, true)) ReportLoss();
   }
 }
 
@@ -199,11 +204,12 @@ bool Engine::Impl::TakeOrders() {
 }
 
 // Makes a step's outcome visible before any sink is told of it.
-void Engine::Impl::Publish(const std::vector<Delivery>& deliveries) {
+void Engine::Impl::Publish(const StepOutcome& outcome) {
   const std::lock_guard lock(mutex_);
   stats_ = core_.stats();
   delivering_ = true;
-  for (const Delivery& delivery : deliveries) {
+  lost_ = outcome.lost;
+  for (const Delivery& delivery : outcome.deliveries) {
     if (delivery.event.finish == FinishReason::kNone) continue;
     live_.erase(delivery.event.id);
     // It came too late, and the id may be used again before the next step.
@@ -211,8 +217,13 @@ void Engine::Impl::Publish(const std::vector<Delivery>& deliveries) {
   }
 }
 
+void Engine::Impl::ReportLoss() {
+  NSA_LOG_ERROR << "the device is lost: no request can run any more";
+  if (options_.on_lost) options_.on_lost();
+}
+
 Engine::Engine(EngineOptions options, Executor* executor)
-    : impl_(std::make_unique<Impl>(options, executor)) {}
+    : impl_(std::make_unique<Impl>(std::move(options), executor)) {}
 
 Engine::~Engine() = default;
 

@@ -3,6 +3,7 @@
 // all mutable state.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -16,6 +17,9 @@ namespace nsa {
 struct EngineOptions {
   int64_t max_queued_requests = 256;  // waiting ones, beyond those running; more are refused
   int64_t max_model_tokens = 0;       // longest prompt + generation; 0 = the pool's size
+  // Called once, on the engine's thread, when the executor is lost: every request has ended with
+  // kError, and new ones are refused as UNAVAILABLE. The process should end. May be empty.
+  std::function<void()> on_lost;
 };
 
 class Engine {
@@ -31,7 +35,7 @@ class Engine {
   // RESOURCE_EXHAUSTED: the queue is full. INVALID_ARGUMENT: an empty prompt, a token id outside
   // the vocabulary, max_tokens below 1, or prompt + max_tokens over the model's or the cache's
   // capacity (both numbers in the message), or more requests than the queue holds.
-  // UNAVAILABLE: draining. The id of a live request is a
+  // UNAVAILABLE: draining, or the executor is lost. The id of a live request is a
   // programmer error.
   absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
 

@@ -56,39 +56,59 @@ void EngineCore::CancelAll() {
 
 StepOutcome EngineCore::Step() {
   StepOutcome outcome;
-  const absl::Time started = clock_();
-  const StepPlan plan = scheduler_.Plan(started);
-  for (Sequence* sequence : plan.expired) ReportEnd(*sequence, absl::OkStatus(), started);
-  stats_.num_preemptions += plan.num_preemptions;
-  if (!plan.chunks.empty()) {
-    outcome.status = Execute(plan);
-    const absl::Time finished = clock_();
-    ++stats_.num_steps;
-    stats_.step_tokens.Observe(static_cast<double>(plan.num_tokens));
-    stats_.step_seconds.Observe(Seconds(started, finished));
-    stats_.last_step_finished = finished;
+  const size_t num_ahead = Launch() ? static_cast<size_t>(executor_->max_steps_ahead()) : 0;
+  if (in_flight_.size() > num_ahead) outcome.status = Collect();
+  if (executor_->is_lost()) {
+    outcome.lost = true;
+    FailAll(clock_());
   }
-  NSA_CHECK(!plan.chunks.empty() || scheduler_.idle()) << "no sequence can advance";
   UpdateGauges();
   outcome.deliveries.swap(deliveries_);
   return outcome;
 }
 
-absl::Status EngineCore::Execute(const StepPlan& plan) {
-  const Batch& batch = batch_builder_.Build(plan);
-  absl::StatusOr<std::vector<SampledToken>> sampled = executor_->Execute(batch);
+// Plans and launches a step; false if there is nothing to launch.
+bool EngineCore::Launch() {
   const absl::Time now = clock_();
-  if (!sampled.ok()) {
-    for (const ScheduledChunk& chunk : plan.chunks) Fail(*chunk.sequence, now);
-    return sampled.status();
+  StepPlan plan = scheduler_.Plan(now);
+  for (Sequence* sequence : plan.expired) ReportEnd(*sequence, absl::OkStatus(), now);
+  stats_.num_preemptions += plan.num_preemptions;
+  if (plan.chunks.empty()) {
+    NSA_CHECK(scheduler_.idle() || !in_flight_.empty()) << "no sequence can advance";
+    return false;
   }
-  NSA_CHECK_EQ(static_cast<int64_t>(sampled->size()), batch.num_rows());
-  const auto num_failed = std::count_if(sampled->begin(), sampled->end(),
-                                        [](const SampledToken& token) { return !token.finite; });
-  Commit(plan, *std::move(sampled), now);
-  if (num_failed == 0) return absl::OkStatus();
-  return absl::InternalError(
-      absl::StrCat("the logits of ", num_failed, " of ", batch.num_rows(), " rows are not finite"));
+  executor_->Launch(batch_builder_.Build(plan));
+  scheduler_.Launched(plan);
+  int64_t longest = 0;
+  for (const ScheduledChunk& chunk : plan.chunks) longest = std::max(longest, chunk.end_tokens);
+  in_flight_.push_back({.plan = std::move(plan), .launched = now, .longest_tokens = longest});
+  return true;
+}
+
+// Waits for the oldest step in flight and commits it.
+absl::Status EngineCore::Collect() {
+  absl::StatusOr<std::vector<SampledToken>> sampled = executor_->Collect();
+  const Flight flight = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  const absl::Time now = clock_();
+  ++stats_.num_steps;
+  stats_.step_tokens.Observe(static_cast<double>(flight.plan.num_tokens));
+  // It began when it was launched, or when the step before it ended.
+  stats_.step_seconds.Observe(Seconds(std::max(flight.launched, stats_.last_step_finished), now));
+  stats_.last_step_finished = now;
+  if (sampled.ok()) return Commit(flight, *std::move(sampled), now);
+  for (const ScheduledChunk& chunk : flight.plan.chunks) {
+    if (chunk.sequence != nullptr) Fail(*chunk.sequence, now);
+  }
+  return StepError(flight, sampled.status());
+}
+
+// A step's error with what was in the step.
+absl::Status EngineCore::StepError(const Flight& flight, const absl::Status& error) {
+  return absl::Status(error.code(),
+                      absl::StrCat(error.message(), " (a step of ", flight.plan.num_tokens,
+                                   " tokens of ", flight.plan.chunks.size(),
+                                   " sequences, the longest of ", flight.longest_tokens, ")"));
 }
 
 void EngineCore::Fail(Sequence& sequence, absl::Time now) {
@@ -96,24 +116,40 @@ void EngineCore::Fail(Sequence& sequence, absl::Time now) {
   ReportEnd(sequence, absl::InternalError("the model failed while serving this request"), now);
 }
 
-void EngineCore::Commit(const StepPlan& plan, std::vector<SampledToken> sampled, absl::Time now) {
+// Ends everything after the executor was lost; steps in flight are lost with it.
+void EngineCore::FailAll(absl::Time now) {
+  in_flight_.clear();
+  std::vector<Sequence*> left(scheduler_.running());
+  left.insert(left.end(), scheduler_.waiting().begin(), scheduler_.waiting().end());
+  for (Sequence* sequence : left) Fail(*sequence, now);
+}
+
+absl::Status EngineCore::Commit(const Flight& flight, std::vector<SampledToken> sampled,
+                                absl::Time now) {
   size_t row = 0;
-  for (const ScheduledChunk& chunk : plan.chunks) {
+  int64_t num_failed = 0;
+  for (const ScheduledChunk& chunk : flight.plan.chunks) {
+    SampledToken* const token = chunk.samples ? &sampled.at(row++) : nullptr;
+    if (chunk.sequence == nullptr) continue;
     Sequence& sequence = *chunk.sequence;
-    if (sequence.state == SequenceState::kDecode) CountTraffic(sequence);
-    if (!chunk.samples) {
+    if (chunk.is_decode) CountTraffic(sequence);
+    if (token == nullptr) {
       scheduler_.Commit(chunk, std::nullopt);
-      ReportProgress(sequence);
-      continue;
-    }
-    SampledToken& token = sampled[row++];
-    if (!token.finite) {
+      const bool is_cached = chunk.preemptions == sequence.times.num_preemptions;
+      if (is_cached) ReportProgress(sequence, chunk.end_tokens);
+    } else if (!token->finite) {
+      ++num_failed;
       Fail(sequence, now);
-      continue;
+    } else {
+      scheduler_.Commit(chunk, token->token);
+      ReportToken(sequence, std::move(*token), now);
     }
-    scheduler_.Commit(chunk, token.token);
-    ReportToken(sequence, std::move(token), now);
   }
+  NSA_CHECK_EQ(row, sampled.size());
+  if (num_failed == 0) return absl::OkStatus();
+  return StepError(
+      flight, absl::InternalError(absl::StrCat("the logits of ", num_failed, " of ", sampled.size(),
+                                               " rows are not finite")));
 }
 
 void EngineCore::CountTraffic(Sequence& sequence) {
@@ -122,8 +158,8 @@ void EngineCore::CountTraffic(Sequence& sequence) {
   Add(step, stats_.traffic);
 }
 
-void EngineCore::ReportProgress(Sequence& sequence) {
-  const int64_t num_done = std::min(sequence.num_cached_tokens, sequence.num_prompt_tokens);
+void EngineCore::ReportProgress(Sequence& sequence, int64_t num_cached_tokens) {
+  const int64_t num_done = std::min(num_cached_tokens, sequence.num_prompt_tokens);
   if (num_done <= sequence.num_prompt_tokens_reported) return;
   sequence.num_prompt_tokens_reported = num_done;
   AddEvent(sequence);
@@ -147,14 +183,24 @@ void EngineCore::ReportToken(Sequence& sequence, SampledToken sampled, absl::Tim
   event.token = sampled.token;
   event.logprob = sampled.logprob;
   event.top_logprobs = std::move(sampled.top_logprobs);
-  if (is_last) sequences_.erase(event.id);
+  if (is_last) Forget(sequence);
 }
 
 void EngineCore::ReportEnd(Sequence& sequence, absl::Status error, absl::Time now) {
   RecordEnd(sequence, now);
   TokenEvent& event = AddEvent(sequence);
   event.error = std::move(error);
-  sequences_.erase(event.id);
+  Forget(sequence);
+}
+
+// Destroys a sequence that has ended; what steps in flight compute for it will be dropped.
+void EngineCore::Forget(const Sequence& sequence) {
+  for (Flight& flight : in_flight_) {
+    for (ScheduledChunk& chunk : flight.plan.chunks) {
+      if (chunk.sequence == &sequence) chunk.sequence = nullptr;
+    }
+  }
+  sequences_.erase(sequence.request.id);
 }
 
 void EngineCore::RecordEnd(Sequence& sequence, absl::Time now) {

@@ -2,6 +2,7 @@
 // EngineCore: the engine's work without its thread. Everything here happens on one thread, and time
 // comes from the clock that is passed in, so that a test can drive it step by step.
 
+#include <deque>
 #include <functional>
 #include <memory>
 #include <unordered_map>
@@ -26,7 +27,8 @@ struct Delivery {
 
 struct StepOutcome {
   std::vector<Delivery> deliveries;  // the events since the last step, in order
-  absl::Status status;               // the executor's; for the log, as it may name internals
+  absl::Status status;  // the executor's and its step's size; for the log: it may name internals
+  bool lost = false;    // the executor is lost: every request has ended, and no other can run
 };
 
 class EngineCore {
@@ -41,26 +43,39 @@ class EngineCore {
   void Cancel(RequestId id, FinishReason reason = FinishReason::kCancelled);
   void CancelAll();
 
-  // One step: plan, build, execute, commit. If the executor fails, the sequences of the step end
-  // with kError, or only those whose logits are not finite; the others go on.
+  // Plans and launches a step, then waits for the oldest one in flight and commits it; with an
+  // executor that runs ahead that is the step before, so that it never waits for this thread. What
+  // a step computed for a sequence that had ended by then is dropped. If a step fails, its
+  // sequences end with kError, or only those whose logits are not finite; the others go on unless
+  // the executor is lost.
   StepOutcome Step();
 
-  bool idle() const { return sequences_.empty() && deliveries_.empty(); }
+  bool idle() const { return sequences_.empty() && deliveries_.empty() && in_flight_.empty(); }
   // Counters since construction, and gauges as of now. Of what is decided before a request gets
   // here (admissions, rejections, draining) it knows nothing.
   const EngineStats& stats() const { return stats_; }
   const Scheduler& scheduler() const { return scheduler_; }
 
  private:
-  absl::Status Execute(const StepPlan& plan);
+  struct Flight {
+    StepPlan plan;
+    absl::Time launched;
+    int64_t longest_tokens = 0;  // of the plan's sequences
+  };
+
+  bool Launch();
+  absl::Status Collect();
   void Fail(Sequence& sequence, absl::Time now);
-  void Commit(const StepPlan& plan, std::vector<SampledToken> sampled, absl::Time now);
+  void FailAll(absl::Time now);
+  absl::Status Commit(const Flight& flight, std::vector<SampledToken> sampled, absl::Time now);
+  static absl::Status StepError(const Flight& flight, const absl::Status& error);
   void CountTraffic(Sequence& sequence);
-  void ReportProgress(Sequence& sequence);
-  // These two destroy a sequence that has finished; so does Fail.
+  void ReportProgress(Sequence& sequence, int64_t num_cached_tokens);
+  // These two destroy a sequence that has finished, with Forget; so does Fail.
   void ReportToken(Sequence& sequence, SampledToken sampled, absl::Time now);
   void ReportEnd(Sequence& sequence, absl::Status error, absl::Time now);
   void RecordEnd(Sequence& sequence, absl::Time now);
+  void Forget(const Sequence& sequence);
   TokenEvent& AddEvent(const Sequence& sequence);
   void UpdateGauges();
 
@@ -68,6 +83,7 @@ class EngineCore {
   const std::function<absl::Time()> clock_;
   Scheduler scheduler_;
   BatchBuilder batch_builder_;
+  std::deque<Flight> in_flight_;                                        // oldest first
   std::unordered_map<RequestId, std::unique_ptr<Sequence>> sequences_;  // the live ones
   std::vector<Delivery> deliveries_;                                    // since the last step
   EngineStats stats_;

@@ -1,5 +1,5 @@
 #pragma once
-// Executor: runs a batch through a model and samples. The engine loop above it knows no tensors; a
+// Executor: runs batches through a model and samples. The engine loop above it knows no tensors; a
 // test puts a fake model behind the same interface.
 
 #include <cstdint>
@@ -11,10 +11,10 @@
 
 namespace nsa {
 
-// What the scheduler must respect. Fixed at start-up.
 // The largest step that any executor takes.
 inline constexpr int64_t kMaxBatchedTokens = 1 << 20;
 
+// What the scheduler must respect. Fixed at start-up.
 struct ExecutorLimits {
   int64_t page_tokens = 0;         // tokens per page = selection block
   int64_t num_pages = 0;           // pages of the pool
@@ -22,6 +22,7 @@ struct ExecutorLimits {
   int64_t max_chunk_tokens = 0;    // tokens of one sequence per step (W of docs/nsa.md, 4)
   int64_t max_batched_tokens = 0;  // tokens of all sequences per step
   int64_t vocab_size = 0;
+  int64_t max_seq_pages = 0;  // pages of one sequence; 0: all of the pool
 };
 
 struct SampledToken {
@@ -35,9 +36,23 @@ class Executor {
  public:
   virtual ~Executor() = default;
   virtual const ExecutorLimits& limits() const = 0;
-  // One step; returns one sampled token per row of the batch. An error fails the sequences of this
-  // batch only.
-  virtual absl::StatusOr<std::vector<SampledToken>> Execute(const Batch& batch) = 0;
+  // How many steps may be in flight when another is launched: 0 or 1. With 0, Collect follows
+  // Launch.
+  virtual int max_steps_ahead() const { return 0; }
+  // Starts a step; steps take effect in the order of their launches. `batch` is not read after
+  // return.
+  virtual void Launch(const Batch& batch) = 0;
+  // Waits for the oldest step in flight and returns one sampled token per row of its batch. An
+  // error fails the sequences of that batch only, unless the executor is lost.
+  virtual absl::StatusOr<std::vector<SampledToken>> Collect() = 0;
+  // True once a step failed in a way that no later one can survive, as an error of the GPU: all
+  // steps fail from then on.
+  virtual bool is_lost() const { return false; }
+  // One step from its launch to its tokens, with nothing else in flight.
+  absl::StatusOr<std::vector<SampledToken>> Execute(const Batch& batch) {
+    Launch(batch);
+    return Collect();
+  }
   // Bytes a decode step of one sequence reads with `num_tokens` in the cache, its own token
   // included, all layers.
   virtual KvTraffic DecodeTraffic(int64_t num_tokens) const = 0;

@@ -56,10 +56,13 @@ std::string ConfigLine(const ModelConfig& config) {
                       config.num_kv_heads, " KV heads");
 }
 
-std::string CacheLine(const ModelExecutor& executor) {
+std::string CacheLine(ModelExecutor& executor) {
   const ExecutorLimits& limits = executor.limits();
   return absl::StrCat(Mib(executor.kv_cache_bytes()), ": ", limits.num_pages, " pages of ",
-                      limits.page_tokens, " tokens, ", limits.num_slots, " sequences");
+                      limits.page_tokens, " tokens, ", limits.num_slots, " sequences of at most ",
+                      limits.max_seq_pages * limits.page_tokens, " tokens; activations ",
+                      Mib(executor.workspace_bytes()), ", ", Mib(executor.device().free_bytes()),
+                      " left free");
 }
 
 }  // namespace
@@ -67,7 +70,9 @@ std::string CacheLine(const ModelExecutor& executor) {
 absl::StatusOr<LoadedModel> LoadModel(const std::string& folder, const LoadOptions& options,
                                       const PhaseCallback& on_phase) {
   PhaseClock clock(on_phase);
-  NSA_RETURN_IF_ERROR(CheckExecutorOptions(options.executor));
+  const std::shared_ptr<Device> device =
+      options.device != nullptr ? options.device : OpenHostDevice(/*num_threads=*/1, /*note=*/"");
+  NSA_RETURN_IF_ERROR(CheckExecutorOptions(options.executor, *device));
   absl::StatusOr<ModelConfig> config = ReadConfig(folder);
   if (!config.ok()) return InFolder(folder, config.status());
   if (options.check_config) NSA_RETURN_IF_ERROR(options.check_config(*config));
@@ -75,7 +80,8 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& folder, const LoadOptio
 
   const ModelOptions model_options{.attention = options.attention,
                                    .cache_dtype = options.cache_dtype,
-                                   .max_chunk_tokens = options.executor.max_chunk_tokens};
+                                   .max_chunk_tokens = options.executor.max_chunk_tokens,
+                                   .device = device.get()};
   auto model = ReadModel(folder, *std::move(config), model_options, clock);
   if (!model.ok()) return InFolder(folder, model.status());
   LoadedModel loaded{.config = (*model)->config(),
@@ -86,7 +92,8 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& folder, const LoadOptio
     loaded.attention_overridden = options.attention != loaded.attention;
     loaded.attention = options.attention;
   }
-  NSA_ASSIGN_OR_RETURN(loaded.executor, ModelExecutor::Make(*std::move(model), options.executor));
+  NSA_ASSIGN_OR_RETURN(loaded.executor,
+                       ModelExecutor::Make(*std::move(model), device, options.executor));
   clock.Finish("kv cache", CacheLine(*loaded.executor));
   return loaded;
 }

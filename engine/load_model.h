@@ -10,6 +10,7 @@
 #include "engine/config.h"
 #include "engine/model/registry.h"
 #include "engine/model_executor.h"
+#include "engine/runtime/device.h"
 
 namespace nsa {
 
@@ -17,6 +18,7 @@ struct LoadOptions {
   std::string attention;             // as ModelOptions
   std::optional<DType> cache_dtype;  // as ModelOptions
   ExecutorOptions executor;
+  std::shared_ptr<Device> device;  // null: the CPU with one thread
   // Called between reading config.json and the weights; an error ends the loading. May be empty.
   std::function<absl::Status(const ModelConfig& config)> check_config;
 };

@@ -1,19 +1,18 @@
 #include "engine/model_executor.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "base/status.h"
-#include "engine/runtime/copy.h"
+#include "kernels/pending_tokens.h"
 
 namespace nsa {
 namespace {
 
 constexpr int64_t kMaxSeqs = 1 << 16;
-constexpr int kMaxThreads = 1024;
 constexpr int64_t kMaxPages = std::numeric_limits<int32_t>::max();
 
 absl::Status CheckRange(const char* name, int64_t value, int64_t min, int64_t max) {
@@ -22,111 +21,156 @@ absl::Status CheckRange(const char* name, int64_t value, int64_t min, int64_t ma
       absl::StrCat(name, " is ", value, "; allowed: ", min, " to ", max));
 }
 
+// Sizes for which a step's kernels are recorded: few, so that graphs are few, and close enough that
+// padding costs little.
+int64_t PaddedTokens(int64_t num_tokens, int64_t max_tokens) {
+  constexpr int64_t kStep = 16;
+  int64_t padded = 1;
+  while (padded < num_tokens && padded < kStep) padded *= 2;
+  if (padded < num_tokens) padded = (num_tokens + kStep - 1) / kStep * kStep;
+  return std::min(padded, max_tokens);
+}
+
+int64_t PaddedPages(int64_t num_pages, int64_t max_pages) {
+  int64_t padded = 16;
+  while (padded < num_pages) padded *= 2;
+  return std::min(padded, max_pages);
+}
+
 }  // namespace
 
-absl::Status CheckExecutorOptions(const ExecutorOptions& options) {
+absl::Status CheckExecutorOptions(const ExecutorOptions& options, const Device& device) {
   NSA_RETURN_IF_ERROR(CheckRange("--max-num-seqs", options.max_num_seqs, 1, kMaxSeqs));
   NSA_RETURN_IF_ERROR(
       CheckRange("--max-batched-tokens", options.max_batched_tokens, 1, kMaxBatchedTokens));
   NSA_RETURN_IF_ERROR(
       CheckRange("--max-chunk-tokens", options.max_chunk_tokens, 1, options.max_batched_tokens));
-  NSA_RETURN_IF_ERROR(CheckRange("--threads", options.num_threads, 1, kMaxThreads));
-  const int64_t device_bytes = DeviceMemoryBytes();
-  if (options.kv_cache_bytes <= device_bytes) return absl::OkStatus();
+  if (options.kv_cache_bytes <= device.total_bytes()) return absl::OkStatus();
   return absl::ResourceExhaustedError(absl::StrCat("--kv-cache-bytes is ", options.kv_cache_bytes,
-                                                   ", the machine has ", device_bytes,
-                                                   " bytes of memory"));
+                                                   ", the device (", device.description(), ") has ",
+                                                   device.total_bytes(), " bytes of memory"));
 }
 
 namespace {
 
-// Pages that fit beside the slots.
-absl::StatusOr<int64_t> NumPages(const CacheSpec& spec, const ExecutorOptions& options) {
+// Pages that fit into cache_bytes beside the slots.
+absl::StatusOr<int64_t> NumPages(const CacheSpec& spec, int64_t cache_bytes,
+                                 const ExecutorOptions& options) {
   const int64_t slot_bytes = spec.BytesPerSlot() * options.max_num_seqs;
   const int64_t needed_bytes = slot_bytes + spec.BytesPerPage();
-  if (options.kv_cache_bytes < needed_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--kv-cache-bytes is ", options.kv_cache_bytes, ", but ", options.max_num_seqs,
-                     " sequences need ", slot_bytes, " bytes and one page of ", spec.page_tokens,
-                     " tokens ", spec.BytesPerPage(), ": at least ", needed_bytes));
+  if (cache_bytes >= needed_bytes) {
+    return std::min((cache_bytes - slot_bytes) / spec.BytesPerPage(), kMaxPages);
   }
-  return std::min((options.kv_cache_bytes - slot_bytes) / spec.BytesPerPage(), kMaxPages);
+  const std::string found =
+      options.kv_cache_bytes > 0
+          ? absl::StrCat("--kv-cache-bytes is ", cache_bytes)
+          : absl::StrFormat("%d bytes are left for the caches (--gpu-memory-utilization=%g)",
+                            cache_bytes, options.memory_utilization);
+  return absl::InvalidArgumentError(
+      absl::StrCat(found, ", but ", options.max_num_seqs, " sequences need ", slot_bytes,
+                   " bytes and one page of ", spec.page_tokens, " tokens ", spec.BytesPerPage(),
+                   ": at least ", needed_bytes));
 }
 
-bool AllFinite(const TensorView& row) {
-  const float* values = row.data<float>();
-  return std::all_of(values, values + row.num_elements(),
-                     [](float value) { return std::isfinite(value); });
+// Of the largest step's logits, inputs and outputs.
+int64_t StepBytes(const ExecutorOptions& options, int64_t max_seq_pages, int64_t vocab_size) {
+  const StepShape largest{.num_tokens = options.max_batched_tokens,
+                          .num_tiles = options.max_batched_tokens,
+                          .num_seqs = options.max_num_seqs,
+                          .num_rows = options.max_num_seqs,
+                          .max_pages = max_seq_pages};
+  return StepInputs::BytesOf(largest) + StepOutputs::BytesOf(options.max_num_seqs) +
+         options.max_num_seqs * vocab_size * DTypeBytes(DType::kF32);
 }
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Make(std::unique_ptr<Model> model,
-                                                                   const ExecutorOptions& options) {
-  NSA_RETURN_IF_ERROR(CheckExecutorOptions(options));
-  NSA_ASSIGN_OR_RETURN(const int64_t num_pages, NumPages(model->attention().cache_spec(), options));
-  return std::unique_ptr<ModelExecutor>(new ModelExecutor(std::move(model), options, num_pages));
+absl::StatusOr<ModelExecutor::MemoryPlan> ModelExecutor::PlanMemory(
+    const Model& model, Device& device, const ExecutorOptions& options) {
+  const CacheSpec& spec = model.attention().cache_spec();
+  const int64_t max_seq_tokens =
+      options.max_seq_tokens > 0 ? options.max_seq_tokens : model.config().max_position;
+  MemoryPlan plan{.max_seq_pages = (max_seq_tokens + spec.page_tokens - 1) / spec.page_tokens};
+  const auto extent = [&] {
+    return StepExtent{.num_tokens = options.max_batched_tokens,
+                      .num_rows = options.max_num_seqs,
+                      .num_seqs = options.max_num_seqs,
+                      .max_pages = plan.max_seq_pages};
+  };
+  plan.workspace_bytes = model.WorkspaceBytes(extent(), device.stream());
+  const int64_t step_bytes = StepBytes(options, plan.max_seq_pages, model.config().vocab_size);
+  int64_t cache_bytes = options.kv_cache_bytes;
+  if (cache_bytes == 0) {
+    const int64_t used_bytes = device.total_bytes() - device.free_bytes();
+    cache_bytes = static_cast<int64_t>(options.memory_utilization *
+                                       static_cast<double>(device.total_bytes())) -
+                  used_bytes - plan.workspace_bytes - step_bytes;
+  }
+  NSA_ASSIGN_OR_RETURN(plan.num_pages, NumPages(spec, cache_bytes, options));
+  if (plan.num_pages < plan.max_seq_pages) {
+    plan.max_seq_pages = plan.num_pages;
+    plan.workspace_bytes = model.WorkspaceBytes(extent(), device.stream());
+  }
+  if (device.type() == DeviceType::kCuda) {
+    NSA_RETURN_IF_ERROR(CheckFreeMemory("caches and activations together",
+                                        cache_bytes + plan.workspace_bytes + step_bytes, device));
+  }
+  return plan;
 }
 
-ModelExecutor::ModelExecutor(std::unique_ptr<Model> model, const ExecutorOptions& options,
-                             int64_t num_pages)
-    : model_(std::move(model)),
+absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Make(std::unique_ptr<Model> model,
+                                                                   std::shared_ptr<Device> device,
+                                                                   const ExecutorOptions& options) {
+  NSA_RETURN_IF_ERROR(CheckExecutorOptions(options, *device));
+  NSA_ASSIGN_OR_RETURN(const MemoryPlan plan, PlanMemory(*model, *device, options));
+  return std::unique_ptr<ModelExecutor>(
+      new ModelExecutor(std::move(model), std::move(device), options, plan));
+}
+
+ModelExecutor::ModelExecutor(std::unique_ptr<Model> model, std::shared_ptr<Device> device,
+                             const ExecutorOptions& options, const MemoryPlan& plan)
+    : device_(std::move(device)),
+      model_(std::move(model)),
       limits_{.page_tokens = model_->attention().cache_spec().page_tokens,
-              .num_pages = num_pages,
+              .num_pages = plan.num_pages,
               .num_slots = options.max_num_seqs,
               .max_chunk_tokens = options.max_chunk_tokens,
               .max_batched_tokens = options.max_batched_tokens,
-              .vocab_size = model_->config().vocab_size},
-      threads_(options.num_threads),
-      cache_(model_->attention().cache_spec(), num_pages, options.max_num_seqs),
-      workspace_(model_->WorkspaceBytes({.num_tokens = options.max_batched_tokens,
-                                         .num_rows = options.max_num_seqs,
-                                         .num_seqs = options.max_num_seqs,
-                                         .max_pages = num_pages},
-                                        stream())),
-      buffer_memory_(BufferBytes()),
-      buffers_(TakeBuffers()) {}
-
-int64_t ModelExecutor::BufferBytes() const {
-  const auto bytes = [](int64_t num_elements) {
-    return Workspace::Rounded(num_elements * DTypeBytes(DType::kI32));
-  };
-  const int64_t num_seqs = limits_.num_slots;
-  return 3 * bytes(limits_.max_batched_tokens) + bytes(4 * limits_.max_batched_tokens) +
-         bytes(num_seqs * limits_.num_pages) + 4 * bytes(num_seqs) +
-         bytes(num_seqs * limits_.vocab_size) + 2 * bytes(num_seqs * kMaxTopLogprobs);
+              .vocab_size = model_->config().vocab_size,
+              .max_seq_pages = plan.max_seq_pages},
+      record_graphs_(options.record_graphs && device_->CanRecord()),
+      cache_(model_->attention().cache_spec(), plan.num_pages, options.max_num_seqs, device_.get()),
+      workspace_(plan.workspace_bytes, device_.get()),
+      logits_(limits_.num_slots * limits_.vocab_size * DTypeBytes(DType::kF32), device_.get()),
+      input_block_(StepInputs::BytesOf(LargestShape()), device_.get()),
+      output_block_(StepOutputs::BytesOf(limits_.num_slots), device_.get()),
+      outputs_(output_block_.data(), limits_.num_slots) {
+  for (HostBlocks& blocks : host_blocks_) {
+    blocks.inputs.emplace(input_block_.num_bytes(), device_.get());
+    blocks.outputs.emplace(output_block_.num_bytes(), device_.get());
+  }
 }
 
-ModelExecutor::StepBuffers ModelExecutor::TakeBuffers() {
-  const int64_t num_seqs = limits_.num_slots, num_tokens = limits_.max_batched_tokens;
-  Workspace& memory = buffer_memory_;
-  StepBuffers buffers;
-  buffers.token_ids = memory.Take(DType::kI32, {num_tokens});
-  buffers.token_sequence = memory.Take(DType::kI32, {num_tokens});
-  buffers.token_position = memory.Take(DType::kI32, {num_tokens});
-  buffers.tiles = memory.Take(DType::kI32, {num_tokens, 4});
-  buffers.page_table = memory.Take(DType::kI32, {num_seqs * limits_.num_pages});
-  buffers.slots = memory.Take(DType::kI32, {num_seqs});
-  buffers.logit_tokens = memory.Take(DType::kI32, {num_seqs});
-  buffers.logits = memory.Take(DType::kF32, {num_seqs, limits_.vocab_size});
-  buffers.tokens = memory.Take(DType::kI32, {num_seqs});
-  buffers.logprobs = memory.Take(DType::kF32, {num_seqs});
-  buffers.top_tokens = memory.Take(DType::kI32, {num_seqs, kMaxTopLogprobs});
-  buffers.top_logprobs = memory.Take(DType::kF32, {num_seqs, kMaxTopLogprobs});
-  return buffers;
+StepShape ModelExecutor::LargestShape() const {
+  return {.num_tokens = limits_.max_batched_tokens,
+          .num_tiles = limits_.max_batched_tokens,
+          .num_seqs = limits_.num_slots,
+          .num_rows = limits_.num_slots,
+          .max_pages = limits_.max_seq_pages};
 }
 
 void ModelExecutor::CheckBatch(const Batch& batch) const {
   NSA_CHECK_LE(batch.num_tokens(), limits_.max_batched_tokens);
   NSA_CHECK_LE(batch.num_seqs, limits_.num_slots);
   NSA_CHECK_LE(batch.num_rows(), limits_.num_slots);
-  NSA_CHECK_LE(batch.max_pages, limits_.num_pages);
+  NSA_CHECK_LE(batch.max_pages, limits_.max_seq_pages);
   NSA_CHECK_EQ(static_cast<int64_t>(batch.token_sequence.size()), batch.num_tokens());
   NSA_CHECK_EQ(static_cast<int64_t>(batch.token_position.size()), batch.num_tokens());
   NSA_CHECK_EQ(static_cast<int64_t>(batch.page_table.size()), batch.num_seqs * batch.max_pages);
   NSA_CHECK_EQ(static_cast<int64_t>(batch.slots.size()), batch.num_seqs);
   for (int32_t page : batch.page_table) NSA_CHECK(page >= -1 && page < limits_.num_pages) << page;
   for (int32_t slot : batch.slots) NSA_CHECK(slot >= 0 && slot < limits_.num_slots) << slot;
+  for (const SampleRow& row : batch.rows) NSA_CHECK_LE(row.num_top_logprobs, kMaxTopLogprobs);
   std::vector<int64_t> seq_tokens(batch.num_seqs);
   for (int32_t sequence : batch.token_sequence) {
     NSA_CHECK(sequence >= 0 && sequence < batch.num_seqs) << sequence;
@@ -135,70 +179,130 @@ void ModelExecutor::CheckBatch(const Batch& batch) const {
   }
 }
 
-StepView ModelExecutor::Upload(const Batch& batch, const Stream& stream) {
-  CopyToDevice(batch.token_ids, buffers_.token_ids, stream);
-  CopyToDevice(batch.token_sequence, buffers_.token_sequence, stream);
-  CopyToDevice(batch.token_position, buffers_.token_position, stream);
-  CopyToDevice(batch.tiles, buffers_.tiles, stream);
-  CopyToDevice(batch.page_table, buffers_.page_table, stream);
-  CopyToDevice(batch.slots, buffers_.slots, stream);
-  CopyToDevice(batch.logit_tokens, buffers_.logit_tokens, stream);
-  const int64_t num_tokens = batch.num_tokens(), num_seqs = batch.num_seqs;
-  const TensorView table = buffers_.page_table.Slice(0, num_seqs * batch.max_pages);
-  return {
-      .tokens = {.sequence = buffers_.token_sequence.Slice(0, num_tokens),
-                 .position = buffers_.token_position.Slice(0, num_tokens),
-                 .num_decode_tokens = batch.num_decode_tokens,
-                 .tiles = buffers_.tiles.Slice(0, static_cast<int64_t>(batch.tiles.size()) / 4)},
-      .page_table = table.Reshape({num_seqs, batch.max_pages}),
-      .slot_table = buffers_.slots.Slice(0, num_seqs).Reshape({num_seqs, 1}),
-      .max_pages = batch.max_pages};
+// Every token decodes and is sampled, so that the step's kernels depend on two numbers alone.
+bool ModelExecutor::IsRecordable(const Batch& batch) const {
+  return record_graphs_ && batch.num_decode_tokens == batch.num_tokens() &&
+         batch.num_rows() == batch.num_tokens();
+}
+
+StepShape ModelExecutor::PaddedShape(const Batch& batch) const {
+  const int64_t num_tokens = PaddedTokens(batch.num_tokens(), limits_.num_slots);
+  return {.num_tokens = num_tokens,
+          .num_decode_tokens = num_tokens,
+          .num_seqs = num_tokens,
+          .num_rows = num_tokens,
+          .max_pages = PaddedPages(batch.max_pages, limits_.max_seq_pages)};
+}
+
+// The inputs on the device, by way of the mark's host block.
+StepInputs ModelExecutor::Upload(const Batch& batch, const StepShape& shape, int mark) {
+  const PinnedBuffer& host_block = *host_blocks_[mark].inputs;
+  const StepInputs host(host_block.data(), shape);
+  NSA_CHECK_LE(host.num_bytes, host_block.num_bytes());
+  host.Fill(batch);
+  device_->Upload(host_block.data(), input_block_.data(), host.num_bytes);
+  return {input_block_.data(), shape};
+}
+
+TensorView ModelExecutor::Forward(const StepInputs& inputs) {
+  const TensorView logits(logits_.data(), DType::kF32, {inputs.shape.num_rows, limits_.vocab_size});
+  const StepView step{.tokens = {.sequence = inputs.token_sequence,
+                                 .position = inputs.token_position,
+                                 .num_decode_tokens = inputs.shape.num_decode_tokens,
+                                 .tiles = inputs.tiles},
+                      .page_table = inputs.page_table,
+                      .slot_table = inputs.slots,
+                      .max_pages = inputs.shape.max_pages};
+  model_->Forward({.token_ids = inputs.token_ids,
+                   .step = step,
+                   .logit_tokens = inputs.logit_tokens,
+                   .logits = logits},
+                  cache_, workspace_, device_->stream());
+  return logits;
+}
+
+// A whole step behind its inputs.
+void ModelExecutor::Enqueue(const StepInputs& inputs, bool takes_pending_tokens) {
+  const Stream stream = device_->stream();
+  const int64_t num_rows = inputs.shape.num_rows;
+  if (takes_pending_tokens) {
+    TakePendingTokens({.ids = inputs.token_ids, .sampled = outputs_.tokens}, stream);
+  }
+  const TensorView logits = Forward(inputs);
+  if (num_rows == 0) return;
+  SampleTokens({.logits = logits,
+                .rows = inputs.rows,
+                .tokens = outputs_.tokens.Slice(0, num_rows),
+                .logprobs = outputs_.logprobs.Slice(0, num_rows),
+                .top_tokens = outputs_.top_tokens.Slice(0, num_rows),
+                .top_logprobs = outputs_.top_logprobs.Slice(0, num_rows),
+                .finite = outputs_.finite.Slice(0, num_rows)},
+               stream);
+}
+
+// The first step of a shape runs as it is, so that whatever a kernel's first launch sets up is
+// there when the second one is recorded.
+void ModelExecutor::EnqueueRecorded(const StepInputs& inputs) {
+  const auto [entry, is_new] =
+      graphs_.try_emplace(GraphKey(inputs.shape.num_tokens, inputs.shape.max_pages));
+  if (is_new) return Enqueue(inputs, /*takes_pending_tokens=*/true);
+  if (entry->second == nullptr) {
+    device_->BeginRecording();
+    Enqueue(inputs, /*takes_pending_tokens=*/true);
+    entry->second = device_->EndRecording();
+  }
+  if (entry->second != nullptr) entry->second->Launch();
+}
+
+void ModelExecutor::Launch(const Batch& batch) {
+  CheckBatch(batch);
+  NSA_CHECK_LE(static_cast<int>(in_flight_.size()), max_steps_ahead());
+  const int mark = static_cast<int>(num_launched_++ % Device::kNumMarks);
+  Flight& flight = in_flight_.emplace_back(Flight{.mark = mark, .num_top_logprobs = {}});
+  bool wants_top = false;
+  for (const SampleRow& row : batch.rows) {
+    flight.num_top_logprobs.push_back(row.num_top_logprobs);
+    wants_top |= row.num_top_logprobs > 0;
+  }
+  NSA_CHECK_EQ(static_cast<int64_t>(batch.rows.size()), batch.num_rows());
+  if (is_lost_) return;
+  device_->Enter();
+  if (IsRecordable(batch)) {
+    EnqueueRecorded(Upload(batch, PaddedShape(batch), mark));
+  } else {
+    const bool has_pending = std::any_of(batch.token_ids.begin(), batch.token_ids.end(),
+                                         [](int32_t id) { return id < 0; });
+    Enqueue(Upload(batch, ShapeOf(batch), mark), has_pending);
+  }
+  device_->Download(output_block_.data(), host_blocks_[mark].outputs->data(),
+                    wants_top ? outputs_.num_bytes : outputs_.num_short_bytes);
+  device_->Mark(mark);
+}
+
+absl::StatusOr<std::vector<SampledToken>> ModelExecutor::Collect() {
+  NSA_CHECK(!in_flight_.empty()) << "no step is in flight";
+  const Flight flight = std::move(in_flight_.front());
+  in_flight_.pop_front();
+  const absl::Status status =
+      is_lost_ ? absl::InternalError("the device was lost before") : device_->Await(flight.mark);
+  if (!status.ok()) {
+    is_lost_ = true;
+    return status;
+  }
+  const StepOutputs outputs(host_blocks_[flight.mark].outputs->data(), limits_.num_slots);
+  std::vector<SampledToken> sampled;
+  for (const int32_t num_top : flight.num_top_logprobs) {
+    sampled.push_back(
+        outputs.Read(static_cast<int64_t>(sampled.size()), num_top, limits_.vocab_size));
+  }
+  return sampled;
 }
 
 TensorView ModelExecutor::ForwardLogits(const Batch& batch) {
   CheckBatch(batch);
-  const TensorView logits = buffers_.logits.Slice(0, batch.num_rows());
-  if (batch.num_tokens() == 0) return logits;
-  const StepView step = Upload(batch, stream());
-  model_->Forward({.token_ids = buffers_.token_ids.Slice(0, batch.num_tokens()),
-                   .step = step,
-                   .logit_tokens = buffers_.logit_tokens.Slice(0, batch.num_rows()),
-                   .logits = logits},
-                  cache_, workspace_, stream());
-  return logits;
-}
-
-absl::StatusOr<std::vector<SampledToken>> ModelExecutor::Execute(const Batch& batch) {
-  NSA_CHECK_EQ(static_cast<int64_t>(batch.rows.size()), batch.num_rows());
-  const TensorView logits = ForwardLogits(batch);
-  if (batch.num_rows() == 0) return std::vector<SampledToken>();
-  return Sample(batch, logits, stream());
-}
-
-std::vector<SampledToken> ModelExecutor::Sample(const Batch& batch, const TensorView& logits,
-                                                const Stream& stream) {
-  const int64_t num_rows = batch.num_rows();
-  const SampleArgs args{.logits = logits,
-                        .rows = batch.rows,
-                        .tokens = buffers_.tokens.Slice(0, num_rows),
-                        .logprobs = buffers_.logprobs.Slice(0, num_rows),
-                        .top_tokens = buffers_.top_tokens.Slice(0, num_rows),
-                        .top_logprobs = buffers_.top_logprobs.Slice(0, num_rows)};
-  SampleTokens(args, stream);
-  std::vector<SampledToken> sampled(num_rows);
-  for (int64_t row = 0; row < num_rows; ++row) {
-    SampledToken& out = sampled[row];
-    out.token = args.tokens.data<int32_t>()[row];
-    out.finite = AllFinite(logits.Slice(row, 1));
-    const int64_t num_top = std::min<int64_t>(batch.rows[row].num_top_logprobs, limits_.vocab_size);
-    if (num_top >= 0) out.logprob = args.logprobs.data<float>()[row];
-    for (int64_t i = 0; i < num_top; ++i) {
-      const int64_t place = row * kMaxTopLogprobs + i;
-      out.top_logprobs.push_back({.token = args.top_tokens.data<int32_t>()[place],
-                                  .logprob = args.top_logprobs.data<float>()[place]});
-    }
-  }
-  return sampled;
+  NSA_CHECK(in_flight_.empty());
+  device_->Enter();
+  return Forward(Upload(batch, ShapeOf(batch), 0));
 }
 
 KvTraffic ModelExecutor::DecodeTraffic(int64_t num_tokens) const {
@@ -211,7 +315,8 @@ int64_t ModelExecutor::kv_cache_bytes() const {
 }
 
 int64_t ModelExecutor::workspace_bytes() const {
-  return workspace_.capacity_bytes() + buffer_memory_.capacity_bytes();
+  return workspace_.capacity_bytes() + logits_.num_bytes() + input_block_.num_bytes() +
+         output_block_.num_bytes();
 }
 
 }  // namespace nsa

@@ -1,85 +1,120 @@
 #pragma once
-// ModelExecutor: the Executor over a real model. Owns the model, its caches, activations and
-// threads; all of it is sized when it is made.
+// ModelExecutor: the Executor over a real model. Owns the model, its caches and activations; all of
+// it is sized when it is made. On a GPU it runs one step ahead, and steps that only decode are
+// replayed as recorded graphs.
 
+#include <array>
+#include <deque>
+#include <map>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "base/thread_pool.h"
 #include "engine/cache/kv_cache.h"
 #include "engine/executor.h"
 #include "engine/model/model.h"
+#include "engine/runtime/device.h"
 #include "engine/runtime/memory.h"
 #include "engine/runtime/workspace.h"
+#include "engine/step_memory.h"
 
 namespace nsa {
 
 struct ExecutorOptions {
-  int64_t kv_cache_bytes = 0;  // pages and slots together
-  int64_t max_num_seqs = 16;   // sequences in the cache at once (slots), and per step
+  int64_t kv_cache_bytes = 0;       // pages and slots together; 0, on a GPU only: what is left of
+  double memory_utilization = 0.9;  // this part of its memory beside weights and activations
+  int64_t max_num_seqs = 16;        // sequences in the cache at once (slots), and per step
   int64_t max_chunk_tokens =
       256;  // tokens of one sequence per step; the model was made with as many
   int64_t max_batched_tokens = 512;  // tokens of all sequences per step
-  int num_threads = 1;
+  int64_t max_seq_tokens = 0;        // of one sequence in the cache; 0: the model's longest
+  bool record_graphs = true;         // on a GPU: whether decode steps are replayed
 };
 
 // What Make asks of the options alone, before there is a model. The errors name the server's flags.
-absl::Status CheckExecutorOptions(const ExecutorOptions& options);
+absl::Status CheckExecutorOptions(const ExecutorOptions& options, const Device& device);
 
 class ModelExecutor : public Executor {
  public:
+  // The model's weights are on `device`, which is shared with whoever holds memory on it.
   // INVALID_ARGUMENT: an option out of range, or kv_cache_bytes below the slots and one page (both
-  // numbers are in the message). RESOURCE_EXHAUSTED: kv_cache_bytes beyond the device's memory.
+  // numbers are in the message). RESOURCE_EXHAUSTED: more memory than the device has (free).
   static absl::StatusOr<std::unique_ptr<ModelExecutor>> Make(std::unique_ptr<Model> model,
+                                                             std::shared_ptr<Device> device,
                                                              const ExecutorOptions& options);
 
   const ExecutorLimits& limits() const override { return limits_; }
-  // A batch beyond the limits is a programmer error. A row whose logits are not all finite comes
-  // back with finite = false; the other rows are not affected.
-  absl::StatusOr<std::vector<SampledToken>> Execute(const Batch& batch) override;
+  int max_steps_ahead() const override { return on_gpu() ? 1 : 0; }
+  // A batch beyond the limits is a programmer error.
+  void Launch(const Batch& batch) override;
+  // A row whose logits are not all finite comes back with finite = false; the other rows are not
+  // affected. INTERNAL: the GPU failed, and is lost.
+  absl::StatusOr<std::vector<SampledToken>> Collect() override;
+  bool is_lost() const override { return is_lost_; }
   KvTraffic DecodeTraffic(int64_t num_tokens) const override;
 
-  // The forward pass of Execute without sampling: logits of batch.logit_tokens, [num_rows, vocab]
-  // f32, valid until the next call.
+  // The forward pass of a step without sampling, with nothing in flight: logits of
+  // batch.logit_tokens, [num_rows, vocab] f32 in the device's memory, valid until the next call.
   TensorView ForwardLogits(const Batch& batch);
 
   const Model& model() const { return *model_; }
+  Device& device() { return *device_; }
   // The caches themselves, for a benchmark that fills them without running the model.
   KvCache& cache() { return cache_; }
-  int64_t num_threads() const { return threads_.num_threads(); }
   int64_t kv_cache_bytes() const;   // of the pages and slots taken
   int64_t workspace_bytes() const;  // of activations and step buffers
+  int64_t num_graphs() const { return static_cast<int64_t>(graphs_.size()); }
 
  private:
-  ModelExecutor(std::unique_ptr<Model> model, const ExecutorOptions& options, int64_t num_pages);
-
-  // One step's inputs and outputs in device memory, each as large as the largest step needs.
-  struct StepBuffers {
-    TensorView token_ids, token_sequence, token_position;  // [max_batched_tokens] i32
-    TensorView tiles;                                      // [max_batched_tokens, 4] i32
-    TensorView page_table;                                 // [max_num_seqs * num_pages] i32
-    TensorView slots;                                      // [max_num_seqs] i32
-    TensorView logit_tokens;                               // [max_num_seqs] i32
-    TensorView logits;                                     // [max_num_seqs, vocab] f32
-    TensorView tokens, logprobs;                           // [max_num_seqs] i32, f32
-    TensorView top_tokens, top_logprobs;  // [max_num_seqs, kMaxTopLogprobs] i32, f32
+  // What a step of the largest extent needs beside weights and cache, and the cache itself.
+  struct MemoryPlan {
+    int64_t num_pages = 0;
+    int64_t max_seq_pages = 0;
+    int64_t workspace_bytes = 0;
   };
-  StepBuffers TakeBuffers();
-  int64_t BufferBytes() const;
-  void CheckBatch(const Batch& batch) const;
-  StepView Upload(const Batch& batch, const Stream& stream);
-  std::vector<SampledToken> Sample(const Batch& batch, const TensorView& logits,
-                                   const Stream& stream);
-  Stream stream() { return {.device = DeviceType::kCpu, .threads = &threads_}; }
+  // A step in flight: its host memory, and what of its outputs is wanted.
+  struct Flight {
+    int mark = 0;
+    std::vector<int32_t> num_top_logprobs;  // by row
+  };
+  // One of the two sets of host memory that steps use in turn.
+  struct HostBlocks {
+    std::optional<PinnedBuffer> inputs, outputs;
+  };
+  // Tokens and page table columns of a recorded step.
+  using GraphKey = std::pair<int64_t, int64_t>;
 
+  static absl::StatusOr<MemoryPlan> PlanMemory(const Model& model, Device& device,
+                                               const ExecutorOptions& options);
+  ModelExecutor(std::unique_ptr<Model> model, std::shared_ptr<Device> device,
+                const ExecutorOptions& options, const MemoryPlan& plan);
+
+  bool on_gpu() const { return device_->type() == DeviceType::kCuda; }
+  StepShape LargestShape() const;
+  void CheckBatch(const Batch& batch) const;
+  bool IsRecordable(const Batch& batch) const;
+  StepShape PaddedShape(const Batch& batch) const;
+  StepInputs Upload(const Batch& batch, const StepShape& shape, int mark);
+  void Enqueue(const StepInputs& inputs, bool takes_pending_tokens);
+  void EnqueueRecorded(const StepInputs& inputs);
+  TensorView Forward(const StepInputs& inputs);
+
+  const std::shared_ptr<Device> device_;  // first: the others hold its memory
   std::unique_ptr<Model> model_;
   ExecutorLimits limits_;
-  ThreadPool threads_;
+  const bool record_graphs_;
   KvCache cache_;
   Workspace workspace_;
-  Workspace buffer_memory_;
-  StepBuffers buffers_;
+  DeviceBuffer logits_;  // [max_num_seqs, vocab] f32
+  DeviceBuffer input_block_, output_block_;
+  const StepOutputs outputs_;  // in output_block_
+  std::array<HostBlocks, Device::kNumMarks> host_blocks_;
+  std::deque<Flight> in_flight_;  // oldest first
+  int64_t num_launched_ = 0;
+  bool is_lost_ = false;
+  std::map<GraphKey, std::unique_ptr<StepGraph>> graphs_;  // null: ran once, not yet recorded
 };
 
 }  // namespace nsa

@@ -8,7 +8,13 @@
 namespace nsa {
 namespace {
 
-int64_t CacheTokens(const ExecutorLimits& limits) { return limits.num_pages * limits.page_tokens; }
+// What one sequence can have in the cache.
+int64_t CacheTokens(const ExecutorLimits& limits) {
+  const int64_t num_pages = limits.max_seq_pages == 0
+                                ? limits.num_pages
+                                : std::min(limits.num_pages, limits.max_seq_pages);
+  return num_pages * limits.page_tokens;
+}
 
 absl::Status CheckLength(const Request& request, const ExecutorLimits& limits,
                          int64_t max_model_tokens) {
@@ -16,11 +22,11 @@ absl::Status CheckLength(const Request& request, const ExecutorLimits& limits,
   const auto num_prompt_tokens = static_cast<int64_t>(request.prompt.size());
   // Not as a sum: max_tokens may be anything.
   if (request.max_tokens <= max_request_tokens - num_prompt_tokens) return absl::OkStatus();
-  const std::string limit =
-      max_request_tokens == max_model_tokens
-          ? absl::StrCat("the model's ", max_model_tokens, " tokens")
-          : absl::StrCat("the cache's ", max_request_tokens, " tokens (", limits.num_pages,
-                         " pages of ", limits.page_tokens, ")");
+  const std::string limit = max_request_tokens == max_model_tokens
+                                ? absl::StrCat("the model's ", max_model_tokens, " tokens")
+                                : absl::StrCat("the cache's ", max_request_tokens, " tokens (",
+                                               max_request_tokens / limits.page_tokens,
+                                               " pages of ", limits.page_tokens, ")");
   return absl::InvalidArgumentError(absl::StrCat("a prompt of ", num_prompt_tokens,
                                                  " tokens and max_tokens ", request.max_tokens,
                                                  " together exceed ", limit));

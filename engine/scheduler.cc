@@ -10,7 +10,10 @@ namespace {
 void AddChunk(Sequence& sequence, int64_t num_tokens, StepPlan& plan) {
   plan.chunks.push_back({.sequence = &sequence,
                          .num_tokens = num_tokens,
-                         .samples = num_tokens == sequence.num_uncached_tokens()});
+                         .end_tokens = sequence.num_cached_tokens + num_tokens,
+                         .samples = num_tokens == sequence.num_uncached_tokens(),
+                         .is_decode = sequence.state == SequenceState::kDecode,
+                         .preemptions = sequence.times.num_preemptions});
   plan.num_tokens += num_tokens;
 }
 
@@ -63,12 +66,23 @@ StepPlan Scheduler::Plan(absl::Time now) {
   return plan;
 }
 
+void Scheduler::Launched(const StepPlan& plan) {
+  int32_t num_rows = 0;
+  for (const ScheduledChunk& chunk : plan.chunks) {
+    Sequence& sequence = *chunk.sequence;
+    sequence.num_cached_tokens += chunk.num_tokens;
+    if (!chunk.samples) continue;
+    sequence.state = SequenceState::kDecode;
+    sequence.pending_row = num_rows++;
+    ++sequence.num_pending_tokens;
+  }
+}
+
 void Scheduler::Commit(const ScheduledChunk& chunk, std::optional<int32_t> token) {
-  Sequence& sequence = *chunk.sequence;
   NSA_CHECK_EQ(chunk.samples, token.has_value());
-  sequence.num_cached_tokens += chunk.num_tokens;
   if (!chunk.samples) return;
-  sequence.state = SequenceState::kDecode;
+  Sequence& sequence = *chunk.sequence;
+  --sequence.num_pending_tokens;
   const FinishReason reason = sequence.Append(*token);
   if (reason != FinishReason::kNone) Remove(&sequence, reason);
 }
@@ -89,7 +103,7 @@ void Scheduler::ScheduleRunning(SequenceState state, StepPlan& plan) {
   // By index: preemption takes sequences off the end.
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& sequence = *running_[i];
-    if (sequence.state != state) continue;
+    if (sequence.state != state || sequence.awaits_end()) continue;
     const int64_t num_wanted = NumWanted(sequence, plan);
     if (num_wanted <= 0) return;
     const int64_t num_tokens = MakeRoom(sequence, num_wanted, plan);
@@ -107,8 +121,8 @@ void Scheduler::Admit(absl::Time now, StepPlan& plan) {
   while (!waiting_.empty() && !free_slots_.empty()) {
     Sequence& sequence = *waiting_.front();
     const int64_t num_tokens = NumWanted(sequence, plan);
-    if (num_tokens <= 0) return;
-    if (PagesFor(sequence.num_tokens()) > pages_.num_free() - NumReservedPages()) return;
+    if (num_tokens <= 0 || sequence.awaits_end()) return;
+    if (PagesFor(sequence.num_coming_tokens()) > pages_.num_free() - NumReservedPages()) return;
     waiting_.pop_front();
     running_.push_back(&sequence);
     sequence.state = SequenceState::kPrefill;
@@ -171,11 +185,12 @@ int64_t Scheduler::NumWanted(const Sequence& sequence, const StepPlan& plan) con
                    limits_.max_batched_tokens - plan.num_tokens});
 }
 
-// Pages that running sequences still need for tokens already known.
+// Pages that running sequences still need for tokens that exist.
 int64_t Scheduler::NumReservedPages() const {
   int64_t num_pages = 0;
   for (const Sequence* sequence : running_) {
-    num_pages += PagesFor(sequence->num_tokens()) - static_cast<int64_t>(sequence->pages.size());
+    num_pages +=
+        PagesFor(sequence->num_coming_tokens()) - static_cast<int64_t>(sequence->pages.size());
   }
   return num_pages;
 }

@@ -21,12 +21,16 @@
 
 namespace nsa {
 
-// The known tokens [num_cached_tokens, num_cached_tokens + num_tokens) of a sequence, one step's
-// work; its pages cover them.
+// The tokens [num_cached_tokens, num_cached_tokens + num_tokens) of a sequence, one step's work;
+// its pages cover them.
 struct ScheduledChunk {
-  Sequence* sequence = nullptr;
+  Sequence* sequence = nullptr;  // null once the sequence has ended while the chunk is in flight
   int64_t num_tokens = 0;
-  bool samples = false;  // it reaches the last known token, so the next one is sampled
+  int64_t end_tokens = 0;   // tokens of the sequence up to the chunk's end
+  bool samples = false;     // it reaches the last token, so the next one is sampled
+  bool is_decode = false;   // of a sequence that was in decode
+  int64_t preemptions = 0;  // of the sequence when planned: another number later, and what the
+                            // chunk cached is gone
 };
 
 struct StepPlan {
@@ -47,9 +51,16 @@ class Scheduler {
   // kFinished with `reason`.
   void Remove(Sequence* sequence, FinishReason reason);
 
-  // Chooses the next step's work. Not empty while any sequence is left after the expired ones.
+  // A step goes through Plan, Launched and Commit; the next one may be planned and launched before
+  // the Commit. Pages and slots are given on as soon as a sequence leaves them: steps write in the
+  // order of their launches.
+  //
+  // Chooses the next step's work. With no step in flight it is not empty while any sequence is left
+  // after the expired ones. A sequence whose last possible token is in flight is left out.
   StepPlan Plan(absl::Time now);
-  // Records that a planned chunk was computed. `token` is the sampled one, for a chunk that
+  // Records that the step was launched, with a row for each chunk that samples, in their order.
+  void Launched(const StepPlan& plan);
+  // Records that a launched chunk was computed. `token` is the sampled one, for a chunk that
   // samples; if it ends the sequence, the sequence is removed with kStop or kLength.
   void Commit(const ScheduledChunk& chunk, std::optional<int32_t> token);
 

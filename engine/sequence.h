@@ -15,11 +15,12 @@ namespace nsa {
 enum class SequenceState : uint8_t {
   kWaiting,   // nothing cached; holds no pages and no slot
   kPrefill,   // admitted; known tokens are still being cached
-  kDecode,    // all but the last known token are cached
+  kDecode,    // all tokens are cached or in flight, but for the last known one
   kFinished,  // `finish` is set; holds nothing
 };
 
 inline constexpr int32_t kNoSlot = -1;
+inline constexpr int32_t kNoRow = -1;
 
 // The engine thread owns it. The scheduler changes state, cache fields and tokens; the engine core
 // the rest.
@@ -33,9 +34,11 @@ struct Sequence {
   std::vector<int32_t> tokens;  // known ones: the prompt, then what was generated
 
   SequenceState state = SequenceState::kWaiting;
-  int64_t num_cached_tokens = 0;
-  std::vector<PageId> pages;  // of the cached tokens and of those scheduled in this step
+  int64_t num_cached_tokens = 0;  // by the steps launched so far
+  std::vector<PageId> pages;      // of the cached tokens and of those scheduled in this step
   int32_t slot = kNoSlot;
+  int64_t num_pending_tokens = 0;  // sampled by steps in flight: they exist, but are not known
+  int32_t pending_row = kNoRow;    // of the step launched last, which samples the last of them
 
   FinishReason finish = FinishReason::kNone;
   RequestTimes times;
@@ -45,7 +48,11 @@ struct Sequence {
 
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   int64_t num_generated_tokens() const { return num_tokens() - num_prompt_tokens; }
-  int64_t num_uncached_tokens() const { return num_tokens() - num_cached_tokens; }
+  // Known ones and those in flight.
+  int64_t num_coming_tokens() const { return num_tokens() + num_pending_tokens; }
+  int64_t num_uncached_tokens() const { return num_coming_tokens() - num_cached_tokens; }
+  // The last token that it may have is in flight.
+  bool awaits_end() const { return num_coming_tokens() - num_prompt_tokens >= request.max_tokens; }
 
   // Appends a generated token; kStop or kLength if it is the last one, else kNone.
   FinishReason Append(int32_t token);

@@ -6,6 +6,7 @@
 #include "kernels/device.h"
 #include "kernels/kv_store.h"
 #include "kernels/nsa.h"
+#include "kernels/pending_tokens.h"
 #include "kernels/sampling.h"
 #include "kernels/transformer.h"
 
@@ -25,15 +26,18 @@
   OP(AddRmsNorm, AddRmsNormArgs)                   \
   OP(SwiGlu, SwiGluArgs)                           \
   OP(GatherRows, GatherRowsArgs)                   \
-  OP(SampleTokens, SampleArgs)
+  OP(SampleTokens, SampleArgs)                     \
+  OP(TakePendingTokens, PendingTokensArgs)
 
 #define NSA_DECLARE_OP(Function, Args) void Function(const Args& args, const Stream& stream);
 namespace nsa::cpu {
 NSA_BACKEND_OPS(NSA_DECLARE_OP)
+int64_t CompressRowsScratchBytes(const CompressExtent& extent, const Stream& stream);
 int64_t SparseAttentionScratchBytes(const SparseAttentionExtent& extent, const Stream& stream);
 }  // namespace nsa::cpu
 namespace nsa::cuda {
 NSA_BACKEND_OPS(NSA_DECLARE_OP)
+int64_t CompressRowsScratchBytes(const CompressExtent& extent, const Stream& stream);
 int64_t SparseAttentionScratchBytes(const SparseAttentionExtent& extent, const Stream& stream);
 }  // namespace nsa::cuda
 #undef NSA_DECLARE_OP

@@ -83,9 +83,45 @@ absl::Status SetCacheDtype(const std::string& value, ServerConfig* config) {
     config->kv_cache_dtype = DType::kF32;
   } else if (value == "bf16") {
     config->kv_cache_dtype = DType::kBF16;
+  } else if (value == "f16") {
+    config->kv_cache_dtype = DType::kF16;
   } else {
-    return Allowed("auto, f32, bf16");
+    return Allowed("auto, f32, bf16, f16");
   }
+  return absl::OkStatus();
+}
+
+// auto, cpu, cuda (the first GPU) or cuda:N.
+absl::Status SetDevice(const std::string& value, ServerConfig* config) {
+  constexpr std::string_view kCuda = "cuda:";
+  DeviceChoice choice;
+  if (value == "auto") {
+    choice.kind = DeviceChoice::Kind::kAuto;
+  } else if (value == "cuda" || value.starts_with(kCuda)) {
+    choice.kind = DeviceChoice::Kind::kCuda;
+    const std::string index = value == "cuda" ? "0" : value.substr(kCuda.size());
+    if (!absl::SimpleAtoi(index, &choice.index) || choice.index < 0) {
+      return Allowed("auto, cpu, cuda, cuda:N with N from 0");
+    }
+  } else if (value != "cpu") {
+    return Allowed("auto, cpu, cuda, cuda:N with N from 0");
+  }
+  config->device = choice;
+  return absl::OkStatus();
+}
+
+absl::Status SetMemoryUtilization(const std::string& value, ServerConfig* config) {
+  double part = 0;
+  if (!absl::SimpleAtod(value, &part) || !(part > 0 && part <= 1)) {
+    return Allowed("above 0, at most 1");
+  }
+  config->gpu_memory_utilization = part;
+  return absl::OkStatus();
+}
+
+absl::Status SetCudaGraphs(const std::string& value, ServerConfig* config) {
+  if (value != "on" && value != "off") return Allowed("on, off");
+  config->cuda_graphs = value == "on";
   return absl::OkStatus();
 }
 
@@ -119,19 +155,27 @@ std::vector<Flag> Flags() {
       {"host", "ADDRESS", "where to listen; default 127.0.0.1", Text(&C::host)},
       {"http-port", "PORT", "default 8000; 0: any free one", Number(&C::http_port, 0, kMaxPort)},
       {"grpc-port", "PORT", "default 9000; 0: any free one", Number(&C::grpc_port, 0, kMaxPort)},
-      {"kv-cache-bytes", "BYTES", "memory of the caches: 1GiB, 256MiB; default 512MiB",
-       SetCacheBytes},
-      {"kv-cache-dtype", "TYPE", "auto (as the weights), f32 or bf16; default auto", SetCacheDtype},
+      {"device", "DEVICE", "auto (the first GPU, else the CPU), cpu, cuda or cuda:N; default auto",
+       SetDevice},
+      {"kv-cache-bytes", "BYTES",
+       "memory of the caches: 1GiB, 256MiB; default 512MiB, on a GPU what is left", SetCacheBytes},
+      {"gpu-memory-utilization", "PART", "of a GPU's memory, for everything together; default 0.9",
+       SetMemoryUtilization},
+      {"kv-cache-dtype", "TYPE", "auto (as the weights), f32, bf16, f16 (GPU only); default auto",
+       SetCacheDtype},
       {"attention", "KIND",
        "auto (the model's own) or full (for measurement: reads the whole cache); default auto",
        SetAttention},
+      {"cuda-graphs", "ON_OFF", "replay decode steps on a GPU; off for debugging; default on",
+       SetCudaGraphs},
       {"threads", "N", "threads of the model; default: all cores",
        Number(&C::num_threads, 1, kMaxThreads)},
-      {"max-num-seqs", "N", "sequences in the cache at once; default 16",
+      {"max-num-seqs", "N", "sequences in the cache at once; default 16, on a GPU 64",
        Number(&C::max_num_seqs, 1, 4096)},
-      {"max-batched-tokens", "N", "tokens of all sequences per step; default 512",
+      {"max-batched-tokens", "N", "tokens of all sequences per step; default 512, on a GPU 8192",
        Number(&C::max_batched_tokens, 1, kMaxBatchedTokens)},
-      {"max-chunk-tokens", "N", "prompt tokens of one sequence per step; default 256",
+      {"max-chunk-tokens", "N",
+       "prompt tokens of one sequence per step; default 256, on a GPU 2048",
        Number(&C::max_chunk_tokens, 1, kMaxBatchedTokens)},
       {"max-model-tokens", "N", "longest prompt + generation; default 0: the model's",
        Number(&C::max_model_tokens, 0, kMaxTokens)},
@@ -164,6 +208,16 @@ absl::Status ApplyEnvironment(const std::vector<Flag>& flags, const Environment&
   return absl::OkStatus();
 }
 
+// A step must have room for one token of every sequence that decodes. Zeros are not known yet.
+absl::Status CheckStepHasRoom(const ServerConfig& config) {
+  if (config.max_batched_tokens == 0 || config.max_batched_tokens >= config.max_num_seqs) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("--max-batched-tokens is ", config.max_batched_tokens,
+                   "; allowed: at least --max-num-seqs, ", config.max_num_seqs));
+}
+
 absl::Status CheckTogether(const ServerConfig& config) {
   if (config.model.empty()) {
     return absl::InvalidArgumentError("--model=FOLDER is missing; --help lists all flags");
@@ -172,13 +226,7 @@ absl::Status CheckTogether(const ServerConfig& config) {
     return absl::InvalidArgumentError(
         absl::StrCat("--http-port and --grpc-port are both ", config.http_port));
   }
-  // A step must have room for one token of every sequence that decodes.
-  if (config.max_batched_tokens < config.max_num_seqs) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--max-batched-tokens is ", config.max_batched_tokens,
-                     "; allowed: at least --max-num-seqs, ", config.max_num_seqs));
-  }
-  return absl::OkStatus();
+  return CheckStepHasRoom(config);
 }
 
 // One flag at the front of the arguments from `next` on; moves `next` behind it and its value.
@@ -227,6 +275,18 @@ absl::StatusOr<CommandLine> ParseServerConfig(const std::vector<std::string>& ar
   }
   NSA_RETURN_IF_ERROR(CheckTogether(config));
   return command_line;
+}
+
+absl::Status ApplyDeviceDefaults(DeviceType device, ServerConfig* config) {
+  const bool on_gpu = device == DeviceType::kCuda;
+  const auto fill_in = [](int64_t value, int64_t* field) {
+    if (*field == 0) *field = value;
+  };
+  fill_in(on_gpu ? 64 : 16, &config->max_num_seqs);
+  fill_in(on_gpu ? 8192 : 512, &config->max_batched_tokens);
+  fill_in(on_gpu ? 2048 : 256, &config->max_chunk_tokens);
+  if (!on_gpu) fill_in(int64_t{512} << 20, &config->kv_cache_bytes);
+  return CheckStepHasRoom(*config);
 }
 
 std::string ServerHelp() {

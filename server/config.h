@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/dtype.h"
+#include "engine/runtime/device.h"
 
 namespace nsa {
 
@@ -20,13 +21,17 @@ struct ServerConfig {
   std::string host = "127.0.0.1";
   int64_t http_port = 8000;  // 0: any free one
   int64_t grpc_port = 9000;  // 0: any free one
-  int64_t kv_cache_bytes = int64_t{512} << 20;
+  DeviceChoice device{.kind = DeviceChoice::Kind::kAuto};
+  int64_t kv_cache_bytes = 0;  // 0: by device
+  double gpu_memory_utilization = 0.9;
+  bool cuda_graphs = true;
   std::optional<DType> kv_cache_dtype;  // absent: as the weights
   std::string attention;                // empty: the model's own
   int64_t num_threads = 1;              // of the model; ParseServerConfig's default: all cores
-  int64_t max_num_seqs = 16;
-  int64_t max_batched_tokens = 512;
-  int64_t max_chunk_tokens = 256;
+  // Zero in these three: by device.
+  int64_t max_num_seqs = 0;
+  int64_t max_batched_tokens = 0;
+  int64_t max_chunk_tokens = 0;
   int64_t max_model_tokens = 0;  // 0: the model's longest sequence
   int64_t max_queued_requests = 256;
   absl::Duration drain_timeout = absl::Seconds(30);
@@ -48,6 +53,10 @@ std::string ProcessEnvironment(const std::string& name);
 // INVALID_ARGUMENT names the flag, the value and what is allowed.
 absl::StatusOr<CommandLine> ParseServerConfig(const std::vector<std::string>& arguments,
                                               const Environment& environment);
+
+// Fills in what depends on the device, and was not given: on a GPU kv_cache_bytes stays 0, for what
+// is left of its memory. INVALID_ARGUMENT: values that now contradict each other.
+absl::Status ApplyDeviceDefaults(DeviceType device, ServerConfig* config);
 
 // What --help prints.
 std::string ServerHelp();

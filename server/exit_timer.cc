@@ -8,12 +8,12 @@
 
 namespace nsa {
 
-void ExitAfter(absl::Duration delay) {
-  std::thread([delay] {
+void ExitAfter(absl::Duration delay, int status) {
+  std::thread([delay, status] {
     absl::SleepFor(delay);
     NSA_LOG_WARNING << "the shutdown did not finish within " << absl::FormatDuration(delay)
                     << "; ending the process";
-    std::_Exit(0);
+    std::_Exit(status);
   }).detach();
 }
 

@@ -5,8 +5,8 @@
 
 namespace nsa {
 
-// Ends the process with status 0 and a line in the log once `delay` has passed, whatever its other
+// Ends the process with `status` and a line in the log once `delay` has passed, whatever its other
 // threads do. It cannot be called off: the process is expected to end before.
-void ExitAfter(absl::Duration delay);
+void ExitAfter(absl::Duration delay, int status);
 
 }  // namespace nsa

@@ -2,7 +2,9 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -61,18 +63,30 @@ void PrintAddresses(const Server& server, const ServerConfig& config) {
 int Serve(const ServerConfig& config) {
   const sigset_t signals = BlockStopSignals();
   signal(SIGPIPE, SIG_IGN);  // a client that leaves is an error of its connection
-  auto server = Server::Start(config, PrintPhase);
+  // A lost device ends the process as a signal does, but at once and with status 1.
+  std::atomic<bool> is_lost = false;
+  auto server = Server::Start(config, PrintPhase, [&is_lost] {
+    is_lost = true;
+    kill(getpid(), SIGTERM);
+  });
   if (!server.ok()) {
     std::fprintf(stderr, "nsa-server: %s\n", std::string(server.status().message()).c_str());
     return 1;
   }
   PrintAddresses(**server, config);
   const int first_signal = WaitForSignal(signals);
+  if (is_lost) {
+    NSA_LOG_ERROR << "ending with status 1";
+    ExitAfter(kFlushTime + kShutdownSlack, 1);
+    (*server)->Drain(absl::Now());
+    server->reset();
+    return 1;
+  }
   NSA_LOG_INFO << "signal " << first_signal << ": running requests have "
                << absl::FormatDuration(config.drain_timeout)
                << " to finish; a second signal ends at once";
   std::thread([signals] { std::_Exit(128 + WaitForSignal(signals)); }).detach();
-  ExitAfter(config.drain_timeout + kFlushTime + kShutdownSlack);
+  ExitAfter(config.drain_timeout + kFlushTime + kShutdownSlack, 0);
   (*server)->Drain(absl::Now() + config.drain_timeout);
   server->reset();
   NSA_LOG_INFO << "drained";

@@ -27,10 +27,12 @@ LoadOptions MakeLoadOptions(const ServerConfig& config) {
       .attention = config.attention,
       .cache_dtype = config.kv_cache_dtype,
       .executor = {.kv_cache_bytes = config.kv_cache_bytes,
+                   .memory_utilization = config.gpu_memory_utilization,
                    .max_num_seqs = config.max_num_seqs,
                    .max_chunk_tokens = std::min(config.max_chunk_tokens, config.max_batched_tokens),
                    .max_batched_tokens = config.max_batched_tokens,
-                   .num_threads = static_cast<int>(config.num_threads)}};
+                   .max_seq_tokens = config.max_model_tokens,
+                   .record_graphs = config.cuda_graphs}};
 }
 
 // The longest request: what the flag says, else what the model was made for.
@@ -59,8 +61,8 @@ std::vector<std::string> RoutePaths() {
 
 class Server::Impl {
  public:
-  Impl(const ServerConfig& config, StartupReporter report)
-      : config_(config), report_(std::move(report)) {}
+  Impl(const ServerConfig& config, StartupReporter report, std::function<void()> on_lost)
+      : config_(config), report_(std::move(report)), on_lost_(std::move(on_lost)) {}
 
   absl::Status Start();
   int http_port() const { return http_->port(); }
@@ -70,6 +72,7 @@ class Server::Impl {
 
  private:
   absl::Status CheckPorts() const;
+  absl::Status StartDevice();
   absl::Status CheckConfig(const ModelConfig& config) const;
   absl::Status LoadText();
   absl::Status LoadWeights();
@@ -78,11 +81,13 @@ class Server::Impl {
   absl::Status Listen();
   void Report(const std::string& phase, const std::string& detail, absl::Duration elapsed);
 
-  const ServerConfig config_;
+  ServerConfig config_;  // complete once the device is known
   const StartupReporter report_;
+  const std::function<void()> on_lost_;
   std::vector<std::pair<std::string, double>> phases_;  // and their seconds
   // In the order of their dependencies: each uses those above it.
   TextAssets text_;
+  std::shared_ptr<Device> device_;
   LoadedModel model_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<GenerationService> service_;
@@ -94,6 +99,7 @@ class Server::Impl {
 
 absl::Status Server::Impl::Start() {
   NSA_RETURN_IF_ERROR(CheckPorts());
+  NSA_RETURN_IF_ERROR(StartDevice());
   NSA_RETURN_IF_ERROR(LoadText());
   NSA_RETURN_IF_ERROR(LoadWeights());
   NSA_RETURN_IF_ERROR(MakeService());
@@ -104,6 +110,14 @@ absl::Status Server::Impl::Start() {
 absl::Status Server::Impl::CheckPorts() const {
   NSA_RETURN_IF_ERROR(CheckCanListen(config_.host, config_.http_port, "--http-port"));
   return CheckCanListen(config_.host, config_.grpc_port, "--grpc-port");
+}
+
+absl::Status Server::Impl::StartDevice() {
+  const absl::Time start = absl::Now();
+  NSA_ASSIGN_OR_RETURN(device_, OpenDevice(config_.device, static_cast<int>(config_.num_threads)));
+  NSA_RETURN_IF_ERROR(ApplyDeviceDefaults(device_->type(), &config_));
+  Report("device", device_->description(), absl::Now() - start);
+  return absl::OkStatus();
 }
 
 // What the flags and the text side ask of the model.
@@ -148,6 +162,7 @@ absl::Status Server::Impl::LoadWeights() {
   const auto report = [this](const std::string& phase, const std::string& detail,
                              absl::Duration elapsed) { Report(phase, detail, elapsed); };
   LoadOptions options = MakeLoadOptions(config_);
+  options.device = device_;
   options.check_config = [this](const ModelConfig& config) { return CheckConfig(config); };
   NSA_ASSIGN_OR_RETURN(model_, LoadModel(config_.model, options, report));
   if (model_.attention_overridden) {
@@ -160,7 +175,8 @@ absl::Status Server::Impl::LoadWeights() {
 absl::Status Server::Impl::MakeService() {
   NSA_ASSIGN_OR_RETURN(const int64_t max_model_tokens, MaxModelTokens(config_, model_.config));
   const EngineOptions options{.max_queued_requests = config_.max_queued_requests,
-                              .max_model_tokens = max_model_tokens};
+                              .max_model_tokens = max_model_tokens,
+                              .on_lost = on_lost_};
   engine_ = std::make_unique<Engine>(options, model_.executor.get());
   GenerationService::Dependencies dependencies{.engine = engine_.get(),
                                                .tokenizer = text_.tokenizer.get(),
@@ -222,8 +238,9 @@ void Server::Impl::Drain(absl::Time deadline) {
 }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerConfig& config,
-                                                      const StartupReporter& report) {
-  auto impl = std::make_unique<Impl>(config, report);
+                                                      const StartupReporter& report,
+                                                      std::function<void()> on_lost) {
+  auto impl = std::make_unique<Impl>(config, report, std::move(on_lost));
   NSA_RETURN_IF_ERROR(impl->Start());
   return std::unique_ptr<Server>(new Server(std::move(impl)));
 }

@@ -8,6 +8,7 @@
 #include "base/tensor_view.h"
 #include "engine/cache/cache_spec.h"
 #include "engine/cache/kv_cache.h"
+#include "engine/config.h"
 #include "engine/request.h"
 #include "engine/runtime/workspace.h"
 #include "kernels/device.h"
@@ -51,6 +52,9 @@ struct StepExtent {
   int64_t num_seqs = 0;
   int64_t max_pages = 0;  // of one sequence
 };
+
+// RopeFrequencies of the config in the device's memory.
+DeviceBuffer RopeFrequenciesOn(const ModelConfig& config, Device* device);
 
 class Attention {
  public:

@@ -34,7 +34,7 @@ DenseAttentionVariant::DenseAttentionVariant(const ModelConfig& config,
       activation_(options.activation),
       softmax_scale_(1.0F / std::sqrt(static_cast<float>(config.d_k))),
       cache_spec_(MakeSpec(config, options)),
-      rope_frequencies_(RopeFrequencies(config)) {}
+      rope_frequencies_(RopeFrequenciesOn(config, options.device)) {}
 
 std::unique_ptr<Attention> DenseAttentionVariant::Make(const ModelConfig& config,
                                                        const AttentionOptions& options) {
@@ -45,7 +45,7 @@ void DenseAttentionVariant::Forward(int64_t layer, const StepView& step,
                                     const AttentionInputs& inputs, KvCache& cache,
                                     Workspace& workspace, const Stream& stream) const {
   const Workspace::Scope scope(workspace);
-  const TensorView inv_freq(const_cast<float*>(rope_frequencies_.data()), DType::kF32, {d_k_ / 2});
+  const TensorView inv_freq(rope_frequencies_.data(), DType::kF32, {d_k_ / 2});
   const KvCache::KvTensors sel = cache.PageTensors(layer, kSelPages);
   const PagedKv kv{.k = sel.k, .v = sel.v, .table = step.page_table};
   const TokenMap& tokens = step.tokens;

@@ -28,7 +28,7 @@ class DenseAttentionVariant : public Attention {
   DType activation_;
   float softmax_scale_;
   CacheSpec cache_spec_;
-  std::vector<float> rope_frequencies_;
+  DeviceBuffer rope_frequencies_;  // [d_k / 2] f32
 };
 
 }  // namespace nsa

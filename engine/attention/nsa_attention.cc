@@ -18,6 +18,12 @@ PagedKv Paged(const KvCache::KvTensors& tensors, const TensorView& table) {
   return {.k = tensors.k, .v = tensors.v, .table = table};
 }
 
+StepExtent ExtentOf(const StepView& step) {
+  return {.num_tokens = step.tokens.num_tokens(),
+          .num_seqs = step.page_table.dim(0),
+          .max_pages = step.max_pages};
+}
+
 }  // namespace
 
 struct NsaAttention::Caches {
@@ -35,7 +41,7 @@ NsaAttention::NsaAttention(const ModelConfig& config, const AttentionOptions& op
       activation_(options.activation),
       softmax_scale_(1.0F / std::sqrt(static_cast<float>(config.d_k))),
       cache_spec_(MakeCacheSpec(config, options)),
-      rope_frequencies_(RopeFrequencies(config)) {
+      rope_frequencies_(RopeFrequenciesOn(config, options.device)) {
   NSA_CHECK(!nsa_.shared_kv || nsa_.cmp_rope == CmpRope::kBefore)
       << "a shared stream holds rotated keys only";
 }
@@ -82,7 +88,7 @@ NsaAttention::Caches NsaAttention::Streams(int64_t layer, const StepView& step,
 }
 
 TensorView NsaAttention::inv_freq() const {
-  return {const_cast<float*>(rope_frequencies_.data()), DType::kF32, {d_k_ / 2}};
+  return {rope_frequencies_.data(), DType::kF32, {d_k_ / 2}};
 }
 
 NsaAttention::Queries NsaAttention::Store(const StepView& step, const AttentionInputs& inputs,
@@ -113,7 +119,10 @@ NsaAttention::Queries NsaAttention::Store(const StepView& step, const AttentionI
 }
 
 void NsaAttention::Compress(const StepView& step, const AttentionInputs& inputs,
-                            const Caches& caches, const Stream& stream) const {
+                            const Caches& caches, Workspace& workspace,
+                            const Stream& stream) const {
+  const Workspace::Scope scope(workspace);
+  const int64_t scratch_bytes = CompressScratchBytes(ExtentOf(step), stream);
   CompressRows({.shape = nsa_.shape,
                 .phi = nsa_.phi,
                 .rope = nsa_.cmp_rope,
@@ -122,7 +131,8 @@ void NsaAttention::Compress(const StepView& step, const AttentionInputs& inputs,
                 .rows = caches.rows,
                 .phi_k = *inputs.phi_k,
                 .phi_v = *inputs.phi_v,
-                .inv_freq = inv_freq()},
+                .inv_freq = inv_freq(),
+                .scratch = workspace.Take(DType::kU8, {scratch_bytes})},
                stream);
 }
 
@@ -132,10 +142,8 @@ void NsaAttention::Forward(int64_t layer, const StepView& step, const AttentionI
   const int64_t num_tokens = step.tokens.num_tokens();
   const Caches caches = Streams(layer, step, cache);
   const Queries queries = Store(step, inputs, caches, workspace, stream);
-  Compress(step, inputs, caches, stream);
+  Compress(step, inputs, caches, workspace, stream);
 
-  const StepExtent extent{
-      .num_tokens = num_tokens, .num_seqs = step.page_table.dim(0), .max_pages = step.max_pages};
   const TensorView blocks =
       workspace.Take(DType::kI32, {num_tokens, num_kv_heads_, nsa_.shape.num_selected});
   SparseAttention({.shape = nsa_.shape,
@@ -147,9 +155,21 @@ void NsaAttention::Forward(int64_t layer, const StepView& step, const AttentionI
                    .win = caches.win,
                    .out = inputs.out,
                    .blocks = blocks,
-                   .scratch = workspace.Take(DType::kU8, {ScratchBytes(extent, stream)}),
+                   .scratch = workspace.Take(DType::kU8, {ScratchBytes(ExtentOf(step), stream)}),
                    .softmax_scale = softmax_scale_},
                   stream);
+}
+
+int64_t NsaAttention::CompressScratchBytes(const StepExtent& extent, const Stream& stream) const {
+  return CompressRowsScratchBytes({.shape = nsa_.shape,
+                                   .phi = nsa_.phi,
+                                   .num_tokens = extent.num_tokens,
+                                   .num_seqs = extent.num_seqs,
+                                   .num_kv_heads = num_kv_heads_,
+                                   .d_k = d_k_,
+                                   .d_v = d_v_,
+                                   .num_hidden = nsa_.phi_hidden},
+                                  stream);
 }
 
 int64_t NsaAttention::ScratchBytes(const StepExtent& extent, const Stream& stream) const {
@@ -161,6 +181,7 @@ int64_t NsaAttention::ScratchBytes(const StepExtent& extent, const Stream& strea
                                       .num_kv_heads = num_kv_heads_,
                                       .d_k = d_k_,
                                       .d_v = d_v_,
+                                      .activation = activation_,
                                       .cache_dtype = cache_spec_.dtype},
                                      stream);
 }
@@ -171,7 +192,8 @@ int64_t NsaAttention::WorkspaceBytes(const StepExtent& extent, const Stream& str
   };
   return bytes(num_heads_ * d_k_, activation_) + bytes(num_heads_ * 3, DType::kF32) +
          bytes(num_kv_heads_ * nsa_.shape.num_selected, DType::kI32) +
-         Workspace::Rounded(ScratchBytes(extent, stream));
+         std::max(Workspace::Rounded(CompressScratchBytes(extent, stream)),
+                  Workspace::Rounded(ScratchBytes(extent, stream)));
 }
 
 int64_t NsaAttention::NumSelectedTokens(int64_t num_tokens) const {

@@ -42,7 +42,8 @@ class NsaAttention : public Attention {
   Queries Store(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
                 Workspace& workspace, const Stream& stream) const;
   void Compress(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
-                const Stream& stream) const;
+                Workspace& workspace, const Stream& stream) const;
+  int64_t CompressScratchBytes(const StepExtent& extent, const Stream& stream) const;
   int64_t ScratchBytes(const StepExtent& extent, const Stream& stream) const;
   int64_t NumSelectedTokens(int64_t num_tokens) const;
   TensorView inv_freq() const;
@@ -52,7 +53,7 @@ class NsaAttention : public Attention {
   DType activation_;
   float softmax_scale_;
   CacheSpec cache_spec_;
-  std::vector<float> rope_frequencies_;
+  DeviceBuffer rope_frequencies_;  // [d_k / 2] f32
 };
 
 }  // namespace nsa

@@ -15,6 +15,7 @@ struct AttentionOptions {
   DType activation = DType::kF32;   // of the projections and the output
   DType cache_dtype = DType::kF32;  // f32 or bf16; on CUDA f16 too
   int64_t max_chunk_tokens = 1;     // tokens of one sequence per step, for the rings' length
+  Device* device = nullptr;         // outlives the attention; null: the host
 };
 
 // The variant that a model was made with: "nsa" with sparse settings, else "full".

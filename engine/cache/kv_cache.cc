@@ -26,11 +26,11 @@ int64_t LayOut(const CacheSpec& spec, const std::vector<KvSegment>& segments, in
 
 }  // namespace
 
-KvCache::KvCache(CacheSpec spec, int64_t num_pages, int64_t num_slots)
+KvCache::KvCache(CacheSpec spec, int64_t num_pages, int64_t num_slots, Device* device)
     : spec_(std::move(spec)), num_pages_(num_pages), num_slots_(num_slots) {
   int64_t num_bytes = LayOut(spec_, spec_.page_segments, num_pages, 0, page_offsets_);
   num_bytes = LayOut(spec_, spec_.slot_segments, num_slots, num_bytes, slot_offsets_);
-  memory_ = DeviceBuffer(num_bytes);
+  memory_ = DeviceBuffer(num_bytes, device);
 }
 
 KvCache::KvTensors KvCache::PageTensors(int64_t layer, int64_t segment) const {

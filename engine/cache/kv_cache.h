@@ -12,8 +12,9 @@ namespace nsa {
 
 class KvCache {
  public:
-  // Allocates num_pages pages and num_slots slots on the runtime's device. Contents are undefined.
-  KvCache(CacheSpec spec, int64_t num_pages, int64_t num_slots);
+  // Allocates num_pages pages and num_slots slots on the device, which must outlive the cache
+  // (null: the host). Contents are undefined.
+  KvCache(CacheSpec spec, int64_t num_pages, int64_t num_slots, Device* device = nullptr);
 
   const CacheSpec& spec() const { return spec_; }
   int64_t num_pages() const { return num_pages_; }

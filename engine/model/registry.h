@@ -14,9 +14,10 @@ namespace nsa {
 
 struct ModelOptions {
   std::string attention;             // a name of attention/registry.cc; empty = the model's own
-  std::optional<DType> cache_dtype;  // f32 or bf16; absent = bf16 for bf16 weights, else f32
+  std::optional<DType> cache_dtype;  // absent = bf16 for bf16 weights, on a GPU also f16 for f16,
+                                     // else f32; on a GPU no other is possible
   int64_t max_chunk_tokens = 1;      // tokens of one sequence per step
-  DType activation = DType::kF32;    // between a layer's matrices; f32 on the CPU
+  Device* device = nullptr;          // outlives the model; null: the host
 };
 
 // One factory per architecture, each in the file of its name. They take every tensor from

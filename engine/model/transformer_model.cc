@@ -2,17 +2,45 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "engine/attention/registry.h"
 
 namespace nsa {
+namespace {
 
-TransformerModel::TransformerModel(ModelConfig config, const TensorNames& names, DType activation,
-                                   std::unique_ptr<Attention> attention, Weights& weights)
+bool IsGpu(const Device* device) {
+  return device != nullptr && device->type() == DeviceType::kCuda;
+}
+
+// The dtypes of a model whose embedding is stored as `stored`: the GPU's kernels compute and cache
+// in the weights' own, the CPU's compute in f32 and cache in f32 or bf16.
+absl::StatusOr<AttentionOptions> ChooseDtypes(DType stored, const ModelOptions& options) {
+  AttentionOptions chosen{.max_chunk_tokens = options.max_chunk_tokens, .device = options.device};
+  if (!IsGpu(options.device)) {
+    const DType native_cache = stored == DType::kBF16 ? DType::kBF16 : DType::kF32;
+    chosen.cache_dtype = options.cache_dtype.value_or(native_cache);
+    if (chosen.cache_dtype != DType::kF16) return chosen;
+    return absl::InvalidArgumentError(
+        "--kv-cache-dtype is f16; allowed on the CPU: auto, f32, bf16");
+  }
+  chosen.activation = stored;
+  chosen.cache_dtype = options.cache_dtype.value_or(stored);
+  if (chosen.cache_dtype == stored) return chosen;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--kv-cache-dtype is ", std::string(DTypeName(chosen.cache_dtype)),
+      "; allowed on a GPU: auto, that of the weights (", std::string(DTypeName(stored)), ")"));
+}
+
+}  // namespace
+
+TransformerModel::TransformerModel(ModelConfig config, const TensorNames& names,
+                                   const Placement& placement, std::unique_ptr<Attention> attention,
+                                   Weights& weights)
     : config_(std::move(config)),
-      activation_(activation),
+      activation_(placement.activation),
       attention_(std::move(attention)),
-      store_(&weights, activation) {
+      store_(&weights, placement.activation, placement.device) {
   const std::vector<int64_t> width = {config_.hidden_size};
   embedding_ = store_.TakePacked({{names.embedding, config_.vocab_size}}, config_.hidden_size);
   for (int64_t layer = 0; layer < config_.num_layers; ++layer) {
@@ -31,16 +59,17 @@ absl::StatusOr<std::unique_ptr<Model>> TransformerModel::Load(ModelConfig config
   const std::string attention_name =
       options.attention.empty() ? NativeAttention(config) : options.attention;
   const DType stored = weights.DTypeOf(names.embedding).value_or(DType::kF32);
-  const DType native_cache = stored == DType::kBF16 ? DType::kBF16 : DType::kF32;
+  NSA_ASSIGN_OR_RETURN(const AttentionOptions dtypes, ChooseDtypes(stored, options));
   NSA_ASSIGN_OR_RETURN(std::unique_ptr<Attention> attention,
-                       MakeAttention(attention_name, config,
-                                     {.activation = options.activation,
-                                      .cache_dtype = options.cache_dtype.value_or(native_cache),
-                                      .max_chunk_tokens = options.max_chunk_tokens}));
+                       MakeAttention(attention_name, config, dtypes));
+  if (IsGpu(options.device)) {
+    NSA_RETURN_IF_ERROR(CheckFreeMemory("the weights", weights.num_bytes(), *options.device));
+  }
   std::vector<std::string> ignorable = names.ignorable;
   if (config.tie_embeddings) ignorable.push_back(names.head);
-  std::unique_ptr<TransformerModel> model(new TransformerModel(
-      std::move(config), names, options.activation, std::move(attention), weights));
+  const Placement placement{.device = options.device, .activation = dtypes.activation};
+  std::unique_ptr<TransformerModel> model(
+      new TransformerModel(std::move(config), names, placement, std::move(attention), weights));
   NSA_RETURN_IF_ERROR(model->store_.Finish(ignorable));
   return model;
 }

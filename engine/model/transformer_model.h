@@ -14,7 +14,8 @@ namespace nsa {
 class TransformerModel : public Model {
  public:
   // Converts and packs every tensor of the model; afterwards `weights` is no longer needed.
-  // INVALID_ARGUMENT: what MakeAttention or Weights::Finish reports.
+  // INVALID_ARGUMENT: what MakeAttention or WeightStore::Finish reports, or a cache dtype that the
+  // GPU cannot combine with the weights. RESOURCE_EXHAUSTED: the GPU has no room for the weights.
   static absl::StatusOr<std::unique_ptr<Model>> Load(ModelConfig config, const TensorNames& names,
                                                      const ModelOptions& options, Weights& weights);
 
@@ -30,11 +31,16 @@ class TransformerModel : public Model {
   void Logits(const ForwardArgs& args, const Residual& residual, Workspace& workspace,
               const Stream& stream) const;
 
-  TransformerModel(ModelConfig config, const TensorNames& names, DType activation,
+  // Where the model is, and the dtype between the matrices of a layer.
+  struct Placement {
+    Device* device = nullptr;
+    DType activation = DType::kF32;
+  };
+  TransformerModel(ModelConfig config, const TensorNames& names, const Placement& placement,
                    std::unique_ptr<Attention> attention, Weights& weights);
 
   const ModelConfig config_;
-  const DType activation_;  // between the matrices of a layer
+  const DType activation_;
   std::unique_ptr<Attention> attention_;
   WeightStore store_;
   PackedWeight embedding_, head_;  // head_ is embedding_ where they are tied

@@ -11,7 +11,8 @@ namespace nsa {
 
 class Workspace {
  public:
-  explicit Workspace(int64_t num_bytes) : memory_(num_bytes) {}
+  // `device` must outlive the workspace; null: the host.
+  explicit Workspace(int64_t num_bytes, Device* device = nullptr) : memory_(num_bytes, device) {}
 
   // A 64-byte-aligned tensor with undefined contents, valid until the enclosing Scope ends.
   // Running out is a programmer error: the size was computed for the largest step.

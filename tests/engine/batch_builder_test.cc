@@ -60,6 +60,23 @@ TEST(BatchBuilderTest, TilesEndAtAlignedPositionsAndFollowTheDecodeTokens) {
   EXPECT_EQ(batch.tiles, (Ids{1, 1, 4, 60, 1, 5, 64, 64, 1, 69, 2, 128, 2, 71, 1, 10}));
 }
 
+TEST(BatchBuilderTest, NamesATokenInFlightByItsRow) {
+  Sequence decode = MakeSequence({10, 11, 12}, 3, {7}, 0);
+  decode.num_pending_tokens = 1;
+  decode.pending_row = 5;
+  Sequence again = MakeSequence({20, 21}, 0, {8}, 1);  // preempted meanwhile
+  again.num_pending_tokens = 1;
+  again.pending_row = 0;
+  BatchBuilder builder;
+  const Batch& batch =
+      builder.Build({.chunks = {{.sequence = &decode, .num_tokens = 1, .samples = true},
+                                {.sequence = &again, .num_tokens = 3, .samples = true}}});
+  EXPECT_EQ(batch.token_ids, (Ids{Batch::TokenOfRow(5), 20, 21, Batch::TokenOfRow(0)}));
+  EXPECT_EQ(batch.token_position, (Ids{3, 0, 1, 2}));
+  EXPECT_EQ(batch.rows[0].position, 4);
+  EXPECT_EQ(batch.rows[1].position, 3);
+}
+
 TEST(BatchBuilderTest, KeepsNothingOfTheBatchBefore) {
   Sequence large = MakeSequence({1, 2, 3}, 0, {0, 1, 2}, 0);
   Sequence small = MakeSequence({4}, 0, {3}, 1);

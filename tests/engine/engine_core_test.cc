@@ -30,11 +30,12 @@ Request MakeRequest(RequestId id, int64_t num_prompt_tokens, int64_t max_tokens)
   return request;
 }
 
+// The parameter is how many steps the executor runs ahead.
 // The clock stands still but for the second that every step of the executor takes.
-class EngineCoreTest : public testing::Test {
+class EngineCoreTest : public testing::TestWithParam<int> {
  protected:
   void Start(const ExecutorLimits& limits) {
-    executor_ = std::make_unique<FakeExecutor>(limits);
+    executor_ = std::make_unique<FakeExecutor>(limits, GetParam());
     executor_->on_step = [this](const Batch&) {
       now_ += absl::Seconds(1);
       return step_status_;
@@ -62,7 +63,7 @@ class EngineCoreTest : public testing::Test {
   std::unique_ptr<EngineCore> core_;
 };
 
-TEST_F(EngineCoreTest, OneRequestGetsItsTokensOneByOneAndThenItsEnd) {
+TEST_P(EngineCoreTest, OneRequestGetsItsTokensOneByOneAndThenItsEnd) {
   Start(kLimits);
   const Request request = MakeRequest(1, 5, 4);
   Submit(request);
@@ -77,7 +78,7 @@ TEST_F(EngineCoreTest, OneRequestGetsItsTokensOneByOneAndThenItsEnd) {
   }
 }
 
-TEST_F(EngineCoreTest, OutputIsTheSameForChunkedBatchedAndPreemptedRuns) {
+TEST_P(EngineCoreTest, OutputIsTheSameForChunkedBatchedAndPreemptedRuns) {
   for (int64_t num_pages : {6, 8, 64}) {
     for (int64_t max_chunk_tokens : {1, 3, 64}) {
       ExecutorLimits limits = kLimits;
@@ -96,7 +97,7 @@ TEST_F(EngineCoreTest, OutputIsTheSameForChunkedBatchedAndPreemptedRuns) {
   }
 }
 
-TEST_F(EngineCoreTest, ALongPromptReportsItsProgress) {
+TEST_P(EngineCoreTest, ALongPromptReportsItsProgress) {
   Start(kLimits);
   Submit(MakeRequest(1, 20, 1));
   StepUntilIdle();
@@ -110,7 +111,7 @@ TEST_F(EngineCoreTest, ALongPromptReportsItsProgress) {
   EXPECT_TRUE(events[2].has_token);
 }
 
-TEST_F(EngineCoreTest, ProgressNeverFallsWhenAPrefillIsPreempted) {
+TEST_P(EngineCoreTest, ProgressNeverFallsWhenAPrefillIsPreempted) {
   Start({.page_tokens = 1,
          .num_pages = 24,
          .num_slots = 4,
@@ -130,7 +131,7 @@ TEST_F(EngineCoreTest, ProgressNeverFallsWhenAPrefillIsPreempted) {
   }
 }
 
-TEST_F(EngineCoreTest, TimesAndHistogramsFollowTheClock) {
+TEST_P(EngineCoreTest, TimesAndHistogramsFollowTheClock) {
   ExecutorLimits limits = kLimits;
   limits.num_slots = 1;
   Start(limits);
@@ -162,7 +163,7 @@ TEST_F(EngineCoreTest, TimesAndHistogramsFollowTheClock) {
   EXPECT_EQ(stats.last_step_finished, now_);
 }
 
-TEST_F(EngineCoreTest, DecodeStepsAreChargedTheirTraffic) {
+TEST_P(EngineCoreTest, DecodeStepsAreChargedTheirTraffic) {
   Start(kLimits);
   Submit(MakeRequest(1, 5, 4));
   StepUntilIdle();
@@ -177,7 +178,7 @@ TEST_F(EngineCoreTest, DecodeStepsAreChargedTheirTraffic) {
   EXPECT_EQ(core_->stats().traffic.dense_bytes, expected.dense_bytes);
 }
 
-TEST_F(EngineCoreTest, CancelFreesPagesAtOnceAndReportsWithTheNextStep) {
+TEST_P(EngineCoreTest, CancelFreesPagesAtOnceAndReportsWithTheNextStep) {
   Start(kLimits);
   Submit(MakeRequest(1, 20, 4));
   Step();
@@ -193,7 +194,7 @@ TEST_F(EngineCoreTest, CancelFreesPagesAtOnceAndReportsWithTheNextStep) {
   EXPECT_EQ(core_->stats().num_steps, 1);
 }
 
-TEST_F(EngineCoreTest, ARequestThatWasNeverScheduledEndsWithAllTimesAtItsEnd) {
+TEST_P(EngineCoreTest, ARequestThatWasNeverScheduledEndsWithAllTimesAtItsEnd) {
   Start(kLimits);
   Submit(MakeRequest(1, 20, 4));
   now_ += absl::Seconds(3);
@@ -208,7 +209,7 @@ TEST_F(EngineCoreTest, ARequestThatWasNeverScheduledEndsWithAllTimesAtItsEnd) {
   EXPECT_EQ(core_->stats().e2e_latency.total(), 1U);
 }
 
-TEST_F(EngineCoreTest, ADeadlineEndsTheRequestWithItsTokensSoFar) {
+TEST_P(EngineCoreTest, ADeadlineEndsTheRequestWithItsTokensSoFar) {
   Start(kLimits);
   Request request = MakeRequest(1, 5, 10);
   request.deadline = now_ + absl::Seconds(3);
@@ -219,14 +220,17 @@ TEST_F(EngineCoreTest, ADeadlineEndsTheRequestWithItsTokensSoFar) {
   EXPECT_TRUE(sink_->EventsOf(1).back().error.ok());
 }
 
-TEST_F(EngineCoreTest, AStepErrorEndsItsSequencesOnlyAndTellsNothingInternal) {
+TEST_P(EngineCoreTest, AStepErrorEndsItsSequencesOnlyAndTellsNothingInternal) {
   ExecutorLimits limits = kLimits;
   limits.num_slots = 2;
   Start(limits);
   for (RequestId id = 1; id <= 3; ++id) Submit(MakeRequest(id, 4, 4));
   step_status_ = absl::UnknownError("device 7 at 0xdeadbeef");
+  if (GetParam() > 0) Step();
   const StepOutcome outcome = core_->Step();
-  EXPECT_EQ(outcome.status, step_status_);
+  EXPECT_EQ(outcome.status.message(),
+            "device 7 at 0xdeadbeef (a step of 8 tokens of 2 sequences, the longest of 4)");
+  EXPECT_FALSE(outcome.lost);
   for (const Delivery& delivery : outcome.deliveries) delivery.sink->OnToken(delivery.event);
   step_status_ = absl::OkStatus();
   for (RequestId id : {1, 2}) {
@@ -240,14 +244,13 @@ TEST_F(EngineCoreTest, AStepErrorEndsItsSequencesOnlyAndTellsNothingInternal) {
   EXPECT_EQ(core_->stats().num_free_pages, kLimits.num_pages);
 }
 
-TEST_F(EngineCoreTest, LogitsThatAreNotFiniteEndTheirSequenceOnly) {
+TEST_P(EngineCoreTest, LogitsThatAreNotFiniteEndTheirSequenceOnly) {
   Start(kLimits);
   executor_->is_finite = [](const SampleRow& row) {
     return row.params.seed != 2 || row.position < 6;
   };
   for (RequestId id = 1; id <= 3; ++id) Submit(MakeRequest(id, 4, 4));
-  Step();
-  Step();
+  for (int step = 0; step < 2 + GetParam(); ++step) Step();
   const StepOutcome outcome = core_->Step();
   EXPECT_THAT(std::string(outcome.status.message()), HasSubstr("1 of 3 rows"));
   for (const Delivery& delivery : outcome.deliveries) delivery.sink->OnToken(delivery.event);
@@ -260,7 +263,7 @@ TEST_F(EngineCoreTest, LogitsThatAreNotFiniteEndTheirSequenceOnly) {
   }
 }
 
-TEST_F(EngineCoreTest, LogprobsComeWhereAskedFor) {
+TEST_P(EngineCoreTest, LogprobsComeWhereAskedFor) {
   Start(kLimits);
   Request with = MakeRequest(1, 4, 2);
   with.num_top_logprobs = 2;
@@ -275,7 +278,7 @@ TEST_F(EngineCoreTest, LogprobsComeWhereAskedFor) {
   EXPECT_THAT(sink_->EventsOf(2)[0].top_logprobs, IsEmpty());
 }
 
-TEST_F(EngineCoreTest, AnIdOfALiveRequestIsAProgrammerErrorAndOfAFinishedOneIsNot) {
+TEST_P(EngineCoreTest, AnIdOfALiveRequestIsAProgrammerErrorAndOfAFinishedOneIsNot) {
   Start(kLimits);
   Submit(MakeRequest(1, 4, 1));
   EXPECT_DEATH(Submit(MakeRequest(1, 4, 1)), "request id 1 is live already");
@@ -284,6 +287,63 @@ TEST_F(EngineCoreTest, AnIdOfALiveRequestIsAProgrammerErrorAndOfAFinishedOneIsNo
   StepUntilIdle();
   EXPECT_EQ(sink_->num_finished(), 2);
 }
+
+TEST_P(EngineCoreTest, ALostExecutorEndsEveryRequest) {
+  ExecutorLimits limits = kLimits;
+  limits.num_slots = 2;
+  Start(limits);
+  for (RequestId id = 1; id <= 4; ++id) Submit(MakeRequest(id, 4, 8));
+  for (int step = 0; step < 2 + GetParam(); ++step) Step();
+  executor_->Lose();
+  const StepOutcome outcome = core_->Step();
+  EXPECT_TRUE(outcome.lost);
+  EXPECT_THAT(std::string(outcome.status.message()),
+              HasSubstr("a step of 2 tokens of 2 sequences, the longest of "));
+  for (const Delivery& delivery : outcome.deliveries) delivery.sink->OnToken(delivery.event);
+  EXPECT_TRUE(core_->idle());
+  for (RequestId id = 1; id <= 4; ++id) {
+    EXPECT_EQ(sink_->FinishOf(id), FinishReason::kError);
+    EXPECT_EQ(sink_->EventsOf(id).back().error.code(), absl::StatusCode::kInternal);
+  }
+  EXPECT_EQ(sink_->num_finished(), 4);
+  EXPECT_EQ(core_->stats().num_free_pages, kLimits.num_pages);
+  EXPECT_EQ(core_->stats().num_running + core_->stats().num_waiting, 0);
+}
+
+// Running ahead, the step behind the stop token computes a token that nobody wants.
+TEST_P(EngineCoreTest, WhatFollowsAStopTokenIsDropped) {
+  Start(kLimits);
+  int64_t num_rows = 0;
+  executor_->on_step = [&num_rows](const Batch& batch) {
+    num_rows += batch.num_rows();
+    return absl::OkStatus();
+  };
+  Request request = MakeRequest(1, 5, 8);
+  const std::vector<int32_t> all = FakeContinuation(request, kLimits.vocab_size);
+  request.stop_token_ids = {all[2]};
+  Submit(request);
+  StepUntilIdle();
+  EXPECT_EQ(sink_->TokensOf(1), std::vector<int32_t>(all.begin(), all.begin() + 3));
+  EXPECT_EQ(sink_->FinishOf(1), FinishReason::kStop);
+  EXPECT_EQ(num_rows, 3 + GetParam());
+  EXPECT_EQ(core_->stats().num_generated_tokens, 3);
+  EXPECT_EQ(core_->stats().num_free_pages, kLimits.num_pages);
+}
+
+TEST_P(EngineCoreTest, NothingIsComputedBehindTheLastTokenARequestMayHave) {
+  Start(kLimits);
+  int64_t num_rows = 0;
+  executor_->on_step = [&num_rows](const Batch& batch) {
+    num_rows += batch.num_rows();
+    return absl::OkStatus();
+  };
+  Submit(MakeRequest(1, 5, 4));
+  StepUntilIdle();
+  EXPECT_EQ(sink_->TokensOf(1).size(), 4U);
+  EXPECT_EQ(num_rows, 4);
+}
+
+INSTANTIATE_TEST_SUITE_P(StepsAhead, EngineCoreTest, testing::Values(0, 1));
 
 }  // namespace
 }  // namespace nsa

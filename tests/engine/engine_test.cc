@@ -60,7 +60,8 @@ class Gate {
   int64_t num_arrived_ = 0;
 };
 
-class EngineTest : public testing::Test {
+// The parameter is how many steps the executor runs ahead.
+class EngineTest : public testing::TestWithParam<int> {
  protected:
   EngineTest() {
     executor_.on_step = [this](const Batch&) {
@@ -91,7 +92,7 @@ class EngineTest : public testing::Test {
   }
 
   Gate gate_;
-  FakeExecutor executor_{kLimits};
+  FakeExecutor executor_{kLimits, GetParam()};
   std::shared_ptr<CollectingSink> sink_ = std::make_shared<CollectingSink>();
   std::unique_ptr<Engine> engine_;
 };
@@ -100,7 +101,7 @@ int64_t NumFinished(const EngineStats& stats, FinishReason reason) {
   return stats.num_finished[static_cast<size_t>(reason)];
 }
 
-TEST_F(EngineTest, ServesRequestsAndCountsThemBeforeTheSinkHears) {
+TEST_P(EngineTest, ServesRequestsAndCountsThemBeforeTheSinkHears) {
   Start();
   ASSERT_TRUE(Submit({MakeRequest(1, 3, 5), MakeRequest(2, 20, 4)}).ok());
   sink_->WaitForEnds(2);
@@ -117,7 +118,7 @@ TEST_F(EngineTest, ServesRequestsAndCountsThemBeforeTheSinkHears) {
   EXPECT_FALSE(stats.draining);
 }
 
-TEST_F(EngineTest, RefusesWhatItCannotServeAndQueuesNoneOfTheSubmission) {
+TEST_P(EngineTest, RefusesWhatItCannotServeAndQueuesNoneOfTheSubmission) {
   Start({.max_model_tokens = 32});
   EXPECT_EQ(engine_->max_request_tokens(), 32);
   const absl::Status status = Submit({MakeRequest(1, 3, 5), MakeRequest(2, 30, 3)});
@@ -129,7 +130,7 @@ TEST_F(EngineTest, RefusesWhatItCannotServeAndQueuesNoneOfTheSubmission) {
   sink_->WaitForEnds(1);
 }
 
-TEST_F(EngineTest, AFullQueueRefusesAllOfASubmissionOrNone) {
+TEST_P(EngineTest, AFullQueueRefusesAllOfASubmissionOrNone) {
   Start({.max_queued_requests = 3});
   Occupy();
   EXPECT_TRUE(Submit({MakeRequest(1, 1, 1)}).ok());
@@ -140,14 +141,16 @@ TEST_F(EngineTest, AFullQueueRefusesAllOfASubmissionOrNone) {
   EXPECT_EQ(engine_->Stats().num_waiting + engine_->Stats().num_running, 2);
   EXPECT_EQ(engine_->Stats().num_rejected_queue_full, 3);
   EXPECT_TRUE(Submit({MakeRequest(5, 1, 1)}).ok());
+  // Running ahead, request 1000 is known to run by now, and leaves its place in the queue.
+  for (int i = 0; i < GetParam(); ++i) EXPECT_TRUE(Submit({MakeRequest(7, 1, 1)}).ok());
   EXPECT_EQ(Submit({MakeRequest(6, 1, 1)}).code(), absl::StatusCode::kResourceExhausted);
   gate_.Open();
-  sink_->WaitForEnds(3);
-  EXPECT_EQ(engine_->Stats().num_admitted, 3);
+  sink_->WaitForEnds(3 + GetParam());
+  EXPECT_EQ(engine_->Stats().num_admitted, 3 + GetParam());
   EXPECT_TRUE(sink_->EventsOf(2).empty());
 }
 
-TEST_F(EngineTest, CancelReachesRequestsThatRunWaitOrAreStillInTheInbox) {
+TEST_P(EngineTest, CancelReachesRequestsThatRunWaitOrAreStillInTheInbox) {
   Start();
   Occupy();
   ASSERT_TRUE(Submit({MakeRequest(1, 4, 50), MakeRequest(2, 4, 50)}).ok());
@@ -163,7 +166,7 @@ TEST_F(EngineTest, CancelReachesRequestsThatRunWaitOrAreStillInTheInbox) {
   EXPECT_EQ(engine_->Stats().num_free_pages, kLimits.num_pages);
 }
 
-TEST_F(EngineTest, CancelOfAFinishedIdDoesNotTouchItsNextUse) {
+TEST_P(EngineTest, CancelOfAFinishedIdDoesNotTouchItsNextUse) {
   Start();
   for (int round = 1; round <= 3; ++round) {
     ASSERT_TRUE(Submit({MakeRequest(7, 4, 3)}).ok());
@@ -186,7 +189,7 @@ class OneTokenSink : public CollectingSink {
   Engine* engine_;
 };
 
-TEST_F(EngineTest, ASinkMayCancel) {
+TEST_P(EngineTest, ASinkMayCancel) {
   Start();
   const auto sink = std::make_shared<OneTokenSink>(engine_.get());
   ASSERT_TRUE(engine_->Submit({MakeRequest(1, 4, 50)}, sink).ok());
@@ -208,7 +211,7 @@ class GatedSink : public CollectingSink {
   Gate* gate_;
 };
 
-TEST_F(EngineTest, ACancellationThatCameTooLateDoesNotTouchTheNextUseOfItsId) {
+TEST_P(EngineTest, ACancellationThatCameTooLateDoesNotTouchTheNextUseOfItsId) {
   Start();
   Gate end_reported;
   end_reported.Close();
@@ -226,7 +229,7 @@ TEST_F(EngineTest, ACancellationThatCameTooLateDoesNotTouchTheNextUseOfItsId) {
   EXPECT_EQ(sink_->FinishOf(7), FinishReason::kLength);
 }
 
-TEST_F(EngineTest, DrainReturnsAfterTheSinkHasHeard) {
+TEST_P(EngineTest, DrainReturnsAfterTheSinkHasHeard) {
   Start();
   Gate end_reported;
   end_reported.Close();
@@ -242,7 +245,7 @@ TEST_F(EngineTest, DrainReturnsAfterTheSinkHasHeard) {
   opener.join();
 }
 
-TEST_F(EngineTest, ADeadlineThatPassesInTheQueueEndsTheRequest) {
+TEST_P(EngineTest, ADeadlineThatPassesInTheQueueEndsTheRequest) {
   Start();
   Occupy();
   Request request = MakeRequest(1, 4, 4);
@@ -253,7 +256,7 @@ TEST_F(EngineTest, ADeadlineThatPassesInTheQueueEndsTheRequest) {
   EXPECT_EQ(sink_->FinishOf(1), FinishReason::kTimeout);
 }
 
-TEST_F(EngineTest, DrainFinishesWhatIsThereAndRefusesTheRest) {
+TEST_P(EngineTest, DrainFinishesWhatIsThereAndRefusesTheRest) {
   Start();
   Occupy();
   ASSERT_TRUE(Submit({MakeRequest(1, 4, 6)}).ok());
@@ -267,7 +270,7 @@ TEST_F(EngineTest, DrainFinishesWhatIsThereAndRefusesTheRest) {
   engine_->Drain(absl::InfiniteFuture());
 }
 
-TEST_F(EngineTest, DrainCancelsAtItsDeadline) {
+TEST_P(EngineTest, DrainCancelsAtItsDeadline) {
   Start();
   Occupy();
   ASSERT_TRUE(Submit({MakeRequest(1, 4, 6)}).ok());
@@ -282,7 +285,7 @@ TEST_F(EngineTest, DrainCancelsAtItsDeadline) {
   opener.join();
 }
 
-TEST_F(EngineTest, ASecondDrainBringsTheDeadlineForward) {
+TEST_P(EngineTest, ASecondDrainBringsTheDeadlineForward) {
   Start();
   Occupy();
   ASSERT_TRUE(Submit({MakeRequest(1, 4, 60 - 4)}).ok());
@@ -296,7 +299,7 @@ TEST_F(EngineTest, ASecondDrainBringsTheDeadlineForward) {
   EXPECT_EQ(sink_->FinishOf(1), FinishReason::kCancelled);
 }
 
-TEST_F(EngineTest, TheDestructorEndsEveryLiveRequest) {
+TEST_P(EngineTest, TheDestructorEndsEveryLiveRequest) {
   Start();
   Occupy();
   ASSERT_TRUE(Submit({MakeRequest(1, 4, 50), MakeRequest(2, 4, 50), MakeRequest(3, 4, 50)}).ok());
@@ -310,7 +313,7 @@ TEST_F(EngineTest, TheDestructorEndsEveryLiveRequest) {
   for (RequestId id : {1, 2, 3}) EXPECT_EQ(sink_->FinishOf(id), FinishReason::kCancelled);
 }
 
-TEST_F(EngineTest, AnIdleEngineSleepsAndWakesForWork) {
+TEST_P(EngineTest, AnIdleEngineSleepsAndWakesForWork) {
   Start();
   const std::clock_t before = std::clock();
   absl::SleepFor(absl::Milliseconds(200));
@@ -326,7 +329,7 @@ TEST_F(EngineTest, AnIdleEngineSleepsAndWakesForWork) {
 }
 
 // Many clients at once, each with requests of its own that it may cancel.
-TEST_F(EngineTest, ManyThreadsSubmitCancelAndRead) {
+TEST_P(EngineTest, ManyThreadsSubmitCancelAndRead) {
   constexpr int kNumThreads = 6;
   constexpr RequestId kRequestsPerThread = 60;
   Start({.max_queued_requests = 20});
@@ -369,6 +372,25 @@ TEST_F(EngineTest, ManyThreadsSubmitCancelAndRead) {
   EXPECT_EQ(stats.num_running + stats.num_waiting, 0);
   EXPECT_EQ(stats.num_free_pages, kLimits.num_pages);
 }
+
+TEST_P(EngineTest, ALostExecutorIsReportedOnceAndNewRequestsAreRefused) {
+  std::atomic<int> num_reports = 0;
+  Start({.on_lost = [&num_reports] { ++num_reports; }});
+  Occupy();
+  ASSERT_TRUE(Submit({MakeRequest(1, 4, 6)}).ok());
+  executor_.Lose();
+  gate_.Open();
+  sink_->WaitForEnds(2);
+  EXPECT_EQ(sink_->FinishOf(1), FinishReason::kError);
+  EXPECT_EQ(sink_->FinishOf(1000), FinishReason::kError);
+  engine_->Drain(absl::InfiniteFuture());
+  EXPECT_EQ(Submit({MakeRequest(2, 4, 6)}).code(), absl::StatusCode::kUnavailable);
+  while (num_reports == 0) std::this_thread::yield();
+  engine_.reset();
+  EXPECT_EQ(num_reports, 1);
+}
+
+INSTANTIATE_TEST_SUITE_P(StepsAhead, EngineTest, testing::Values(0, 1));
 
 }  // namespace
 }  // namespace nsa

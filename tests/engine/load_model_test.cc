@@ -50,7 +50,7 @@ TEST(LoadModelTest, ReportsItsPhases) {
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_THAT(phases, ElementsAre("config", "weights", "kv cache"));
   EXPECT_THAT(details[0], HasSubstr("NsaForCausalLM, 2 layers"));
-  EXPECT_THAT(details[2], HasSubstr("pages of 64 tokens, 16 sequences"));
+  EXPECT_THAT(details[2], HasSubstr("pages of 64 tokens, 16 sequences of at most"));
   EXPECT_EQ(loaded->config.architecture, "NsaForCausalLM");
   EXPECT_EQ(loaded->attention, "nsa");
   EXPECT_FALSE(loaded->attention_overridden);

@@ -24,8 +24,8 @@ LoadOptions Options() {
   return {.executor = {.kv_cache_bytes = kCacheBytes,
                        .max_num_seqs = 3,
                        .max_chunk_tokens = 64,
-                       .max_batched_tokens = 100,
-                       .num_threads = 2}};
+                       .max_batched_tokens = 100},
+          .device = OpenHostDevice(2, "")};
 }
 
 std::unique_ptr<ModelExecutor> Load(const std::string& folder,
@@ -98,9 +98,8 @@ TEST(ModelExecutorTest, RefusesOptionsOutOfRange) {
               HasSubstr("--max-chunk-tokens is 101; allowed: 1 to 100"));
   EXPECT_THAT(error([](ExecutorOptions& o) { o.max_batched_tokens = 0; }),
               HasSubstr("--max-batched-tokens is 0"));
-  EXPECT_THAT(error([](ExecutorOptions& o) { o.num_threads = 0; }), HasSubstr("--threads is 0"));
   EXPECT_THAT(error([](ExecutorOptions& o) { o.kv_cache_bytes = int64_t{1} << 55; }),
-              HasSubstr("--kv-cache-bytes is 36028797018963968, the machine has"));
+              HasSubstr("--kv-cache-bytes is 36028797018963968, the device (CPU, 2 threads) has"));
 }
 
 // Logits of the executor are the model's own, and greedy rows get the largest of them.

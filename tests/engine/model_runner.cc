@@ -4,30 +4,49 @@
 #include <cstring>
 #include <numeric>
 
+#include "engine/runtime/uploader.h"
+#include "engine/step_memory.h"
 #include "gtest/gtest.h"
 
 namespace nsa {
 namespace {
 
-constexpr int kNanByte = 0xff;  // all ones is a NaN as f32 and as bf16
+constexpr int kNanByte = 0xff;  // all ones is a NaN as f32, bf16 and f16
 
-void FillWithNan(const TensorView& view) { std::memset(view.raw(), kNanByte, view.num_bytes()); }
-
-void FillWithNan(const KvCache& cache) {
-  const CacheSpec& spec = cache.spec();
-  for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
-    for (size_t i = 0; i < spec.page_segments.size(); ++i) {
-      FillWithNan(cache.PageTensors(layer, static_cast<int64_t>(i)).k);
-      FillWithNan(cache.PageTensors(layer, static_cast<int64_t>(i)).v);
-    }
-    for (size_t i = 0; i < spec.slot_segments.size(); ++i) {
-      FillWithNan(cache.SlotTensors(layer, static_cast<int64_t>(i)).k);
-      FillWithNan(cache.SlotTensors(layer, static_cast<int64_t>(i)).v);
-    }
+void FillWithNan(const KvCache::KvTensors& tensors, Uploader& uploader) {
+  for (const TensorView& view : {tensors.k, tensors.v}) {
+    const std::vector<uint8_t> nans(view.num_bytes(), kNanByte);
+    uploader.Copy(nans.data(), view.raw(), view.num_bytes());
   }
 }
 
-std::unique_ptr<Model> LoadOrDie(const std::string& folder, const RunnerOptions& options) {
+void FillWithNan(const KvCache& cache, Device& device) {
+  Uploader uploader(&device);
+  const CacheSpec& spec = cache.spec();
+  for (int64_t layer = 0; layer < spec.num_layers; ++layer) {
+    for (size_t i = 0; i < spec.page_segments.size(); ++i) {
+      FillWithNan(cache.PageTensors(layer, static_cast<int64_t>(i)), uploader);
+    }
+    for (size_t i = 0; i < spec.slot_segments.size(); ++i) {
+      FillWithNan(cache.SlotTensors(layer, static_cast<int64_t>(i)), uploader);
+    }
+  }
+  NSA_CHECK(uploader.Finish().ok());
+}
+
+// Cuts a chunk of a sequence into tiles, as TokenMap has them.
+void AddTiles(int32_t sequence, int64_t position, int64_t num_tokens, Batch& batch) {
+  for (int64_t done = 0; done < num_tokens;) {
+    const int64_t room = kTileTokens - (position + done) % kTileTokens;
+    const int64_t length = std::min(room, num_tokens - done);
+    const int64_t tile[] = {sequence, batch.num_tokens() + done, length, position + done};
+    for (int64_t value : tile) batch.tiles.push_back(static_cast<int32_t>(value));
+    done += length;
+  }
+}
+
+std::unique_ptr<Model> LoadOrDie(const std::string& folder, const RunnerOptions& options,
+                                 Device* device) {
   const absl::StatusOr<MappedFile> config_file = MappedFile::Open(folder + "/config.json");
   NSA_CHECK(config_file.ok()) << config_file.status();
   absl::StatusOr<ModelConfig> config = ParseModelConfig(config_file->text());
@@ -38,35 +57,32 @@ std::unique_ptr<Model> LoadOrDie(const std::string& folder, const RunnerOptions&
       MakeModel(*std::move(config),
                 {.attention = options.attention,
                  .cache_dtype = options.cache_dtype,
-                 .max_chunk_tokens = options.max_chunk_tokens},
+                 .max_chunk_tokens = options.max_chunk_tokens,
+                 .device = device},
                 *weights);
   NSA_CHECK(model.ok()) << model.status();
   return *std::move(model);
-}
-
-TensorView View(std::vector<int32_t>& values) {
-  return {values.data(), DType::kI32, {static_cast<int64_t>(values.size())}};
 }
 
 }  // namespace
 
 ModelRunner::ModelRunner(const std::string& folder, const RunnerOptions& options)
     : options_(options),
-      model_(LoadOrDie(folder, options)),
-      threads_(options.num_threads),
+      device_(options.device != nullptr ? options.device : OpenHostDevice(options.num_threads, "")),
+      model_(LoadOrDie(folder, options, device_.get())),
       num_done_(options.num_seqs) {
   const CacheSpec& spec = model_->attention().cache_spec();
   num_pages_per_seq_ = (options.max_seq_tokens + spec.page_tokens - 1) / spec.page_tokens;
   const int64_t num_pages = num_pages_per_seq_ * options.num_seqs;
   const int64_t num_tokens = options.max_chunk_tokens * options.num_seqs;
-  cache_ = std::make_unique<KvCache>(spec, num_pages, options.num_seqs);
-  workspace_ = std::make_unique<Workspace>(
-      model_->WorkspaceBytes({.num_tokens = num_tokens,
-                              .num_rows = num_tokens,
-                              .num_seqs = options.num_seqs,
-                              .max_pages = num_pages_per_seq_},
-                             {.device = DeviceType::kCpu, .threads = &threads_}));
-  FillWithNan(*cache_);
+  cache_ = std::make_unique<KvCache>(spec, num_pages, options.num_seqs, device_.get());
+  workspace_ = std::make_unique<Workspace>(model_->WorkspaceBytes({.num_tokens = num_tokens,
+                                                                   .num_rows = num_tokens,
+                                                                   .num_seqs = options.num_seqs,
+                                                                   .max_pages = num_pages_per_seq_},
+                                                                  device_->stream()),
+                                           device_.get());
+  FillWithNan(*cache_, *device_);
 }
 
 // Neighbouring pages of a sequence lie apart, and those of different sequences between one another.
@@ -80,34 +96,64 @@ std::vector<int32_t> ModelRunner::PageTable() const {
   return table;
 }
 
-Logits ModelRunner::Step(const std::vector<Chunk>& chunks) {
-  std::vector<int32_t> ids, sequences, positions;
+Batch ModelRunner::MakeBatch(const std::vector<Chunk>& chunks) {
+  Batch batch{.num_seqs = options_.num_seqs, .max_pages = num_pages_per_seq_};
   for (const Chunk& chunk : chunks) {
-    for (int32_t token : chunk.tokens) {
-      ids.push_back(token);
-      sequences.push_back(chunk.sequence);
-      positions.push_back(static_cast<int32_t>(num_done_[chunk.sequence]++));
+    const int64_t position = num_done_[chunk.sequence];
+    const auto num_tokens = static_cast<int64_t>(chunk.tokens.size());
+    if (num_tokens == 1 && batch.tiles.empty()) {
+      ++batch.num_decode_tokens;
+    } else {
+      AddTiles(chunk.sequence, position, num_tokens, batch);
     }
+    for (int64_t i = 0; i < num_tokens; ++i) {
+      batch.token_ids.push_back(chunk.tokens[i]);
+      batch.token_sequence.push_back(chunk.sequence);
+      batch.token_position.push_back(static_cast<int32_t>(position + i));
+    }
+    num_done_[chunk.sequence] += num_tokens;
   }
-  const int64_t num_tokens = static_cast<int64_t>(ids.size());
-  std::vector<int32_t> table = PageTable(), slots(options_.num_seqs), all(num_tokens);
-  std::iota(all.begin(), all.end(), 0);
-  std::iota(slots.rbegin(), slots.rend(), 0);
-  const int64_t vocab = model_->config().vocab_size;
-  std::vector<float> flat(num_tokens * vocab);
-  model_->Forward(
-      {.token_ids = View(ids),
-       .step = {.tokens = {.sequence = View(sequences), .position = View(positions)},
-                .page_table = View(table).Reshape({options_.num_seqs, num_pages_per_seq_}),
-                .slot_table = View(slots).Reshape({options_.num_seqs, 1}),
-                .max_pages = num_pages_per_seq_},
-       .logit_tokens = View(all),
-       .logits = TensorView(flat.data(), DType::kF32, {num_tokens, vocab})},
-      *cache_, *workspace_, {.device = DeviceType::kCpu, .threads = &threads_});
+  batch.page_table = PageTable();
+  batch.slots.resize(options_.num_seqs);
+  std::iota(batch.slots.rbegin(), batch.slots.rend(), 0);
+  batch.logit_tokens.resize(batch.num_tokens());
+  std::iota(batch.logit_tokens.begin(), batch.logit_tokens.end(), 0);
+  batch.rows.resize(batch.num_tokens());
+  return batch;
+}
+
+Logits ModelRunner::Step(const std::vector<Chunk>& chunks) {
+  const Batch batch = MakeBatch(chunks);
+  const int64_t num_tokens = batch.num_tokens(), vocab = model_->config().vocab_size;
+  const StepShape shape = ShapeOf(batch);
+  PinnedBuffer host_block(StepInputs::BytesOf(shape), device_.get());
+  StepInputs(host_block.data(), shape).Fill(batch);
+  const DeviceBuffer block(host_block.num_bytes(), device_.get());
+  device_->Upload(host_block.data(), block.data(), host_block.num_bytes());
+  const StepInputs inputs(block.data(), shape);
+  const int64_t logit_bytes = num_tokens * vocab * DTypeBytes(DType::kF32);
+  const DeviceBuffer logit_block(logit_bytes, device_.get());
+  model_->Forward({.token_ids = inputs.token_ids,
+                   .step = {.tokens = {.sequence = inputs.token_sequence,
+                                       .position = inputs.token_position,
+                                       .num_decode_tokens = shape.num_decode_tokens,
+                                       .tiles = inputs.tiles},
+                            .page_table = inputs.page_table,
+                            .slot_table = inputs.slots,
+                            .max_pages = shape.max_pages},
+                   .logit_tokens = inputs.logit_tokens,
+                   .logits = TensorView(logit_block.data(), DType::kF32, {num_tokens, vocab})},
+                  *cache_, *workspace_, device_->stream());
   EXPECT_EQ(workspace_->used_bytes(), 0);
+  PinnedBuffer host_logits(logit_bytes, device_.get());
+  device_->Download(logit_block.data(), host_logits.data(), logit_bytes);
+  device_->Mark(0);
+  const absl::Status status = device_->Await(0);
+  NSA_CHECK(status.ok()) << status;
+  const auto* flat = reinterpret_cast<const float*>(host_logits.data());
   Logits logits;
   for (int64_t i = 0; i < num_tokens; ++i) {
-    logits.emplace_back(flat.begin() + i * vocab, flat.begin() + (i + 1) * vocab);
+    logits.emplace_back(flat + i * vocab, flat + (i + 1) * vocab);
   }
   return logits;
 }

@@ -8,7 +8,9 @@
 #include <string>
 #include <vector>
 
+#include "engine/batch.h"
 #include "engine/model/registry.h"
+#include "engine/runtime/device.h"
 
 namespace nsa {
 
@@ -17,6 +19,7 @@ struct RunnerOptions {
   int64_t max_seq_tokens = 512;
   int64_t max_chunk_tokens = 512;
   int num_threads = 1;
+  std::shared_ptr<Device> device;    // null: the CPU with num_threads
   std::string attention;             // as ModelOptions
   std::optional<DType> cache_dtype;  // as ModelOptions
 };
@@ -45,13 +48,14 @@ class ModelRunner {
 
  private:
   std::vector<int32_t> PageTable() const;
+  Batch MakeBatch(const std::vector<Chunk>& chunks);
 
   RunnerOptions options_;
+  std::shared_ptr<Device> device_;
   std::unique_ptr<Model> model_;
   int64_t num_pages_per_seq_ = 0;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Workspace> workspace_;
-  ThreadPool threads_;
   std::vector<int64_t> num_done_;  // tokens of each sequence in the cache
 };
 

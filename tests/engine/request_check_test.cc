@@ -64,5 +64,15 @@ TEST(RequestCheckTest, RefusesTokensOutsideTheVocabulary) {
   EXPECT_THAT(MessageOf(request), HasSubstr("token id -1"));
 }
 
+TEST(MaxRequestTokensTest, OneSequenceMayHaveFewerPagesThanThePool) {
+  ExecutorLimits limits{.page_tokens = 4, .num_pages = 10};
+  EXPECT_EQ(MaxRequestTokens(limits, 0), 40);
+  limits.max_seq_pages = 3;
+  EXPECT_EQ(MaxRequestTokens(limits, 0), 12);
+  EXPECT_EQ(MaxRequestTokens(limits, 11), 11);
+  limits.max_seq_pages = 20;
+  EXPECT_EQ(MaxRequestTokens(limits, 0), 40);
+}
+
 }  // namespace
 }  // namespace nsa

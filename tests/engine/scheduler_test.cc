@@ -35,6 +35,7 @@ class SchedulerTest : public testing::Test {
   // Plans and commits one step; the plan as (request id, tokens) pairs.
   std::vector<std::pair<RequestId, int64_t>> Step() {
     plan_ = scheduler_->Plan(now_);
+    scheduler_->Launched(plan_);
     now_ += absl::Seconds(1);
     std::vector<std::pair<RequestId, int64_t>> chunks;
     int64_t num_tokens = 0;
@@ -289,6 +290,52 @@ TEST_F(SchedulerTest, AStopTokenEndsASequence) {
   Step();
   EXPECT_EQ(sequence->finish, FinishReason::kStop);
   EXPECT_TRUE(scheduler_->idle());
+}
+
+// The next step is planned and launched before the one before it is committed.
+TEST_F(SchedulerTest, PlansAheadWithTokensThatAreNotKnownYet) {
+  Start(kRoomy);
+  Sequence* sequence = Add(4, 3);
+  const StepPlan first = scheduler_->Plan(now_);
+  scheduler_->Launched(first);
+  EXPECT_EQ(sequence->num_pending_tokens, 1);
+  const StepPlan second = scheduler_->Plan(now_);
+  ASSERT_EQ(second.chunks.size(), 1U);
+  EXPECT_TRUE(second.chunks[0].samples);
+  EXPECT_EQ(second.chunks[0].end_tokens, 5);
+  EXPECT_EQ(sequence->pages.size(), 2U);  // for the fifth token
+  scheduler_->Launched(second);
+  EXPECT_EQ(sequence->num_pending_tokens, 2);
+  scheduler_->Commit(first.chunks[0], kToken);
+  EXPECT_EQ(sequence->num_tokens(), 5);
+  const StepPlan third = scheduler_->Plan(now_);
+  scheduler_->Launched(third);
+  scheduler_->Commit(second.chunks[0], kToken);
+  EXPECT_TRUE(sequence->awaits_end());
+  EXPECT_THAT(scheduler_->Plan(now_).chunks, IsEmpty());
+  scheduler_->Commit(third.chunks[0], kToken);
+  EXPECT_EQ(sequence->finish, FinishReason::kLength);
+  EXPECT_EQ(scheduler_->pages().num_free(), 100);
+}
+
+TEST_F(SchedulerTest, APreemptedSequenceKeepsTheTokenThatIsInFlight) {
+  Start(kFourPages);
+  Sequence* older = Add(4, 4);
+  Sequence* younger = Add(4, 3);
+  const StepPlan first = scheduler_->Plan(now_);
+  ASSERT_EQ(first.chunks.size(), 2U);
+  scheduler_->Launched(first);
+  const StepPlan second = scheduler_->Plan(now_);  // one page for `older` is one too many
+  ASSERT_EQ(second.chunks.size(), 1U);
+  EXPECT_EQ(second.num_preemptions, 1);
+  EXPECT_EQ(younger->state, SequenceState::kWaiting);
+  scheduler_->Launched(second);
+  scheduler_->Commit(first.chunks[0], kToken);
+  EXPECT_NE(first.chunks[1].preemptions, younger->times.num_preemptions);
+  scheduler_->Commit(first.chunks[1], kToken);
+  EXPECT_EQ(younger->num_tokens(), 5);
+  EXPECT_EQ(younger->num_cached_tokens, 0);
+  EXPECT_EQ(older->num_tokens(), 5);
 }
 
 TEST_F(SchedulerTest, ASequenceThatCanNeverFitIsAProgrammerError) {

@@ -13,16 +13,19 @@ constexpr int32_t kVocabSize = 50;
 
 }  // namespace
 
-Simulation::Simulation(uint64_t seed)
+Simulation::Simulation(uint64_t seed, int max_steps_ahead)
     : random_state_(seed),
       error_rate_(Chance(0.2) ? 0.05 : 0),
       limits_(RandomLimits()),
-      executor_(limits_),
+      executor_(limits_, max_steps_ahead),
       now_(absl::FromUnixSeconds(1'000'000)),
       core_(&executor_, limits_.num_pages * limits_.page_tokens, [this] { return now_; }) {
   executor_.on_step = [this](const Batch& batch) {
     num_step_tokens_ += batch.num_tokens();
-    if (!Chance(error_rate_)) return absl::OkStatus();
+    if (!Chance(error_rate_)) {
+      num_step_rows_ += batch.num_rows();
+      return absl::OkStatus();
+    }
     ++num_step_errors_;
     return absl::InternalError("injected");
   };
@@ -103,6 +106,7 @@ void Simulation::Run(SimulationCounts& counts) {
   CheckTotals();
   counts.num_step_errors += num_step_errors_;
   counts.num_row_errors += num_row_errors_;
+  counts.num_unread_tokens += num_step_rows_ - num_row_errors_ - core_.stats().num_generated_tokens;
   for (int i = 0; i < kNumFinishReasons; ++i) {
     counts.num_finished[i] += core_.stats().num_finished[i];
   }
@@ -116,10 +120,12 @@ void Simulation::Arrive() {
   while (num_arrived_ < clients_.size() && clients_[num_arrived_]->arrival_step <= step_) {
     const std::shared_ptr<Client>& client = clients_[num_arrived_++];
     // The scheduler's promise: the oldest advances by a token in each step, so a sequence ends
-    // within as many steps as those before it and itself can have tokens.
-    client->last_step = step_;
+    // within as many steps as those before it and itself can have tokens. One that runs ahead
+    // learns of a sequence's end a step later.
+    client->last_step = step_ + executor_.max_steps_ahead();
     for (size_t id = 0; id < num_arrived_; ++id) {
-      if (!clients_[id]->ended) client->last_step += TokensOf(clients_[id]->request);
+      if (clients_[id]->ended) continue;
+      client->last_step += TokensOf(clients_[id]->request) + executor_.max_steps_ahead();
     }
     core_.Submit(client->request, client, now_);
   }

@@ -19,11 +19,13 @@ struct SimulationCounts {
   int64_t num_step_errors = 0, num_row_errors = 0;
   int64_t num_cancelled_waiting = 0, num_cancelled_prefill = 0, num_cancelled_decode = 0;
   int64_t num_finished[kNumFinishReasons] = {};
+  int64_t num_unread_tokens = 0;  // sampled for sequences that had ended
 };
 
 class Simulation {
  public:
-  explicit Simulation(uint64_t seed);
+  // With an executor that runs at most max_steps_ahead steps ahead.
+  Simulation(uint64_t seed, int max_steps_ahead);
 
   // Runs until everything submitted has ended. What is wrong becomes a GoogleTest failure.
   void Run(SimulationCounts& counts);
@@ -66,6 +68,7 @@ class Simulation {
   int64_t step_ = 0;
   int64_t num_step_errors_ = 0, num_row_errors_ = 0;
   int64_t num_step_tokens_ = 0;  // of all batches
+  int64_t num_step_rows_ = 0;    // of the batches without an error
   EngineCore core_;
   std::vector<std::shared_ptr<Client>> clients_;  // in order of arrival; the index is the id
   size_t num_arrived_ = 0;

@@ -42,11 +42,58 @@ TEST(ConfigTest, Defaults) {
   EXPECT_EQ(config.host, "127.0.0.1");
   EXPECT_EQ(config.http_port, 8000);
   EXPECT_EQ(config.grpc_port, 9000);
-  EXPECT_EQ(config.kv_cache_bytes, int64_t{512} << 20);
+  EXPECT_EQ(config.device.kind, DeviceChoice::Kind::kAuto);
+  EXPECT_EQ(config.gpu_memory_utilization, 0.9);
+  EXPECT_TRUE(config.cuda_graphs);
   EXPECT_FALSE(config.kv_cache_dtype.has_value());
   EXPECT_EQ(config.attention, "");
   EXPECT_GE(config.num_threads, 1);
   EXPECT_EQ(config.drain_timeout, absl::Seconds(30));
+}
+
+TEST(ConfigTest, WhatWasNotGivenDependsOnTheDevice) {
+  ServerConfig cpu = Config({});
+  ASSERT_TRUE(ApplyDeviceDefaults(DeviceType::kCpu, &cpu).ok());
+  EXPECT_EQ(cpu.kv_cache_bytes, int64_t{512} << 20);
+  EXPECT_EQ(cpu.max_num_seqs, 16);
+  EXPECT_EQ(cpu.max_batched_tokens, 512);
+  EXPECT_EQ(cpu.max_chunk_tokens, 256);
+  ServerConfig gpu = Config({});
+  ASSERT_TRUE(ApplyDeviceDefaults(DeviceType::kCuda, &gpu).ok());
+  EXPECT_EQ(gpu.kv_cache_bytes, 0);  // what is left
+  EXPECT_EQ(gpu.max_num_seqs, 64);
+  EXPECT_EQ(gpu.max_batched_tokens, 8192);
+  EXPECT_EQ(gpu.max_chunk_tokens, 2048);
+  ServerConfig given = Config(
+      {"--max-num-seqs=3", "--max-batched-tokens=4", "--max-chunk-tokens=5", "--kv-cache-bytes=6"});
+  ASSERT_TRUE(ApplyDeviceDefaults(DeviceType::kCuda, &given).ok());
+  EXPECT_EQ(given.max_num_seqs, 3);
+  EXPECT_EQ(given.max_batched_tokens, 4);
+  EXPECT_EQ(given.max_chunk_tokens, 5);
+  EXPECT_EQ(given.kv_cache_bytes, 6);
+  ServerConfig too_many = Config({"--max-num-seqs=600"});
+  EXPECT_EQ(ApplyDeviceDefaults(DeviceType::kCpu, &too_many).message(),
+            "--max-batched-tokens is 512; allowed: at least --max-num-seqs, 600");
+}
+
+TEST(ConfigTest, Devices) {
+  const auto device = [](const std::string& value) { return Config({"--device=" + value}).device; };
+  EXPECT_EQ(device("auto").kind, DeviceChoice::Kind::kAuto);
+  EXPECT_EQ(device("cpu").kind, DeviceChoice::Kind::kCpu);
+  EXPECT_EQ(device("cuda").kind, DeviceChoice::Kind::kCuda);
+  EXPECT_EQ(device("cuda").index, 0);
+  EXPECT_EQ(device("cuda:7").kind, DeviceChoice::Kind::kCuda);
+  EXPECT_EQ(device("cuda:7").index, 7);
+  for (const char* value : {"gpu", "cuda:", "cuda:-1", "cuda:x", "cuda7", ""}) {
+    EXPECT_EQ(
+        Refusal({std::string("--device=") + value}),
+        std::string("--device is '") + value + "'; allowed: auto, cpu, cuda, cuda:N with N from 0");
+  }
+  EXPECT_EQ(Refusal({"--gpu-memory-utilization=0"}),
+            "--gpu-memory-utilization is '0'; allowed: above 0, at most 1");
+  EXPECT_EQ(Refusal({"--gpu-memory-utilization=1.5"}),
+            "--gpu-memory-utilization is '1.5'; allowed: above 0, at most 1");
+  EXPECT_EQ(Refusal({"--cuda-graphs=maybe"}), "--cuda-graphs is 'maybe'; allowed: on, off");
 }
 
 TEST(ConfigTest, EveryFlag) {
@@ -55,7 +102,8 @@ TEST(ConfigTest, EveryFlag) {
               "--kv-cache-dtype=bf16", "--attention=full", "--threads=3", "--max-num-seqs=4",
               "--max-batched-tokens=100", "--max-chunk-tokens=50", "--max-model-tokens=1000",
               "--max-queued-requests=7", "--served-model-name=n", "--chat-template=t.jinja",
-              "--drain-timeout=1.5s"});
+              "--drain-timeout=1.5s", "--device=cpu", "--gpu-memory-utilization=0.5",
+              "--cuda-graphs=off"});
   EXPECT_EQ(config.host, "0.0.0.0");
   EXPECT_EQ(config.http_port, 1);
   EXPECT_EQ(config.grpc_port, 65535);
@@ -71,6 +119,9 @@ TEST(ConfigTest, EveryFlag) {
   EXPECT_EQ(config.served_model_name, "n");
   EXPECT_EQ(config.chat_template, "t.jinja");
   EXPECT_EQ(config.drain_timeout, absl::Seconds(1.5));
+  EXPECT_EQ(config.device.kind, DeviceChoice::Kind::kCpu);
+  EXPECT_EQ(config.gpu_memory_utilization, 0.5);
+  EXPECT_FALSE(config.cuda_graphs);
 }
 
 TEST(ConfigTest, Bytes) {
@@ -94,8 +145,8 @@ TEST(ConfigTest, ValuesOutOfRangeAreNamed) {
   EXPECT_EQ(Refusal({"--http-port=80x"}), "--http-port is '80x'; allowed: 0 to 65535");
   EXPECT_EQ(Refusal({"--threads=0"}), "--threads is '0'; allowed: 1 to 1024");
   EXPECT_EQ(Refusal({"--attention=magic"}), "--attention is 'magic'; allowed: auto, full");
-  EXPECT_EQ(Refusal({"--kv-cache-dtype=f16"}),
-            "--kv-cache-dtype is 'f16'; allowed: auto, f32, bf16");
+  EXPECT_EQ(Refusal({"--kv-cache-dtype=f8"}),
+            "--kv-cache-dtype is 'f8'; allowed: auto, f32, bf16, f16");
   EXPECT_EQ(Refusal({"--drain-timeout=-1"}),
             "--drain-timeout is '-1'; allowed: 0 to 86400 seconds");
   EXPECT_EQ(Refusal({"--drain-timeout=nan"}),

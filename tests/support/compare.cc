@@ -6,8 +6,6 @@
 namespace nsa::testing {
 namespace {
 
-constexpr double kMinCosine = 1 - 1e-6;
-
 bool SameKind(double a, double b) {
   if (std::isnan(a) || std::isnan(b)) return std::isnan(a) && std::isnan(b);
   if (std::isinf(a) || std::isinf(b)) return a == b;
@@ -28,6 +26,11 @@ struct Totals {
 };
 
 }  // namespace
+
+Tolerance ToleranceOf(DType dtype, Tolerance f32) {
+  const double units = dtype == DType::kBF16 ? 0x1p-7 : dtype == DType::kF16 ? 0x1p-10 : 0;
+  return {std::max(f32.absolute, units * 0.01), std::max(f32.relative, units)};
+}
 
 ::testing::AssertionResult IsClose(const Tensor& actual, const std::vector<double>& expected,
                                    Tolerance tolerance) {
@@ -57,7 +60,8 @@ struct Totals {
   }
   // Cosine says nothing about vectors that are as small as the tolerance itself.
   const double noise = tolerance.absolute * std::sqrt(static_cast<double>(expected.size()));
-  if (std::sqrt(totals.norm_b) > 1e3 * noise && totals.Cosine() < kMinCosine) {
+  const double min_cosine = 1 - std::max(1e-6, tolerance.relative * tolerance.relative);
+  if (std::sqrt(totals.norm_b) > 1e3 * noise && totals.Cosine() < min_cosine) {
     return ::testing::AssertionFailure() << "cosine " << totals.Cosine();
   }
   return ::testing::AssertionSuccess();

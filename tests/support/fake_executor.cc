@@ -135,15 +135,28 @@ std::vector<int32_t> FakeContinuation(const Request& request, int64_t vocab_size
 }
 
 // As NSA's window ring: one chunk may be written before the window of its first token is read.
-FakeExecutor::FakeExecutor(const ExecutorLimits& limits)
+FakeExecutor::FakeExecutor(const ExecutorLimits& limits, int max_steps_ahead)
     : limits_(limits),
+      max_steps_ahead_(max_steps_ahead),
       ring_tokens_(kWindowTokens + limits.max_chunk_tokens - 1),
       pages_(limits.num_pages * limits.page_tokens, kNeverStored),
       slots_(limits.num_slots * ring_tokens_, kNeverStored) {}
 
-absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Execute(const Batch& batch) {
+void FakeExecutor::Launch(const Batch& batch) {
+  if (violation_.empty() && static_cast<int>(launched_.size()) > max_steps_ahead_) {
+    violation_ = "too many steps in flight";
+  }
+  launched_.push_back(batch);
+}
+
+absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Collect() {
+  if (launched_.empty()) return absl::InternalError("no step is in flight");
+  const Batch batch = Resolve(launched_.front());
+  launched_.pop_front();
+  last_tokens_.assign(batch.num_rows(), 0);  // of a step that fails: anything
   if (violation_.empty()) violation_ = FindViolation(batch, limits_);
   if (!violation_.empty()) return absl::InternalError(violation_);
+  if (is_lost_) return absl::InternalError("the device is lost");
   Store(batch);
   if (on_step) {
     if (absl::Status status = on_step(batch); !status.ok()) return status;
@@ -154,8 +167,24 @@ absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Execute(const Batch& bat
     sampled.push_back(Sample(ReadPages(batch, token_idx), ReadSlot(batch, token_idx), batch.rows[r],
                              limits_.vocab_size));
     if (is_finite) sampled.back().finite = is_finite(batch.rows[r]);
+    last_tokens_[r] = sampled.back().token;
   }
   return sampled;
+}
+
+// The batch with the tokens of the step before in place of their rows.
+Batch FakeExecutor::Resolve(const Batch& batch) {
+  Batch resolved = batch;
+  for (int32_t& token : resolved.token_ids) {
+    const size_t row = static_cast<size_t>(-1 - static_cast<int64_t>(token));
+    if (token >= 0) continue;
+    if (max_steps_ahead_ == 0 || row >= last_tokens_.size()) {
+      if (violation_.empty()) violation_ = absl::StrCat("there is no row ", row);
+      continue;
+    }
+    token = last_tokens_[row];
+  }
+  return resolved;
 }
 
 KvTraffic FakeExecutor::DecodeTraffic(int64_t num_tokens) const {

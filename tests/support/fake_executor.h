@@ -2,8 +2,11 @@
 // FakeExecutor: an executor without a model. The next token is a hash of every token before it, so
 // one that was computed from a wrong prefix shows. It reads that prefix from where a model would
 // read it: from token ids that earlier steps stored in the pages and in the slot of the sequence.
+// A step runs when it is collected; one that was launched ahead then finds its tokens in the rows
+// of the step before, as on a GPU.
 
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <string>
 #include <vector>
@@ -15,10 +18,13 @@ namespace nsa {
 
 class FakeExecutor : public Executor {
  public:
-  explicit FakeExecutor(const ExecutorLimits& limits);
+  explicit FakeExecutor(const ExecutorLimits& limits, int max_steps_ahead = 0);
 
   const ExecutorLimits& limits() const override { return limits_; }
-  absl::StatusOr<std::vector<SampledToken>> Execute(const Batch& batch) override;
+  int max_steps_ahead() const override { return max_steps_ahead_; }
+  void Launch(const Batch& batch) override;
+  absl::StatusOr<std::vector<SampledToken>> Collect() override;
+  bool is_lost() const override { return is_lost_; }
   KvTraffic DecodeTraffic(int64_t num_tokens) const override;
 
   // Called in each step, after the step's tokens are stored; its error becomes the step's. Set it
@@ -27,18 +33,26 @@ class FakeExecutor : public Executor {
   // Says of each sampled row whether its logits are finite; unset: they are.
   std::function<bool(const SampleRow&)> is_finite;
 
+  // Every step from now on fails, and the executor is lost.
+  void Lose() { is_lost_ = true; }
+
   // What was wrong with the first malformed batch; empty if none was.
   const std::string& violation() const { return violation_; }
 
  private:
+  Batch Resolve(const Batch& batch);
   void Store(const Batch& batch);
   std::vector<int32_t> ReadPages(const Batch& batch, int64_t token_idx) const;
   std::vector<int32_t> ReadSlot(const Batch& batch, int64_t token_idx) const;
 
   const ExecutorLimits limits_;
+  const int max_steps_ahead_;
   const int64_t ring_tokens_;
   std::vector<int32_t> pages_;  // [num_pages, page_tokens] token ids
   std::vector<int32_t> slots_;  // [num_slots, ring_tokens_] the latest token ids of a sequence
+  std::deque<Batch> launched_;  // oldest first
+  std::vector<int32_t> last_tokens_;  // by row of the step collected last
+  bool is_lost_ = false;
   std::string violation_;
 };
 

@@ -2,6 +2,7 @@
 // ScriptedExecutor: an executor that samples what the test says, and waits, fails or slows down
 // when the test says.
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <functional>
@@ -29,23 +30,9 @@ class ScriptedExecutor : public Executor {
 
   const ExecutorLimits& limits() const override { return limits_; }
 
-  absl::StatusOr<std::vector<SampledToken>> Execute(const Batch& batch) override {
-    Script script;
-    absl::Status error;
-    std::chrono::microseconds step_time;
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return !paused_; });
-      script = script_;
-      error = error_;
-      step_time = step_time_;
-    }
-    std::this_thread::sleep_for(step_time);
-    if (!error.ok()) return error;
-    std::vector<SampledToken> sampled;
-    for (const SampleRow& row : batch.rows) sampled.push_back(Sample(script, row));
-    return sampled;
-  }
+  void Launch(const Batch& batch) override { result_ = Run(batch); }
+  absl::StatusOr<std::vector<SampledToken>> Collect() override { return std::move(result_); }
+  bool is_lost() const override { return is_lost_; }
 
   KvTraffic DecodeTraffic(int64_t num_tokens) const override {
     return {.read_bytes = 10, .dense_bytes = 10 * num_tokens};
@@ -64,6 +51,11 @@ class ScriptedExecutor : public Executor {
     const std::lock_guard lock(mutex_);
     error_ = std::move(error);
   }
+  // As set_error, and the executor is lost with it.
+  void set_lost(absl::Status error) {
+    set_error(std::move(error));
+    is_lost_ = true;
+  }
   // While paused, a step that begins does not return.
   void set_paused(bool paused) {
     {
@@ -74,6 +66,24 @@ class ScriptedExecutor : public Executor {
   }
 
  private:
+  absl::StatusOr<std::vector<SampledToken>> Run(const Batch& batch) {
+    Script script;
+    absl::Status error;
+    std::chrono::microseconds step_time;
+    {
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return !paused_; });
+      script = script_;
+      error = error_;
+      step_time = step_time_;
+    }
+    std::this_thread::sleep_for(step_time);
+    if (!error.ok()) return error;
+    std::vector<SampledToken> sampled;
+    for (const SampleRow& row : batch.rows) sampled.push_back(Sample(script, row));
+    return sampled;
+  }
+
   // The token's log-probability is minus its position / 8; alternatives are tokens 0, 1, 2, ...
   static SampledToken Sample(const Script& script, const SampleRow& row) {
     SampledToken sampled{.token = script ? script(row) : 'x'};
@@ -91,6 +101,8 @@ class ScriptedExecutor : public Executor {
   absl::Status error_;
   std::chrono::microseconds step_time_{0};
   bool paused_ = false;
+  std::atomic<bool> is_lost_ = false;
+  absl::StatusOr<std::vector<SampledToken>> result_ = std::vector<SampledToken>();
 };
 
 }  // namespace nsa

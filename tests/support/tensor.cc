@@ -43,6 +43,8 @@ void Tensor::Set(int64_t index, double value) {
       data<int32_t>()[index] = static_cast<int32_t>(value);
       return;
     case DType::kF16:
+      data<Float16>()[index] = Float16(static_cast<float>(value));
+      return;
     case DType::kU8:
       NSA_CHECK(false) << "no conversion to " << DTypeName(view_.dtype());
   }
@@ -62,6 +64,17 @@ Tensor RandomTensor(DType dtype, std::initializer_list<int64_t> shape, std::mt19
   std::normal_distribution<double> normal(0, deviation);
   for (int64_t i = 0; i < tensor.num_elements(); ++i) tensor.Set(i, normal(random));
   return tensor;
+}
+
+Tensor Converted(const Tensor& from, DType dtype) {
+  const TensorView& view = from.view();
+  Tensor to = view.rank() == 1   ? Tensor(dtype, {view.dim(0)})
+              : view.rank() == 2 ? Tensor(dtype, {view.dim(0), view.dim(1)})
+              : view.rank() == 3
+                  ? Tensor(dtype, {view.dim(0), view.dim(1), view.dim(2)})
+                  : Tensor(dtype, {view.dim(0), view.dim(1), view.dim(2), view.dim(3)});
+  for (int64_t i = 0; i < from.num_elements(); ++i) to.Set(i, from.At(i));
+  return to;
 }
 
 Tensor I32Tensor(const std::vector<int32_t>& values) {

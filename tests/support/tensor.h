@@ -41,6 +41,8 @@ class Tensor {
 // Elements from a normal distribution with this standard deviation.
 Tensor RandomTensor(DType dtype, std::initializer_list<int64_t> shape, std::mt19937& random,
                     double deviation = 1);
+// The same elements rounded to another dtype.
+Tensor Converted(const Tensor& from, DType dtype);
 Tensor I32Tensor(const std::vector<int32_t>& values);
 
 }  // namespace nsa::testing

@@ -3,6 +3,7 @@
 #include <cstring>
 #include <utility>
 
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 namespace nsa {
@@ -31,9 +32,14 @@ TEST(DeviceBufferTest, MovesItsMemory) {
 
 TEST(DeviceBufferTest, OfNothingHoldsNothing) { EXPECT_EQ(DeviceBuffer(0).data(), nullptr); }
 
-TEST(DeviceMemoryBytesTest, IsPlausible) {
-  EXPECT_GT(DeviceMemoryBytes(), int64_t{64} << 20);
-  EXPECT_LT(DeviceMemoryBytes(), int64_t{1} << 50);
+TEST(CheckFreeMemoryTest, NamesBothNumbers) {
+  const std::unique_ptr<Device> device = OpenHostDevice(1, "");
+  EXPECT_TRUE(CheckFreeMemory("a page", 4096, *device).ok());
+  const absl::Status status = CheckFreeMemory("the weights", int64_t{1} << 50, *device);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()),
+              testing::MatchesRegex("out of memory on CPU, 1 thread: the weights needs "
+                                    "1048576.00 GiB, [0-9.]+ GiB are free"));
 }
 
 }  // namespace

@@ -1,0 +1,125 @@
+#include "engine/step_memory.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "engine/runtime/workspace.h"
+
+namespace nsa {
+namespace {
+
+// Hands out a block piece by piece; without a block it only counts.
+class Block {
+ public:
+  explicit Block(void* memory) : memory_(static_cast<uint8_t*>(memory)) {}
+
+  void* Take(int64_t num_bytes) {
+    void* piece = memory_ == nullptr ? nullptr : memory_ + num_bytes_;
+    num_bytes_ += Workspace::Rounded(num_bytes);
+    return piece;
+  }
+  TensorView Take(DType dtype, std::initializer_list<int64_t> shape) {
+    const TensorView extent(nullptr, dtype, shape);
+    return {Take(extent.num_bytes()), dtype, shape};
+  }
+  int64_t num_bytes() const { return num_bytes_; }
+
+ private:
+  uint8_t* memory_;
+  int64_t num_bytes_ = 0;
+};
+
+// Copies `values` to the front of `to` and fills the rest.
+void FillFront(const std::vector<int32_t>& values, int32_t rest, const TensorView& to) {
+  auto* out = to.data<int32_t>();
+  out = std::copy(values.begin(), values.end(), out);
+  std::fill(out, to.data<int32_t>() + to.num_elements(), rest);
+}
+
+}  // namespace
+
+StepShape ShapeOf(const Batch& batch) {
+  return {.num_tokens = batch.num_tokens(),
+          .num_decode_tokens = batch.num_decode_tokens,
+          .num_tiles = static_cast<int64_t>(batch.tiles.size()) / 4,
+          .num_seqs = batch.num_seqs,
+          .num_rows = batch.num_rows(),
+          .max_pages = batch.max_pages};
+}
+
+StepInputs::StepInputs(void* block_memory, const StepShape& step_shape) : shape(step_shape) {
+  Block block(block_memory);
+  void* const row_memory = block.Take(shape.num_rows * static_cast<int64_t>(sizeof(SampleRow)));
+  rows = {static_cast<SampleRow*>(row_memory), static_cast<size_t>(shape.num_rows)};
+  token_ids = block.Take(DType::kI32, {shape.num_tokens});
+  token_sequence = block.Take(DType::kI32, {shape.num_tokens});
+  token_position = block.Take(DType::kI32, {shape.num_tokens});
+  tiles = block.Take(DType::kI32, {shape.num_tiles, 4});
+  slots = block.Take(DType::kI32, {shape.num_seqs, 1});
+  logit_tokens = block.Take(DType::kI32, {shape.num_rows});
+  page_table = block.Take(DType::kI32, {shape.num_seqs, shape.max_pages});
+  num_bytes = block.num_bytes();
+}
+
+int64_t StepInputs::BytesOf(const StepShape& shape) { return StepInputs(nullptr, shape).num_bytes; }
+
+void StepInputs::Fill(const Batch& batch) const {
+  FillFront(batch.token_ids, 0, token_ids);
+  FillFront(batch.token_sequence, 0, token_sequence);
+  FillFront(batch.token_position, -1, token_position);
+  FillFront(batch.tiles, 0, tiles);
+  FillFront(batch.slots, 0, slots);
+  FillFront(batch.logit_tokens, 0, logit_tokens);
+  // Padding is one token, one row and one sequence of each place beyond the batch.
+  auto* const sequence = token_sequence.data<int32_t>();
+  auto* const logit_token = logit_tokens.data<int32_t>();
+  std::iota(sequence + batch.num_tokens(), sequence + shape.num_tokens,
+            static_cast<int32_t>(batch.num_tokens()));
+  std::iota(logit_token + batch.num_rows(), logit_token + shape.num_rows,
+            static_cast<int32_t>(batch.num_rows()));
+  const auto rest = std::copy(batch.rows.begin(), batch.rows.end(), rows.begin());
+  std::fill(rest, rows.end(), SampleRow{.params = {.temperature = 0}});
+  FillPageTable(batch);
+}
+
+void StepInputs::FillPageTable(const Batch& batch) const {
+  auto* row = page_table.data<int32_t>();
+  const int32_t* from = batch.page_table.data();
+  for (int64_t seq = 0; seq < shape.num_seqs; ++seq, row += shape.max_pages) {
+    int32_t* end = row;
+    if (seq < batch.num_seqs) {
+      end = std::copy(from, from + batch.max_pages, row);
+      from += batch.max_pages;
+    }
+    std::fill(end, row + shape.max_pages, -1);
+  }
+}
+
+StepOutputs::StepOutputs(void* block_memory, int64_t max_rows) {
+  Block block(block_memory);
+  tokens = block.Take(DType::kI32, {max_rows});
+  logprobs = block.Take(DType::kF32, {max_rows});
+  finite = block.Take(DType::kU8, {max_rows});
+  num_short_bytes = block.num_bytes();
+  top_tokens = block.Take(DType::kI32, {max_rows, kMaxTopLogprobs});
+  top_logprobs = block.Take(DType::kF32, {max_rows, kMaxTopLogprobs});
+  num_bytes = block.num_bytes();
+}
+
+int64_t StepOutputs::BytesOf(int64_t max_rows) { return StepOutputs(nullptr, max_rows).num_bytes; }
+
+SampledToken StepOutputs::Read(int64_t row, int32_t num_top_logprobs, int64_t vocab_size) const {
+  SampledToken sampled{.token = tokens.data<int32_t>()[row],
+                       .finite = finite.data<uint8_t>()[row] != 0};
+  if (num_top_logprobs < 0) return sampled;
+  sampled.logprob = logprobs.data<float>()[row];
+  const int64_t num_top = std::min<int64_t>(num_top_logprobs, vocab_size);
+  for (int64_t i = 0; i < num_top; ++i) {
+    const int64_t place = row * kMaxTopLogprobs + i;
+    sampled.top_logprobs.push_back(
+        {.token = top_tokens.data<int32_t>()[place], .logprob = top_logprobs.data<float>()[place]});
+  }
+  return sampled;
+}
+
+}  // namespace nsa

@@ -1,0 +1,66 @@
+#pragma once
+// How a step's inputs and outputs lie in one block of memory each, so that a step needs one copy to
+// the device and one back. The same layout holds on the host and on the device.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/tensor_view.h"
+#include "engine/batch.h"
+#include "engine/executor.h"
+
+namespace nsa {
+
+// The extents of a step's inputs, padding included.
+struct StepShape {
+  int64_t num_tokens = 0;
+  int64_t num_decode_tokens = 0;
+  int64_t num_tiles = 0;
+  int64_t num_seqs = 0;
+  int64_t num_rows = 0;
+  int64_t max_pages = 0;  // columns of the page table
+};
+
+// The shape of a batch as it is.
+StepShape ShapeOf(const Batch& batch);
+
+// A step's inputs in a block.
+struct StepInputs {
+  // The views of a step of this shape in `block`, which has BytesOf(shape) bytes, 64-byte-aligned.
+  StepInputs(void* block, const StepShape& shape);
+  static int64_t BytesOf(const StepShape& shape);
+  // Fills a host block. What the shape has beyond the batch is padding: tokens at position -1 of
+  // sequences without pages, whose logits are sampled greedily.
+  void Fill(const Batch& batch) const;
+
+  StepShape shape;
+  std::span<SampleRow> rows;                             // [num_rows]
+  TensorView token_ids, token_sequence, token_position;  // [num_tokens] i32
+  TensorView tiles;                                      // [num_tiles, 4] i32
+  TensorView slots;                                      // [num_seqs, 1] i32
+  TensorView logit_tokens;                               // [num_rows] i32
+  TensorView page_table;                                 // [num_seqs, max_pages] i32
+  int64_t num_bytes = 0;
+
+ private:
+  void FillPageTable(const Batch& batch) const;
+};
+
+// A step's outputs in a block for at most max_rows rows.
+struct StepOutputs {
+  StepOutputs(void* block, int64_t max_rows);
+  static int64_t BytesOf(int64_t max_rows);
+  // Row `row` as the engine sees it, from a host block.
+  SampledToken Read(int64_t row, int32_t num_top_logprobs, int64_t vocab_size) const;
+
+  TensorView tokens;        // [max_rows] i32
+  TensorView logprobs;      // [max_rows] f32
+  TensorView finite;        // [max_rows] u8
+  int64_t num_short_bytes;  // of the three above, which come first
+  TensorView top_tokens;    // [max_rows, kMaxTopLogprobs] i32
+  TensorView top_logprobs;  // [max_rows, kMaxTopLogprobs] f32
+  int64_t num_bytes;
+};
+
+}  // namespace nsa

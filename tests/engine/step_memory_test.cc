@@ -1,0 +1,100 @@
+#include "engine/step_memory.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace nsa {
+namespace {
+
+using ::testing::ElementsAre;
+
+std::vector<int32_t> Values(const TensorView& view) {
+  return {view.data<int32_t>(), view.data<int32_t>() + view.num_elements()};
+}
+
+// Host memory for a block, all ones before it is filled.
+struct HostBlock {
+  explicit HostBlock(int64_t num_bytes) : words(num_bytes / sizeof(uint64_t), ~uint64_t{0}) {}
+  void* data() { return words.data(); }
+  std::vector<uint64_t> words;
+};
+
+Batch DecodeBatch() {
+  return {.num_seqs = 2,
+          .max_pages = 2,
+          .token_ids = {7, Batch::TokenOfRow(3)},
+          .token_sequence = {0, 1},
+          .token_position = {40, 99},
+          .page_table = {5, -1, 6, 4},
+          .slots = {3, 1},
+          .num_decode_tokens = 2,
+          .tiles = {},
+          .logit_tokens = {0, 1},
+          .rows = {{.position = 41}, {.position = 100, .num_top_logprobs = 2}}};
+}
+
+TEST(StepInputsTest, HoldsABatchAsItIs) {
+  Batch batch = DecodeBatch();
+  batch.tiles = {1, 2, 3, 4};
+  const StepShape shape = ShapeOf(batch);
+  HostBlock block(StepInputs::BytesOf(shape));
+  const StepInputs inputs(block.data(), shape);
+  inputs.Fill(batch);
+  EXPECT_THAT(Values(inputs.token_ids), ElementsAre(7, -4));
+  EXPECT_THAT(Values(inputs.token_sequence), ElementsAre(0, 1));
+  EXPECT_THAT(Values(inputs.token_position), ElementsAre(40, 99));
+  EXPECT_THAT(Values(inputs.tiles), ElementsAre(1, 2, 3, 4));
+  EXPECT_THAT(Values(inputs.slots), ElementsAre(3, 1));
+  EXPECT_THAT(Values(inputs.logit_tokens), ElementsAre(0, 1));
+  EXPECT_THAT(Values(inputs.page_table), ElementsAre(5, -1, 6, 4));
+  EXPECT_EQ(inputs.shape.num_decode_tokens, 2);
+  ASSERT_EQ(inputs.rows.size(), 2U);
+  EXPECT_EQ(inputs.rows[1].position, 100);
+  EXPECT_EQ(inputs.rows[1].num_top_logprobs, 2);
+  for (const TensorView& view : {inputs.token_ids, inputs.tiles, inputs.page_table}) {
+    EXPECT_EQ((static_cast<uint8_t*>(view.raw()) - static_cast<uint8_t*>(block.data())) % 64, 0);
+  }
+}
+
+TEST(StepInputsTest, PadsToAShape) {
+  const StepShape shape{
+      .num_tokens = 4, .num_decode_tokens = 4, .num_seqs = 4, .num_rows = 4, .max_pages = 3};
+  HostBlock block(StepInputs::BytesOf(shape));
+  const StepInputs inputs(block.data(), shape);
+  inputs.Fill(DecodeBatch());
+  EXPECT_THAT(Values(inputs.token_ids), ElementsAre(7, -4, 0, 0));
+  EXPECT_THAT(Values(inputs.token_sequence), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(Values(inputs.token_position), ElementsAre(40, 99, -1, -1));
+  EXPECT_THAT(Values(inputs.slots), ElementsAre(3, 1, 0, 0));
+  EXPECT_THAT(Values(inputs.logit_tokens), ElementsAre(0, 1, 2, 3));
+  EXPECT_THAT(Values(inputs.page_table), ElementsAre(5, -1, -1, 6, 4, -1, -1, -1, -1, -1, -1, -1));
+  EXPECT_EQ(inputs.rows[3].params.temperature, 0);
+  EXPECT_EQ(inputs.rows[3].num_top_logprobs, -1);
+  EXPECT_EQ(inputs.tiles.dim(0), 0);
+}
+
+TEST(StepOutputsTest, ReadsARow) {
+  HostBlock block(StepOutputs::BytesOf(2));
+  const StepOutputs outputs(block.data(), 2);
+  outputs.tokens.data<int32_t>()[1] = 9;
+  outputs.logprobs.data<float>()[1] = -0.5F;
+  outputs.finite.data<uint8_t>()[0] = 0;
+  outputs.finite.data<uint8_t>()[1] = 1;
+  for (int32_t i = 0; i < 3; ++i) {
+    outputs.top_tokens.data<int32_t>()[kMaxTopLogprobs + i] = 9 + i;
+    outputs.top_logprobs.data<float>()[kMaxTopLogprobs + i] = -0.5F - static_cast<float>(i);
+  }
+  EXPECT_FALSE(outputs.Read(0, -1, 100).finite);
+  EXPECT_EQ(outputs.Read(1, -1, 100).token, 9);
+  EXPECT_EQ(outputs.Read(1, -1, 100).logprob, 0);
+  EXPECT_EQ(outputs.Read(1, 0, 100).logprob, -0.5F);
+  EXPECT_TRUE(outputs.Read(1, 0, 100).top_logprobs.empty());
+  const SampledToken full = outputs.Read(1, 3, 100);
+  ASSERT_EQ(full.top_logprobs.size(), 3U);
+  EXPECT_EQ(full.top_logprobs[2].token, 11);
+  EXPECT_EQ(full.top_logprobs[2].logprob, -2.5F);
+  EXPECT_EQ(outputs.Read(1, 3, 2).top_logprobs.size(), 2U);  // no more than there are tokens
+}
+
+}  // namespace
+}  // namespace nsa

@@ -1,0 +1,16 @@
+// A build without CUDA.
+
+#include "tests/support/test_device.h"
+
+namespace nsa::testing {
+
+std::vector<DeviceType> BuildDevices() { return {DeviceType::kCpu}; }
+bool HasDevice(DeviceType device) { return device == DeviceType::kCpu; }
+
+OnDevice::OnDevice(DeviceType device, ThreadPool* threads)
+    : stream_{.device = device, .threads = threads} {}
+OnDevice::~OnDevice() = default;
+void* OnDevice::Place(void* host, int64_t /*num_bytes*/) { return host; }
+void OnDevice::Fetch() {}
+
+}  // namespace nsa::testing
