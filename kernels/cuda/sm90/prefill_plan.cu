@@ -1,0 +1,108 @@
+#include "base/check.h"
+#include "kernels/cuda/sm90/prefill_plan.h"
+
+namespace nsa::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr unsigned kFullMask = 0xffffffffu;
+
+// The pairs of one tile and KV head, as seen by one thread block: pair e is slot e % num_slots of
+// token e / num_slots.
+struct TilePairs {
+  int sequence, first_token, num_tokens, num_slots;
+
+  __device__ TilePairs(const PrefillChunk& chunk, int tile) {
+    const int4 entry = reinterpret_cast<const int4*>(chunk.tiles)[tile];
+    sequence = entry.x;
+    first_token = entry.y;
+    num_tokens = entry.z;
+    num_slots = chunk.NumSlots(entry.w / kPrefillBlock);
+  }
+  __device__ int count() const { return num_tokens * num_slots; }
+  __device__ int token(int e) const { return first_token + e / num_slots; }
+  __device__ int Partial(const PrefillChunk& chunk, int tile, int head, int e) const {
+    const int local_token = tile * kPrefillBlock + e / num_slots;
+    return (local_token * chunk.num_kv_heads + head) * chunk.num_slots + e % num_slots;
+  }
+  __device__ int Key(const PrefillChunk& chunk, int head, int e) const {
+    const int64_t list = (int64_t{token(e)} * chunk.num_kv_heads + head) * chunk.num_selected;
+    const int block = chunk.blocks[list + chunk.num_initial + e % num_slots];
+    return (head * chunk.num_seqs + sequence) * chunk.table_width + block;
+  }
+};
+
+// Grid (tiles, KV heads). Counts the pairs of each list; a pair's rank is how many came before it.
+__global__ void __launch_bounds__(kThreads) CountPairs(PrefillChunk chunk) {
+  const int tile = blockIdx.x, head = blockIdx.y;
+  const TilePairs pairs(chunk, tile);
+  for (int e = threadIdx.x; e < pairs.count(); e += kThreads) {
+    chunk.ranks[pairs.Partial(chunk, tile, head, e)] =
+        atomicAdd(&chunk.counts[pairs.Key(chunk, head, e)], 1);
+  }
+}
+
+__device__ int InclusiveWarpSum(int value) {
+  const int lane = threadIdx.x % 32;
+  for (int distance = 1; distance < 32; distance *= 2) {
+    const int other = __shfl_up_sync(kFullMask, value, distance);
+    if (lane >= distance) value += other;
+  }
+  return value;
+}
+
+// A thread per list: gives it its place among all pairs and cuts it into items of nearly equal
+// size, in whole tiles of 4 pairs.
+__global__ void __launch_bounds__(kThreads) PlaceLists(PrefillChunk chunk, int num_keys) {
+  const int key = blockIdx.x * kThreads + threadIdx.x;
+  const int count = key < num_keys ? chunk.counts[key] : 0;
+  const int num_items = (count + kItemPairs - 1) / kItemPairs;
+  const int pairs_end = InclusiveWarpSum(count), items_end = InclusiveWarpSum(num_items);
+  unsigned long long base = 0;
+  if (threadIdx.x % 32 == 31 && pairs_end > 0) {
+    base = atomicAdd(&chunk.cursors->value,
+                     static_cast<unsigned long long>(items_end) << 32 | unsigned(pairs_end));
+  }
+  base = __shfl_sync(kFullMask, base, 31);
+  if (count == 0) return;
+
+  int begin = static_cast<int>(base & 0xffffffffu) + pairs_end - count;
+  chunk.offsets[key] = begin;
+  const int block = key % chunk.table_width, row = key / chunk.table_width;
+  const int head = row / chunk.num_seqs, sequence = row % chunk.num_seqs;
+  const int page = chunk.table[int64_t{sequence} * chunk.table_width + block];
+  PrefillItem* items = chunk.items + (base >> 32) + items_end - num_items;
+  const int share = ((count + num_items - 1) / num_items + 3) / 4 * 4;
+  for (int i = 0, left = count; i < num_items; ++i) {
+    const int size = min(share, left);
+    items[i] = {page * chunk.num_kv_heads + head, head, begin, size};
+    begin += size;
+    left -= size;
+  }
+}
+
+// Grid (tiles, KV heads). Puts every pair into its list.
+__global__ void __launch_bounds__(kThreads) ListPairs(PrefillChunk chunk) {
+  const int tile = blockIdx.x, head = blockIdx.y;
+  const TilePairs pairs(chunk, tile);
+  for (int e = threadIdx.x; e < pairs.count(); e += kThreads) {
+    const int partial = pairs.Partial(chunk, tile, head, e);
+    const int place = chunk.offsets[pairs.Key(chunk, head, e)] + chunk.ranks[partial];
+    chunk.pairs[place] = {pairs.token(e), partial};
+  }
+}
+
+}  // namespace
+
+void LaunchPrefillPlan(const PrefillChunk& chunk, cudaStream_t stream) {
+  const int num_keys = static_cast<int>(chunk.num_keys());
+  NSA_CHECK(cudaMemsetAsync(chunk.cursors, 0, sizeof(PrefillCursors), stream) == cudaSuccess);
+  NSA_CHECK(cudaMemsetAsync(chunk.counts, 0, num_keys * sizeof(int32_t), stream) == cudaSuccess);
+  const dim3 grid(chunk.num_tiles, chunk.num_kv_heads);
+  CountPairs<<<grid, kThreads, 0, stream>>>(chunk);
+  PlaceLists<<<(num_keys + kThreads - 1) / kThreads, kThreads, 0, stream>>>(chunk, num_keys);
+  ListPairs<<<grid, kThreads, 0, stream>>>(chunk);
+  NSA_CHECK(cudaGetLastError() == cudaSuccess);
+}
+
+}  // namespace nsa::cuda

@@ -1,0 +1,221 @@
+// Attends the lists of prefill_plan.cu. A persistent block per multiprocessor takes every
+// gridDim.x-th item: a producer warp loads the block's K and V once and the Q rows of the item's
+// pairs, four pairs a tile; the consumer warpgroups take tiles in turn. Warp w of a warpgroup
+// holds the 16 heads of the tile's pair w, so partials go to memory straight from registers.
+//
+// Bound by the partials' traffic: 16 * d_v * 2 bytes written per pair (and read by the merge).
+
+#include "base/check.h"
+#include "kernels/cuda/ptx/mbarrier.cuh"
+#include "kernels/cuda/ptx/tensor_map.h"
+#include "kernels/cuda/ptx/tma.cuh"
+#include "kernels/cuda/sm90/attend_page.cuh"
+#include "kernels/cuda/sm90/prefill_kernel.cuh"
+#include "kernels/cuda/sm90/prefill_plan.h"
+
+namespace nsa::cuda {
+namespace {
+
+constexpr int kConsumers = 3;  // warpgroups
+constexpr int kThreads = 128 * (1 + kConsumers);
+constexpr int kQueryStages = 2;  // tiles of Q per consumer
+constexpr int kPageStages = 2;
+constexpr int kTilePairs = 4;
+constexpr int kProducerRegisters = 32;
+constexpr int kConsumerRegisters = 160;
+constexpr uint32_t kFullMask = 0xffffffffu;
+constexpr int kQueryBoxBytes = kTilePairs * kPrefillGroup * kBoxColumns * 2;
+
+template <int kDk, int kDv>
+struct Shared {
+  static constexpr int kQueryBytes = kDk / kBoxColumns * kQueryBoxBytes;
+  static constexpr int kKeyBytes = kDk / kBoxColumns * kPageBoxBytes;
+  static constexpr int kValueBytes = kDv / kBoxColumns * kPageBoxBytes;
+
+  alignas(1024) uint8_t k[kPageStages][kKeyBytes];
+  alignas(1024) uint8_t v[kPageStages][kValueBytes];
+  alignas(1024) uint8_t q[kConsumers][kQueryStages][kQueryBytes];
+  uint64_t page_full[kPageStages], page_empty[kPageStages];
+  uint64_t q_full[kConsumers][kQueryStages], q_empty[kConsumers][kQueryStages];
+};
+
+struct Maps {
+  CUtensorMap q;  // [T, H, d_k] in boxes of 64 columns, 16 heads, 1 token
+  CUtensorMap k;  // [pages * K * 64, d_k] in boxes of 64 columns, 64 rows
+  CUtensorMap v;
+};
+
+template <int kDk, int kDv>
+__device__ void Produce(Shared<kDk, kDv>& shared, const Maps& maps, const PrefillChunk& chunk,
+                        int num_items) {
+  using Plan = Shared<kDk, kDv>;
+  const int lane = threadIdx.x % 32;
+  Ring<kPageStages> page;
+  Ring<kQueryStages> query[kConsumers];
+  int consumer = 0;
+  for (int i = blockIdx.x; i < num_items; i += gridDim.x, page.Advance()) {
+    const PrefillItem item = chunk.items[i];
+    PrefillPair pair[2] = {};
+    if (lane < item.count) pair[0] = chunk.pairs[item.begin + lane];
+    if (lane + 32 < item.count) pair[1] = chunk.pairs[item.begin + lane + 32];
+
+    Wait(SharedAddress(&shared.page_empty[page.stage]), page.parity ^ 1);
+    const uint32_t page_full = SharedAddress(&shared.page_full[page.stage]);
+    if (lane == 0) ArriveExpectBytes(page_full, Plan::kKeyBytes + Plan::kValueBytes);
+    __syncwarp();
+    const int row = item.page_head * kPageRows;
+    if (lane < kDk / kBoxColumns) {
+      LoadBox2(SharedAddress(shared.k[page.stage]) + lane * kPageBoxBytes, &maps.k, page_full,
+               lane * kBoxColumns, row);
+    } else if (lane >= 16 && lane < 16 + kDv / kBoxColumns) {
+      LoadBox2(SharedAddress(shared.v[page.stage]) + (lane - 16) * kPageBoxBytes, &maps.v,
+               page_full, (lane - 16) * kBoxColumns, row);
+    }
+
+    for (int first = 0; first < item.count; first += kTilePairs) {
+      const int num_pairs = min(kTilePairs, item.count - first);
+      const int own = lane / (kDk / kBoxColumns), box = lane % (kDk / kBoxColumns);
+      const int token =
+          __shfl_sync(kFullMask, first < 32 ? pair[0].token : pair[1].token, (first + own) % 32);
+      // Copies and waits are indexed by a constant so that the rings stay in registers.
+#pragma unroll
+      for (int c = 0; c < kConsumers; ++c) {
+        if (c != consumer) continue;
+        const int stage = query[c].stage;
+        Wait(SharedAddress(&shared.q_empty[c][stage]), query[c].parity ^ 1);
+        const uint32_t full = SharedAddress(&shared.q_full[c][stage]);
+        if (lane == 0) ArriveExpectBytes(full, num_pairs * (Plan::kQueryBytes / kTilePairs));
+        __syncwarp();
+        if (own < num_pairs) {
+          LoadBox3(SharedAddress(shared.q[c][stage]) + box * kQueryBoxBytes +
+                       own * (kQueryBoxBytes / kTilePairs),
+                   &maps.q, full, box * kBoxColumns, item.head * kPrefillGroup, token);
+        }
+        query[c].Advance();
+      }
+      consumer = consumer + 1 == kConsumers ? 0 : consumer + 1;
+    }
+  }
+}
+
+// Normalises a pair's result and stores it with its log-sum-exp.
+template <typename T, int kDv>
+__device__ __forceinline__ void StorePartial(const PrefillChunk& chunk, int partial,
+                                             const float (&out)[kDv / 2], const float (&top)[2],
+                                             const float (&sum)[2]) {
+  const int lane = threadIdx.x % 32;
+  const float inverse[2] = {1.0F / sum[0], 1.0F / sum[1]};
+  uint4* target =
+      static_cast<uint4*>(chunk.partial_out) + int64_t{partial} * (kDv / 16) * 32 + lane;
+#pragma unroll
+  for (int c = 0; c < kDv / 16; ++c) {
+    const float* o = &out[8 * c];
+    const uint4 packed = {PackPair<T>(o[0] * inverse[0], o[1] * inverse[0]),
+                          PackPair<T>(o[2] * inverse[1], o[3] * inverse[1]),
+                          PackPair<T>(o[4] * inverse[0], o[5] * inverse[0]),
+                          PackPair<T>(o[6] * inverse[1], o[7] * inverse[1])};
+    __stcs(target + c * 32, packed);
+  }
+  if (lane % 4 == 0) {
+    float* lse = chunk.partial_lse + int64_t{partial} * kPrefillGroup + lane / 4;
+    lse[0] = top[0] + __log2f(sum[0]);
+    lse[8] = top[1] + __log2f(sum[1]);
+  }
+}
+
+template <typename T, int kDk, int kDv>
+__device__ void Consume(Shared<kDk, kDv>& shared, const PrefillChunk& chunk, int num_items,
+                        float scale) {
+  const int self = threadIdx.x / 128 - 1;
+  const int warp = threadIdx.x % 128 / 32, lane = threadIdx.x % 32;
+  Ring<kPageStages> page;
+  Ring<kQueryStages> query;
+  int turn = 0;  // whose tile is the next
+  for (int i = blockIdx.x; i < num_items; i += gridDim.x, page.Advance()) {
+    const PrefillItem item = chunk.items[i];
+    Wait(SharedAddress(&shared.page_full[page.stage]), page.parity);
+    const uint32_t k = SharedAddress(shared.k[page.stage]);
+    const uint32_t v = SharedAddress(shared.v[page.stage]);
+    for (int first = 0; first < item.count; first += kTilePairs) {
+      const bool mine = turn == self;
+      turn = turn + 1 == kConsumers ? 0 : turn + 1;
+      if (!mine) continue;
+      const bool valid = first + warp < item.count;
+      const int partial = valid ? chunk.pairs[item.begin + first + warp].partial : 0;
+
+      float scores[kPageScores], out[kDv / 2];
+      Wait(SharedAddress(&shared.q_full[self][query.stage]), query.parity);
+      IssueScores<T, kDk, kQueryBoxBytes>(scores, SharedAddress(shared.q[self][query.stage]), k);
+      WaitWgmma<0>();
+      PinRegisters(scores);
+      if (lane == 0) Arrive(SharedAddress(&shared.q_empty[self][query.stage]));
+      query.Advance();
+
+      float top[2], sum[2] = {0, 0};
+      uint32_t weights[kPageRows / 16][4];
+      MaxOfRows(scores, top);
+      top[0] *= scale;
+      top[1] *= scale;
+      Exponentiate(scores, scale, top, sum);
+      PackWeights<T>(scores, weights);
+      IssueValues<T, kDv>(out, weights, v, /*accumulate=*/false);
+      sum[0] = QuadSum(sum[0]);
+      sum[1] = QuadSum(sum[1]);
+      WaitWgmma<0>();
+      PinRegisters(out);
+      if (valid) StorePartial<T, kDv>(chunk, partial, out, top, sum);
+    }
+    if (lane == 0) Arrive(SharedAddress(&shared.page_empty[page.stage]));
+  }
+}
+
+// Grid: one block per multiprocessor.
+template <typename T, int kDk, int kDv>
+__global__ void __launch_bounds__(kThreads, 1)
+    AttendLists(const __grid_constant__ Maps maps, PrefillChunk chunk, float scale) {
+  extern __shared__ uint8_t memory[];
+  auto& shared = *reinterpret_cast<Shared<kDk, kDv>*>(AlignShared(memory));
+  if (threadIdx.x == 0) {
+    for (int s = 0; s < kPageStages; ++s) {
+      InitBarrier(SharedAddress(&shared.page_full[s]), 1);
+      InitBarrier(SharedAddress(&shared.page_empty[s]), kConsumers * 4);
+    }
+    for (int c = 0; c < kConsumers; ++c) {
+      for (int s = 0; s < kQueryStages; ++s) {
+        InitBarrier(SharedAddress(&shared.q_full[c][s]), 1);
+        InitBarrier(SharedAddress(&shared.q_empty[c][s]), 4);
+      }
+    }
+    FenceBarrierInit();
+  }
+  __syncthreads();
+  const int num_items = static_cast<int>(chunk.cursors->value >> 32);
+  if (threadIdx.x < 128) {
+    ShrinkRegisters<kProducerRegisters>();
+    if (threadIdx.x < 32) Produce<kDk, kDv>(shared, maps, chunk, num_items);
+  } else {
+    GrowRegisters<kConsumerRegisters>();
+    Consume<T, kDk, kDv>(shared, chunk, num_items, scale);
+  }
+}
+
+template <typename T, int kDk, int kDv>
+void Launch(const PrefillBranchesArgs& args, const PrefillChunk& chunk, int num_sms,
+            cudaStream_t stream) {
+  const Maps maps{.q = MapQueries(args.q, kPrefillGroup, /*box_tokens=*/1),
+                  .k = MapRows(args.sel.k),
+                  .v = MapRows(args.sel.v)};
+  LaunchPersistent(AttendLists<T, kDk, kDv>, num_sms, kThreads, sizeof(Shared<kDk, kDv>), stream,
+                   maps, chunk, args.softmax_scale * kLog2E);
+}
+
+}  // namespace
+
+void LaunchPrefillSelected(const PrefillBranchesArgs& args, const PrefillChunk& chunk, int num_sms,
+                           cudaStream_t stream) {
+  DispatchHopper(args.q, args.out.dim(2), [&]<typename T, int kDk, int kDv>() {
+    Launch<T, kDk, kDv>(args, chunk, num_sms, stream);
+  });
+}
+
+}  // namespace nsa::cuda
