@@ -12,12 +12,19 @@ __device__ __forceinline__ uint32_t ClusterRank() {
   return rank;
 }
 
+// Blocks of the cluster; 1 where the kernel was launched without.
+__device__ __forceinline__ uint32_t ClusterSize() {
+  uint32_t size;
+  asm volatile("mov.u32 %0, %%cluster_nctarank;" : "=r"(size));
+  return size;
+}
+
 // All threads of all blocks of the cluster arrive; those that wait see everything written before.
 __device__ __forceinline__ void ClusterArrive() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.release;" ::: "memory");
 }
 __device__ __forceinline__ void ClusterWait() {
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.wait.acquire;" ::: "memory");
 }
 
 // The address, in block `rank` of the cluster, of what lies at `shared_address` here.

@@ -59,6 +59,14 @@ __device__ __forceinline__ void LoadMatrix4Transposed(uint32_t (&r)[4], uint32_t
                : "memory");
 }
 
+// Two matrices, transposed; lanes 0 to 15 point at their rows.
+__device__ __forceinline__ void LoadMatrix2Transposed(uint32_t (&r)[4], uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+               : "=r"(r[0]), "=r"(r[1])
+               : "r"(address)
+               : "memory");
+}
+
 // Copies 16 bytes to shared memory past L1; writes zeros, and reads nothing, if not `valid`.
 __device__ __forceinline__ void CopyAsync16(uint32_t shared_address, const void* global,
                                             bool valid) {

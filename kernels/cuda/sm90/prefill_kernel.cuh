@@ -31,6 +31,12 @@ struct Ring {
   }
 };
 
+// The consumer warpgroup of this thread, where warpgroup 0 produces; known to the compiler to be
+// the same for a whole warp, so that wgmma may stay in flight across branches on it.
+__device__ __forceinline__ int ConsumerIndex() {
+  return __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128 - 1, 0);
+}
+
 // The first 1024-byte aligned address of dynamic shared memory (the swizzle's period).
 inline constexpr int kSharedAlignment = 1024;
 __device__ __forceinline__ uint8_t* AlignShared(uint8_t* memory) {

@@ -29,7 +29,9 @@ constexpr int kWarpTokens = 4;  // tokens of a consumer, one per warp
 constexpr int kGroupTokens = kConsumers * kWarpTokens;
 constexpr int kGroupsPerTile = kPrefillBlock / kGroupTokens;
 constexpr int kPartialStages = 2;
-constexpr int kProducerRegisters = 32;
+constexpr int kPrefetchSlots = 4;
+constexpr int kSlotsPerStep = 2;  // merged under one product
+constexpr int kProducerRegisters = 40;
 constexpr int kConsumerRegisters = 232;
 constexpr int kQueryBoxBytes = kGroupTokens * kPrefillGroup * kBoxColumns * 2;
 constexpr int kConsumerQueryBytes = kQueryBoxBytes / kConsumers;  // of one box
@@ -62,6 +64,7 @@ struct Maps {
 
 struct Params {
   PrefillChunk chunk;
+  const void* q;       // [T, H, d_k]
   const float* gates;  // [T, H, 3]
   const void* cmp;     // [T, H, d_v]
   void* out;           // [T, H, d_v]
@@ -169,7 +172,9 @@ __device__ void ProducePages(Shared<kDk, kDv>& shared, const Maps& maps, const P
   }
 }
 
-// Warp 1 of the producers: the partials and their log-sum-exps, lane i those of token i.
+// Warp 1 of the producers: the partials and their log-sum-exps, lane i those of token i. Partials
+// come from device memory: the L2 is asked for them kPrefetchSlots ahead, across groups, and for
+// the next group's rows of Q and of the compressed branch.
 template <int kDk, int kDv>
 __device__ void ProducePartials(Shared<kDk, kDv>& shared, const Params& params) {
   using Plan = Shared<kDk, kDv>;
@@ -179,10 +184,25 @@ __device__ void ProducePartials(Shared<kDk, kDv>& shared, const Params& params) 
   Ring<1> lse;
   Ring<kPartialStages> ring;  // of both consumers
   for (int index = blockIdx.x; index < NumGroups(chunk); index += gridDim.x) {
+    const uint8_t* next_partial = nullptr;
+    int next_slots = 0;
+    if (index + gridDim.x < NumGroups(chunk)) {
+      const Group next(params, index + gridDim.x);
+      if (lane < next.num_tokens) {
+        const int64_t row = (int64_t{next.first_token + lane} * chunk.num_kv_heads + next.head);
+        PrefetchBulk(static_cast<const uint8_t*>(params.q) + row * kPrefillGroup * kDk * 2,
+                     kPrefillGroup * kDk * 2);
+        PrefetchBulk(static_cast<const uint8_t*>(params.cmp) + row * Plan::kPartialBytes,
+                     Plan::kPartialBytes);
+        next_partial = partial_out + next.FirstPartial(chunk, lane) * Plan::kPartialBytes;
+        next_slots = next.num_slots;
+      }
+    }
     const Group group(params, index);
     if (group.empty() || group.num_slots == 0) continue;
     const bool loads = lane < group.num_tokens;
     const int64_t first = group.FirstPartial(chunk, loads ? lane : 0);
+    const uint8_t* partial = partial_out + first * Plan::kPartialBytes;
 
     const uint32_t lse_bytes = group.num_slots * kPrefillGroup * sizeof(float);
     const uint32_t lse_full = SharedAddress(&shared.lse_full);
@@ -196,6 +216,12 @@ __device__ void ProducePartials(Shared<kDk, kDv>& shared, const Params& params) 
     lse.Advance();
 
     for (int slot = 0; slot < group.num_slots; ++slot, ring.Advance()) {
+      const int ahead = slot + kPrefetchSlots, ahead_of_next = ahead - group.num_slots;
+      if (ahead < group.num_slots) {
+        if (loads) PrefetchBulk(partial + ahead * Plan::kPartialBytes, Plan::kPartialBytes);
+      } else if (ahead_of_next < next_slots) {
+        PrefetchBulk(next_partial + ahead_of_next * Plan::kPartialBytes, Plan::kPartialBytes);
+      }
       const int consumer = lane / kWarpTokens % kConsumers;
       const uint32_t full = SharedAddress(&shared.partial_full[consumer][ring.stage]);
       if (lane < kGroupTokens) {
@@ -206,7 +232,7 @@ __device__ void ProducePartials(Shared<kDk, kDv>& shared, const Params& params) 
       __syncwarp();
       if (loads) {
         LoadBulk(SharedAddress(shared.partial[consumer][ring.stage][lane % kWarpTokens]),
-                 partial_out + (first + slot) * Plan::kPartialBytes, Plan::kPartialBytes, full);
+                 partial + slot * Plan::kPartialBytes, Plan::kPartialBytes, full);
       }
     }
   }
@@ -232,7 +258,7 @@ class Consumer {
   __device__ Consumer(Plan& shared, const Params& params)
       : shared_(shared),
         params_(params),
-        self_(threadIdx.x / 128 - 1),
+        self_(ConsumerIndex()),
         warp_(threadIdx.x % 128 / 32),
         lane_(threadIdx.x % 32) {}
 
@@ -250,7 +276,7 @@ class Consumer {
     const int token = group.first_token + (valid ? token_of_group : 0);
     const int position = group.first_position + token_of_group;
 
-    float sel[kDv / 2] = {}, win[kDv / 2] = {};
+    float sel[kDv / 2], win[kDv / 2];
     OnlineRows sel_rows, win_rows;
     if (group.num_slots > 0) {
       Wait(SharedAddress(&shared_.lse_full), lse_.parity);
@@ -261,30 +287,30 @@ class Consumer {
     const bool masks_blocks = group.num_slots == 0 && group.own >= params_.chunk.num_selected;
     const uint64_t chosen =
         masks_blocks ? ChosenBlocks(params_.chunk, token, group.head) : ~uint64_t{0};
-    for (int i = 0; i < group.num_selected_pages(); ++i) {
+    const auto visible_selected = [&](int i) -> Columns {
       const int block = group.SelectedBlock(i);
-      const int end = masks_blocks && (chosen >> block & 1) == 0 ? 0
-                      : block == group.own                       ? position % kPrefillBlock + 1
-                                                                 : kPrefillBlock;
-      AttendPage(sel, sel_rows, 0, end, block == group.own ? group.last_row : kPrefillBlock - 1,
-                 [] {});
-    }
+      if (masks_blocks && (chosen >> block & 1) == 0) return {0, 0};
+      return {0, block == group.own ? position % kPrefillBlock + 1 : kPrefillBlock};
+    };
+    AttendPages(sel, sel_rows, group.num_selected_pages(), group.last_row, visible_selected, [] {});
     float sel_sum[2] = {QuadSum(sel_rows.sum[0]), QuadSum(sel_rows.sum[1])};
 
     int slot = 0;
-    const auto merge_next = [&] {
-      if (slot < group.num_slots) AddPartial(token_of_group, slot++, sel_rows.top, sel, sel_sum);
+    const auto merge_some = [&] {
+#pragma unroll 1
+      for (int i = 0; i < kSlotsPerStep && slot < group.num_slots; ++i) {
+        AddPartial(token_of_group, slot++, sel_rows.top, sel, sel_sum);
+      }
     };
-    for (int i = 0; i < group.num_window_pages(); ++i) {
+    const auto visible_window = [&](int i) -> Columns {
       const int page_begin = (group.window_begin + i) * kPrefillBlock;
-      AttendPage(win, win_rows, position - params_.window_tokens + 1 - page_begin,
-                 position + 1 - page_begin,
-                 group.window_begin + i == group.own ? group.last_row : kPrefillBlock - 1,
-                 merge_next);
-    }
+      return {position - params_.window_tokens + 1 - page_begin, position + 1 - page_begin};
+    };
+    AttendPages(win, win_rows, group.num_window_pages(), group.last_row, visible_window,
+                merge_some);
     if (lane_ == 0) Arrive(SharedAddress(&shared_.q_empty));
     query_.Advance();
-    while (slot < group.num_slots) merge_next();
+    while (slot < group.num_slots) merge_some();
     if (group.num_slots > 0) {
       __syncwarp();
       if (lane_ == 0) Arrive(SharedAddress(&shared_.lse_empty));
@@ -304,39 +330,70 @@ class Consumer {
     }
   }
 
-  // The next page of the ring, of which this warp's token sees columns [begin, end). `meanwhile`
-  // is called while each of the two products runs.
-  template <typename Meanwhile>
-  __device__ __forceinline__ void AttendPage(float (&out)[kDv / 2], OnlineRows& rows, int begin,
-                                             int end, int last_row, Meanwhile meanwhile) {
-    const int stage = page_.stage;
-    float scores[kPageScores];
-    float factor[2];
+  // Columns [begin, end) of a page that this warp's token sees; may reach past either side.
+  struct Columns {
+    int begin, end;
+  };
+
+  // out = softmax(Q K^T) V without the division, over the next num_pages >= 1 pages of the rings.
+  // visible(i) says what is seen of page i; the last page is the own block. A page's exponentials
+  // run while the page before is multiplied by V; `meanwhile` runs under each of these products.
+  template <typename Visible, typename Meanwhile>
+  __device__ __forceinline__ void AttendPages(float (&out)[kDv / 2], OnlineRows& rows,
+                                              int num_pages, int last_row, Visible visible,
+                                              Meanwhile meanwhile) {
+    float scores[kPageScores], factor[2];
     uint32_t weights[kPageRows / 16][4];
-    Wait(SharedAddress(&shared_.k_full[stage]), page_.parity);
-    IssueScores<T, kDk, kQueryBoxBytes>(scores,
-                                        SharedAddress(shared_.q) + self_ * kConsumerQueryBytes,
-                                        SharedAddress(shared_.k[stage]));
-    meanwhile();
+    IssuePageScores(scores);
     WaitWgmma<0>();
-    PinRegisters(scores);
-    if (lane_ == 0) Arrive(SharedAddress(&shared_.k_empty[stage]));
-
-    if (begin > 0 || end < kPrefillBlock) MaskColumns(scores, begin, end);
-    OnlineSoftmaxStep(scores, params_.scale, rows, factor);
-    RescaleRows(out, factor);
+    WeighPage(scores, rows, factor, visible(0));
     PackWeights<T>(scores, weights);
-
-    Wait(SharedAddress(&shared_.v_full[stage]), page_.parity);
-    if (last_row < kPrefillBlock - 1) {
-      ClearRowsFrom<kDv, kPageRows>(shared_.v[stage], last_row + 1, 1 + self_);
+#pragma unroll 1
+    for (int i = 1; i < num_pages; ++i) {
+      IssuePageScores(scores);
+      Wait(SharedAddress(&shared_.v_full[v_.stage]), v_.parity);
+      IssueValues<T, kDv>(out, weights, SharedAddress(shared_.v[v_.stage]), i > 1);
+      meanwhile();
+      WaitWgmma<1>();
+      WeighPage(scores, rows, factor, visible(i));
+      WaitWgmma<0>();
+      ReleaseValues(out);
+      RescaleRows(out, factor);
+      PackWeights<T>(scores, weights);
     }
-    IssueValues<T, kDv>(out, weights, SharedAddress(shared_.v[stage]), /*accumulate=*/true);
+    Wait(SharedAddress(&shared_.v_full[v_.stage]), v_.parity);
+    if (last_row < kPrefillBlock - 1) {
+      ClearRowsFrom<kDv, kPageRows>(shared_.v[v_.stage], last_row + 1, 1 + self_);
+    }
+    IssueValues<T, kDv>(out, weights, SharedAddress(shared_.v[v_.stage]), num_pages > 1);
     meanwhile();
     WaitWgmma<0>();
+    ReleaseValues(out);
+  }
+
+  __device__ __forceinline__ void IssuePageScores(float (&scores)[kPageScores]) {
+    Wait(SharedAddress(&shared_.k_full[k_.stage]), k_.parity);
+    IssueScores<T, kDk, kQueryBoxBytes>(
+        scores, SharedAddress(shared_.q) + self_ * kConsumerQueryBytes,
+        SharedAddress(shared_.k[k_.stage]));
+  }
+
+  // Takes finished scores: frees K, masks and exponentiates.
+  __device__ __forceinline__ void WeighPage(float (&scores)[kPageScores], OnlineRows& rows,
+                                            float (&factor)[2], Columns columns) {
+    PinRegisters(scores);
+    if (lane_ == 0) Arrive(SharedAddress(&shared_.k_empty[k_.stage]));
+    k_.Advance();
+    if (columns.begin > 0 || columns.end < kPrefillBlock) {
+      MaskColumns(scores, columns.begin, columns.end);
+    }
+    OnlineSoftmaxStep(scores, params_.scale, rows, factor);
+  }
+
+  __device__ __forceinline__ void ReleaseValues(float (&out)[kDv / 2]) {
     PinRegisters(out);
-    if (lane_ == 0) Arrive(SharedAddress(&shared_.v_empty[stage]));
-    page_.Advance();
+    if (lane_ == 0) Arrive(SharedAddress(&shared_.v_empty[v_.stage]));
+    v_.Advance();
   }
 
   __device__ __forceinline__ void AddPartial(int token_of_group, int slot, const float (&top)[2],
@@ -393,7 +450,7 @@ class Consumer {
   const Params& params_;
   const int self_, warp_, lane_;
   Ring<1> query_, lse_;
-  Ring<Plan::kPageStages> page_;
+  Ring<Plan::kPageStages> k_, v_;
   Ring<kPartialStages> partial_;
 };
 
@@ -445,6 +502,7 @@ void Launch(const PrefillBranchesArgs& args, const PrefillChunk& chunk, int num_
                   .win_k = MapRows(args.win.k),
                   .win_v = MapRows(args.win.v)};
   const Params params{.chunk = chunk,
+                      .q = args.q.raw(),
                       .gates = args.gate_logits.data<float>(),
                       .cmp = args.cmp.raw(),
                       .out = args.out.raw(),

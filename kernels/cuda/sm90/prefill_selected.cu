@@ -126,44 +126,60 @@ __device__ __forceinline__ void StorePartial(const PrefillChunk& chunk, int part
 template <typename T, int kDk, int kDv>
 __device__ void Consume(Shared<kDk, kDv>& shared, const PrefillChunk& chunk, int num_items,
                         float scale) {
-  const int self = threadIdx.x / 128 - 1;
+  const int self = ConsumerIndex();
   const int warp = threadIdx.x % 128 / 32, lane = threadIdx.x % 32;
   Ring<kPageStages> page;
   Ring<kQueryStages> query;
-  int turn = 0;  // whose tile is the next
+  float scores[kPageScores], out[kDv / 2], top[2], sum[2];
+  const auto issue_scores = [&](uint32_t k) {
+    Wait(SharedAddress(&shared.q_full[self][query.stage]), query.parity);
+    IssueScores<T, kDk, kQueryBoxBytes>(scores, SharedAddress(shared.q[self][query.stage]), k);
+  };
+  const auto weigh_and_issue_values = [&](uint32_t v) {
+    WaitWgmma<0>();
+    PinRegisters(scores);
+    if (lane == 0) Arrive(SharedAddress(&shared.q_empty[self][query.stage]));
+    query.Advance();
+    uint32_t weights[kPageRows / 16][4];
+    MaxOfRows(scores, top);
+    top[0] *= scale;
+    top[1] *= scale;
+    sum[0] = sum[1] = 0;
+    Exponentiate(scores, scale, top, sum);
+    PackWeights<T>(scores, weights);
+    IssueValues<T, kDv>(out, weights, v, /*accumulate=*/false);
+    sum[0] = QuadSum(sum[0]);
+    sum[1] = QuadSum(sum[1]);
+  };
+  const auto store = [&](const PrefillItem& item, int tile) {
+    PinRegisters(out);
+    const int pair = tile * kTilePairs + warp;
+    if (pair < item.count) {
+      StorePartial<T, kDv>(chunk, chunk.pairs[item.begin + pair].partial, out, top, sum);
+    }
+  };
+
+  int turn = 0;  // whose tile an item's first is
   for (int i = blockIdx.x; i < num_items; i += gridDim.x, page.Advance()) {
     const PrefillItem item = chunk.items[i];
+    const int num_tiles = (item.count + kTilePairs - 1) / kTilePairs;
+    int tile = (self + kConsumers - turn) % kConsumers;
+    turn = (turn + num_tiles) % kConsumers;
     Wait(SharedAddress(&shared.page_full[page.stage]), page.parity);
-    const uint32_t k = SharedAddress(shared.k[page.stage]);
-    const uint32_t v = SharedAddress(shared.v[page.stage]);
-    for (int first = 0; first < item.count; first += kTilePairs) {
-      const bool mine = turn == self;
-      turn = turn + 1 == kConsumers ? 0 : turn + 1;
-      if (!mine) continue;
-      const bool valid = first + warp < item.count;
-      const int partial = valid ? chunk.pairs[item.begin + first + warp].partial : 0;
-
-      float scores[kPageScores], out[kDv / 2];
-      Wait(SharedAddress(&shared.q_full[self][query.stage]), query.parity);
-      IssueScores<T, kDk, kQueryBoxBytes>(scores, SharedAddress(shared.q[self][query.stage]), k);
+    if (tile < num_tiles) {
+      const uint32_t k = SharedAddress(shared.k[page.stage]);
+      const uint32_t v = SharedAddress(shared.v[page.stage]);
+      issue_scores(k);
+      // A tile's result is stored while the next tile's scores are computed.
+      for (; tile + kConsumers < num_tiles; tile += kConsumers) {
+        weigh_and_issue_values(v);
+        issue_scores(k);
+        WaitWgmma<1>();
+        store(item, tile);
+      }
+      weigh_and_issue_values(v);
       WaitWgmma<0>();
-      PinRegisters(scores);
-      if (lane == 0) Arrive(SharedAddress(&shared.q_empty[self][query.stage]));
-      query.Advance();
-
-      float top[2], sum[2] = {0, 0};
-      uint32_t weights[kPageRows / 16][4];
-      MaxOfRows(scores, top);
-      top[0] *= scale;
-      top[1] *= scale;
-      Exponentiate(scores, scale, top, sum);
-      PackWeights<T>(scores, weights);
-      IssueValues<T, kDv>(out, weights, v, /*accumulate=*/false);
-      sum[0] = QuadSum(sum[0]);
-      sum[1] = QuadSum(sum[1]);
-      WaitWgmma<0>();
-      PinRegisters(out);
-      if (valid) StorePartial<T, kDv>(chunk, partial, out, top, sum);
+      store(item, tile);
     }
     if (lane == 0) Arrive(SharedAddress(&shared.page_empty[page.stage]));
   }
