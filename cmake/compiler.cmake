@@ -15,11 +15,12 @@ add_library(nsa_flags INTERFACE)
 target_include_directories(nsa_flags INTERFACE ${CMAKE_SOURCE_DIR})
 # -ffp-contract=off: a*b+c is fused only where a kernel says so, so that two code paths of one function give the same
 # bits whatever the compiler inlines.
-target_compile_options(nsa_flags INTERFACE -Wall -Wextra -Werror -Wnon-virtual-dtor -Wno-missing-field-initializers
-                                           -ffp-contract=off)
+target_compile_options(nsa_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Werror -Wnon-virtual-dtor -Wno-missing-field-initializers -ffp-contract=off>
+  $<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=-Wall,-Wextra,-Werror,-Wno-missing-field-initializers>)
 if(NSA_SANITIZE)
-  target_compile_options(nsa_flags INTERFACE -fsanitize=${NSA_SANITIZE} -fno-omit-frame-pointer
-                                             -fno-sanitize-recover=all)
+  target_compile_options(nsa_flags INTERFACE
+    $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${NSA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all>)
   target_link_options(nsa_flags INTERFACE -fsanitize=${NSA_SANITIZE})
 endif()
 

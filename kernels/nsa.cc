@@ -140,6 +140,10 @@ void SparseAttention(const SparseAttentionArgs& args, const Stream& stream) {
   NSA_DISPATCH(SparseAttention, args, stream);
 }
 
+int64_t CompressRowsScratchBytes(const CompressExtent& extent, const Stream& stream) {
+  return NSA_DISPATCH(CompressRowsScratchBytes, extent, stream);
+}
+
 int64_t SparseAttentionScratchBytes(const SparseAttentionExtent& extent, const Stream& stream) {
   return NSA_DISPATCH(SparseAttentionScratchBytes, extent, stream);
 }

@@ -45,8 +45,20 @@ struct CompressArgs {
   PagedKv rows;  // out: page_rows = shape.rows_per_page(); other rows stay as they are
   PhiWeights phi_k, phi_v;
   TensorView inv_freq;  // [d_k / 2] f32, RoPE frequencies; read with kAfter only
+  TensorView scratch;   // [CompressRowsScratchBytes of a step at least this large] u8
 };
 void CompressRows(const CompressArgs& args, const Stream& stream);
+
+// The largest step that scratch of CompressRows is to serve. 0 bytes: scratch may be empty.
+struct CompressExtent {
+  NsaShape shape;
+  PhiKind phi = PhiKind::kMean;
+  int64_t num_tokens = 0;
+  int64_t num_seqs = 0;
+  int64_t num_kv_heads = 0, d_k = 0, d_v = 0;
+  int64_t num_hidden = 0;  // of phi = mlp
+};
+int64_t CompressRowsScratchBytes(const CompressExtent& extent, const Stream& stream);
 
 // Attention over the visible compressed rows: row i is visible to t iff its span ends at or before
 // t.
@@ -146,6 +158,7 @@ struct SparseAttentionExtent {
   int64_t num_seqs = 0;
   int64_t max_pages = 0;  // of one sequence
   int64_t num_heads = 0, num_kv_heads = 0, d_k = 0, d_v = 0;
+  DType activation = DType::kF32;
   DType cache_dtype = DType::kF32;
 };
 int64_t SparseAttentionScratchBytes(const SparseAttentionExtent& extent, const Stream& stream);

@@ -17,25 +17,25 @@ struct NsaShape {
   int64_t window_tokens = 512;  // w: sliding window, the query's own token included
 
   // a = l'/d: compressed rows whose span ends in one page.
-  int64_t rows_per_page() const { return block_tokens / span_stride; }
+  constexpr int64_t rows_per_page() const { return block_tokens / span_stride; }
   // e - 1 with e = l/d: compressed row i is stored as paged row i + row_offset().
-  int64_t row_offset() const { return span_tokens / span_stride - 1; }
+  constexpr int64_t row_offset() const { return span_tokens / span_stride - 1; }
   // C(s): complete compressed rows of a sequence of s tokens.
-  int64_t NumRows(int64_t num_tokens) const {
+  constexpr int64_t NumRows(int64_t num_tokens) const {
     return num_tokens < span_tokens ? 0 : (num_tokens - span_tokens) / span_stride + 1;
   }
   // True if token t is the last of a span; that span's row is then NumRows(t + 1) - 1.
-  bool CompletesSpan(int64_t position) const {
+  constexpr bool CompletesSpan(int64_t position) const {
     return position + 1 >= span_tokens && (position + 1 - span_tokens) % span_stride == 0;
   }
   // W_k: how many of block j's stride-sized pieces row a*j - (e-1) + k overlaps, k in [0, a+e-2].
-  int64_t RowWeight(int64_t k) const {
+  constexpr int64_t RowWeight(int64_t k) const {
     const int64_t a = rows_per_page();
     const int64_t e = row_offset() + 1;
     return std::min(std::min(k + 1, a + e - 1 - k), std::min(a, e));
   }
   // Forced: j < num_initial, or among the last num_local blocks up to the query's own block.
-  bool IsForced(int64_t block, int64_t own_block) const {
+  constexpr bool IsForced(int64_t block, int64_t own_block) const {
     return block < num_initial || block > own_block - num_local;
   }
 };

@@ -72,6 +72,10 @@ void CompressSpan(const CompressArgs& args, int64_t sequence, int64_t position, 
 
 }  // namespace
 
+int64_t CompressRowsScratchBytes(const CompressExtent& /*extent*/, const Stream& /*stream*/) {
+  return 0;
+}
+
 void CompressRows(const CompressArgs& args, const Stream& stream) {
   const int32_t* positions = args.tokens.position.data<int32_t>();
   const int32_t* sequences = args.tokens.sequence.data<int32_t>();

@@ -18,6 +18,10 @@ namespace {
 NSA_BACKEND_OPS(NSA_DEFINE_OP)
 #undef NSA_DEFINE_OP
 
+int64_t CompressRowsScratchBytes(const CompressExtent&, const Stream&) {
+  FailWithoutCuda("CompressRowsScratchBytes");
+}
+
 int64_t SparseAttentionScratchBytes(const SparseAttentionExtent&, const Stream&) {
   FailWithoutCuda("SparseAttentionScratchBytes");
 }

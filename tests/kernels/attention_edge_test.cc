@@ -10,13 +10,20 @@
 #include "tests/kernels/geometries.h"
 #include "tests/kernels/nsa_reference.h"
 #include "tests/support/compare.h"
+#include "tests/support/test_device.h"
 
 namespace nsa::testing {
 namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-Geometry Small() { return {"Small", kSmallPaperShape, 2, 3, 16, 16, DType::kBF16}; }
+class AttentionEdgeTest : public DeviceTest {
+ protected:
+  static Geometry Small() {
+    return {"Small", kSmallPaperShape, 2, 3, 16, 16, DType::kBF16, GetParam()};
+  }
+};
+NSA_INSTANTIATE_ON_DEVICES(AttentionEdgeTest);
 
 void ExpectEqualBranches(const AttentionWorld& world, const std::vector<TestToken>& tokens,
                          Branch a, Branch b) {
@@ -25,14 +32,14 @@ void ExpectEqualBranches(const AttentionWorld& world, const std::vector<TestToke
   EXPECT_TRUE(IsIdentical(left.lse, right.lse));
 }
 
-TEST(AttentionEdgeTest, NoCompressedRowBeforeTheFirstSpanIsComplete) {
+TEST_P(AttentionEdgeTest, NoCompressedRowBeforeTheFirstSpanIsComplete) {
   const AttentionWorld world(Small(), {31});
   const AttentionOutputs outputs = world.Run(Branch::kCompressed, {{0, 0}, {0, 30}});
   EXPECT_TRUE(IsClose(outputs.out, std::vector<double>(2 * 6 * 16, 0.0)));
   EXPECT_TRUE(IsClose(outputs.lse, std::vector<double>(2 * 6, -kInfinity)));
 }
 
-TEST(AttentionEdgeTest, SpanThatEndsAtTheTokenIsVisible) {
+TEST_P(AttentionEdgeTest, SpanThatEndsAtTheTokenIsVisible) {
   const AttentionWorld world(Small(), {32});
   // One row: the output is its value, whatever the query.
   const AttentionOutputs outputs = world.Run(Branch::kCompressed, {{0, 31}});
@@ -43,7 +50,7 @@ TEST(AttentionEdgeTest, SpanThatEndsAtTheTokenIsVisible) {
   }
 }
 
-TEST(AttentionEdgeTest, SelectedEqualsDenseWhileAllBlocksFit) {
+TEST_P(AttentionEdgeTest, SelectedEqualsDenseWhileAllBlocksFit) {
   const int64_t limit = kSmallPaperShape.num_selected * kSmallPaperShape.block_tokens;
   const AttentionWorld world(Small(), {limit + 1});
   ExpectEqualBranches(world, Chunk(0, 0, limit), Branch::kSelected, Branch::kDense);
@@ -52,7 +59,7 @@ TEST(AttentionEdgeTest, SelectedEqualsDenseWhileAllBlocksFit) {
       IsIdentical(world.Run(Branch::kSelected, beyond).out, world.Run(Branch::kDense, beyond).out));
 }
 
-TEST(AttentionEdgeTest, WindowEqualsDenseWhileItCoversEverything) {
+TEST_P(AttentionEdgeTest, WindowEqualsDenseWhileItCoversEverything) {
   const int64_t limit = kSmallPaperShape.window_tokens;
   const AttentionWorld world(Small(), {limit + 1});
   ExpectEqualBranches(world, Chunk(0, 0, limit), Branch::kWindow, Branch::kDense);
@@ -61,7 +68,7 @@ TEST(AttentionEdgeTest, WindowEqualsDenseWhileItCoversEverything) {
       IsIdentical(world.Run(Branch::kWindow, beyond).out, world.Run(Branch::kDense, beyond).out));
 }
 
-TEST(AttentionEdgeTest, RingAndPagesGiveTheSameBits) {
+TEST_P(AttentionEdgeTest, RingAndPagesGiveTheSameBits) {
   const Geometry geometry = Small();
   const int64_t w = geometry.shape.window_tokens, length = 3 * w + 7;
   AttentionWorld world(geometry, {length});
@@ -82,13 +89,16 @@ TEST(AttentionEdgeTest, RingAndPagesGiveTheSameBits) {
   const TestTokens map(tokens);
   const Tensor q = world.Queries(tokens);
   Tensor out(DType::kF32, {4, 6, 16}), lse(DType::kF32, {4, 6});
-  WindowAttention({w, map.map(), q, ring.kv(), out, lse, world.scale()}, {});
+  OnDevice on(GetParam());
+  WindowAttention({w, on(map.map()), on(q), on(ring.kv()), on(out), on(lse), world.scale()},
+                  on.stream());
+  on.Fetch();
   const AttentionOutputs expected = world.Run(Branch::kWindow, tokens);
   EXPECT_TRUE(IsIdentical(out, expected.out));
   EXPECT_TRUE(IsIdentical(lse, expected.lse));
 }
 
-TEST(AttentionEdgeTest, TokensAfterTheQueryAreNotRead) {
+TEST_P(AttentionEdgeTest, TokensAfterTheQueryAreNotRead) {
   const Geometry geometry = Small();
   AttentionWorld world(geometry, {200});
   const std::vector<TestToken> tokens = {{0, 99}, {0, 100}};
@@ -114,8 +124,8 @@ TEST(AttentionEdgeTest, TokensAfterTheQueryAreNotRead) {
   EXPECT_TRUE(std::isnan(out.At(6 * 16)));
 }
 
-TEST(AttentionEdgeTest, HugeScoresStayFinite) {
-  AttentionWorld world({"Huge", kTinyShape, 1, 1, 4, 4, DType::kF32}, {50});
+TEST_P(AttentionEdgeTest, HugeScoresStayFinite) {
+  AttentionWorld world({"Huge", kTinyShape, 1, 1, 4, 4, DType::kF32, GetParam()}, {50});
   const Tensor q = world.Queries({{0, 49}});
   for (int64_t row = 0; row < 50; ++row) {
     for (int64_t c = 0; c < 4; ++c) {
@@ -129,7 +139,10 @@ TEST(AttentionEdgeTest, HugeScoresStayFinite) {
   EXPECT_TRUE(std::isfinite(outputs.lse.At(0)));
 }
 
-TEST(CombineBranchesTest, AddsTheBranchesThroughTheirGates) {
+class CombineBranchesTest : public DeviceTest {};
+NSA_INSTANTIATE_ON_DEVICES(CombineBranchesTest);
+
+TEST_P(CombineBranchesTest, AddsTheBranchesThroughTheirGates) {
   std::mt19937 random(9);
   const int64_t num_tokens = 33, num_heads = 3, d = 5, rows = num_tokens * num_heads;
   Tensor gates = RandomTensor(DType::kF32, {num_tokens, num_heads, 3}, random, 3);
@@ -148,9 +161,11 @@ TEST(CombineBranchesTest, AddsTheBranchesThroughTheirGates) {
   }
   Tensor out(DType::kF32, {num_tokens, num_heads, d});
   ThreadPool threads(2);
-  CombineBranches({gates, cmp, sel, win, out}, {.threads = &threads});
+  OnDevice on(GetParam(), &threads);
+  CombineBranches({on(gates), on(cmp), on(sel), on(win), on(out)}, on.stream());
+  CombineBranches({on(gates), on(cmp), on(sel), on(win), on(cmp)}, on.stream());
+  on.Fetch();
   EXPECT_TRUE(IsClose(out, expected, {1e-6, 1e-6}));
-  CombineBranches({gates, cmp, sel, win, cmp}, {});
   EXPECT_TRUE(IsIdentical(cmp, out)) << "in place";
 }
 
@@ -173,6 +188,7 @@ TEST(ContractDeathTest, WrongShapesAndMissingPagesAreProgrammerErrors) {
 }
 
 TEST(ContractDeathTest, CudaStreamWithoutCudaNamesTheOperation) {
+  if (BuildDevices().size() > 1) GTEST_SKIP() << "this build has CUDA";
   const Tensor x(DType::kF32, {1, 2}), y(DType::kF32, {1, 1});
   EXPECT_DEATH(SwiGlu({x, y}, {.device = DeviceType::kCuda}), "SwiGlu.*no CUDA");
 }

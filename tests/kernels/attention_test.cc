@@ -31,6 +31,9 @@ void ExpectPart(const AttentionWorld& world, Branch branch, const std::vector<Te
 
 class AttentionTest : public ::testing::TestWithParam<Geometry> {
  protected:
+  void SetUp() override {
+    if (!HasDevice(GetParam().device)) GTEST_SKIP() << "this machine has no GPU";
+  }
   // One under, at and over every length that the shape names, as one batch of mixed lengths.
   static std::vector<int64_t> EdgeLengths(const NsaShape& shape) {
     std::vector<int64_t> lengths = {1, 31, 32, 33};

@@ -5,6 +5,7 @@
 
 #include "tests/kernels/nsa_reference.h"
 #include "tests/support/compare.h"
+#include "tests/support/test_device.h"
 
 namespace nsa::testing {
 namespace {
@@ -53,7 +54,9 @@ Tensor AttentionWorld::Queries(const std::vector<TestToken>& tokens) const {
     std::normal_distribution<double> normal(0, 2);
     for (int64_t i = 0; i < per_token; ++i) q.Set(t * per_token + i, normal(random));
   }
-  return q;
+  return geometry_.activation == DType::kF32
+             ? std::move(q)
+             : Converted(Converted(q, geometry_.activation), DType::kF32);
 }
 
 std::vector<int64_t> AttentionWorld::ChosenBlocks(const TestToken& token, int64_t kv_head) const {
@@ -109,30 +112,32 @@ AttentionOutputs AttentionWorld::Run(Branch branch, const std::vector<TestToken>
                                      ThreadPool* threads) const {
   const auto num_tokens = static_cast<int64_t>(tokens.size());
   const NsaShape& shape = geometry_.shape;
-  const TestTokens map(tokens);
-  const Tensor q = Queries(tokens);
-  const PagedKv kv = CacheOf(branch).kv();
-  AttentionOutputs outputs{Tensor(DType::kF32, {num_tokens, num_heads(), geometry_.d_v}),
+  const TestTokens host_map(tokens);
+  const Tensor host_q = Converted(Queries(tokens), geometry_.activation);
+  AttentionOutputs outputs{Tensor(geometry_.activation, {num_tokens, num_heads(), geometry_.d_v}),
                            Tensor(DType::kF32, {num_tokens, num_heads()})};
-  const Tensor &out = outputs.out, &lse = outputs.lse;
-  const Stream stream{.threads = threads};
+  OnDevice on(geometry_.device, threads);
+  const TokenMap map = on(host_map.map());
+  const PagedKv kv = on(CacheOf(branch).kv());
+  const TensorView q = on(host_q), out = on(outputs.out), lse = on(outputs.lse);
   switch (branch) {
     case Branch::kCompressed:
-      CompressedAttention({shape, map.map(), q, kv, out, lse, scale()}, stream);
+      CompressedAttention({shape, map, q, kv, out, lse, scale()}, on.stream());
       break;
     case Branch::kSelected: {
       const Tensor blocks = Blocks(tokens);
-      SelectedAttention({shape, map.map(), q, kv, blocks, out, lse, scale()}, stream);
+      SelectedAttention({shape, map, q, kv, on(blocks), out, lse, scale()}, on.stream());
       break;
     }
     case Branch::kWindow:
     case Branch::kWindowRing:
-      WindowAttention({shape.window_tokens, map.map(), q, kv, out, lse, scale()}, stream);
+      WindowAttention({shape.window_tokens, map, q, kv, out, lse, scale()}, on.stream());
       break;
     case Branch::kDense:
-      DenseAttention({map.map(), q, kv, out, lse, scale()}, stream);
+      DenseAttention({map, q, kv, out, lse, scale()}, on.stream());
       break;
   }
+  on.Fetch();
   return outputs;
 }
 
@@ -153,7 +158,7 @@ void AttentionWorld::Check(Branch branch, const std::vector<TestToken>& tokens,
       lse.push_back(expected.lse);
     }
   }
-  EXPECT_TRUE(IsClose(actual.out, out, {1e-5, 1e-4}));
+  EXPECT_TRUE(IsClose(actual.out, out, ToleranceOf(geometry_.activation, {1e-5, 1e-4})));
   EXPECT_TRUE(IsClose(actual.lse, lse, {1e-5, 1e-5}));
 }
 

@@ -20,7 +20,9 @@ struct Geometry {
   int64_t group_size = 1;
   int64_t d_k = 8;
   int64_t d_v = 8;
-  DType dtype = DType::kF32;
+  DType dtype = DType::kF32;  // of the caches
+  DeviceType device = DeviceType::kCpu;
+  DType activation = DType::kF32;
 };
 inline void PrintTo(const Geometry& geometry, std::ostream* os) { *os << geometry.name; }
 
@@ -29,7 +31,7 @@ inline constexpr Branch kBranches[] = {Branch::kCompressed, Branch::kSelected, B
                                        Branch::kWindowRing, Branch::kDense};
 
 struct AttentionOutputs {
-  Tensor out;  // [T, H, d_v]
+  Tensor out;  // [T, H, d_v] activation
   Tensor lse;  // [T, H]
 };
 
@@ -48,7 +50,7 @@ class AttentionWorld {
   const Geometry& geometry() const { return geometry_; }
   int64_t num_heads() const { return geometry_.num_kv_heads * geometry_.group_size; }
   float scale() const;
-  // [T, H, d_k]
+  // [T, H, d_k] f32, rounded to the activation dtype.
   Tensor Queries(const std::vector<TestToken>& tokens) const;
   // Forced blocks and random others, ascending.
   std::vector<int64_t> ChosenBlocks(const TestToken& token, int64_t kv_head) const;

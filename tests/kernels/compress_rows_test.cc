@@ -8,6 +8,7 @@
 #include "kernels/nsa.h"
 #include "tests/kernels/geometries.h"
 #include "tests/support/compare.h"
+#include "tests/support/test_device.h"
 
 namespace nsa::testing {
 namespace {
@@ -17,12 +18,12 @@ constexpr int64_t kHidden = 21;
 // Random weights of every kind of phi for K or V.
 struct PhiTensors {
   Tensor position, pool, linear, fc1, fc2;
-  PhiTensors(int64_t num_heads, int64_t span, int64_t d, std::mt19937& random)
+  PhiTensors(int64_t num_heads, int64_t span, int64_t d, DType dtype, std::mt19937& random)
       : position(RandomTensor(DType::kF32, {num_heads, span, d}, random)),
         pool(RandomTensor(DType::kF32, {num_heads, span}, random)),
-        linear(RandomTensor(DType::kF32, {num_heads, d, span * d}, random, 0.1)),
-        fc1(RandomTensor(DType::kF32, {num_heads, kHidden, span * d}, random, 0.1)),
-        fc2(RandomTensor(DType::kF32, {num_heads, d, kHidden}, random, 0.3)) {}
+        linear(RandomTensor(dtype, {num_heads, d, span * d}, random, 0.1)),
+        fc1(RandomTensor(dtype, {num_heads, kHidden, span * d}, random, 0.1)),
+        fc2(RandomTensor(dtype, {num_heads, d, kHidden}, random, 0.3)) {}
   PhiWeights Weights(PhiKind kind, bool has_position) const {
     PhiWeights weights;
     if (has_position) weights.position = position;
@@ -81,8 +82,10 @@ class CompressWorld {
       : case_(c),
         lengths_(std::move(lengths)),
         random_(11),
-        phi_k_(c.geometry.num_kv_heads, c.geometry.shape.span_tokens, c.geometry.d_k, random_),
-        phi_v_(c.geometry.num_kv_heads, c.geometry.shape.span_tokens, c.geometry.d_v, random_),
+        phi_k_(c.geometry.num_kv_heads, c.geometry.shape.span_tokens, c.geometry.d_k,
+               c.geometry.activation, random_),
+        phi_v_(c.geometry.num_kv_heads, c.geometry.shape.span_tokens, c.geometry.d_v,
+               c.geometry.activation, random_),
         inv_freq_(DType::kF32, {c.geometry.d_k / 2}),
         raw_(Layout(c.geometry.shape.block_tokens, ring_rows), lengths_, random_),
         rows_(Layout(c.geometry.shape.rows_per_page(), 0), NumPagedRows(), random_) {
@@ -95,16 +98,35 @@ class CompressWorld {
 
   void Run(const std::vector<TestToken>& tokens, ThreadPool* threads = nullptr) {
     const TestTokens map(tokens);
-    CompressRows({.shape = case_.geometry.shape,
+    const Geometry& geometry = case_.geometry;
+    OnDevice on(geometry.device, threads);
+    const int64_t num_bytes =
+        CompressRowsScratchBytes({.shape = geometry.shape,
+                                  .phi = case_.phi,
+                                  .num_tokens = static_cast<int64_t>(tokens.size()),
+                                  .num_seqs = static_cast<int64_t>(lengths_.size()),
+                                  .num_kv_heads = geometry.num_kv_heads,
+                                  .d_k = geometry.d_k,
+                                  .d_v = geometry.d_v,
+                                  .num_hidden = kHidden},
+                                 on.stream());
+    const Tensor scratch(DType::kU8, {num_bytes});
+    const auto weights = [&](const PhiTensors& phi) {
+      const PhiWeights host = phi.Weights(case_.phi, case_.has_position);
+      return PhiWeights{on(host.position), on(host.weight), on(host.fc1), on(host.fc2)};
+    };
+    CompressRows({.shape = geometry.shape,
                   .phi = case_.phi,
                   .rope = case_.rope,
-                  .tokens = map.map(),
-                  .raw = raw_.kv(),
-                  .rows = rows_.kv(),
-                  .phi_k = phi_k_.Weights(case_.phi, case_.has_position),
-                  .phi_v = phi_v_.Weights(case_.phi, case_.has_position),
-                  .inv_freq = case_.rope == CmpRope::kAfter ? inv_freq_.view() : TensorView()},
-                 {.threads = threads});
+                  .tokens = on(map.map()),
+                  .raw = on(raw_.kv()),
+                  .rows = on(rows_.kv()),
+                  .phi_k = weights(phi_k_),
+                  .phi_v = weights(phi_v_),
+                  .inv_freq = case_.rope == CmpRope::kAfter ? on(inv_freq_) : TensorView(),
+                  .scratch = on(scratch)},
+                 on.stream());
+    on.Fetch();
   }
 
   // Row i of a sequence against the reference.
@@ -187,7 +209,7 @@ class CompressWorld {
   TestCache raw_, rows_;
 };
 
-const Geometry kGeometries[] = {
+const std::vector<Geometry> kCpuGeometries = {
     {"SmallPaperBf16", kSmallPaperShape, 2, 1, 16, 8, DType::kBF16},
     {"SmallPaperF32", kSmallPaperShape, 1, 1, 6, 5, DType::kF32},
     {"LlamaNsa", kLlamaNsaShape, 1, 1, 8, 8, DType::kF32},
@@ -196,9 +218,26 @@ const Geometry kGeometries[] = {
     {"WideSpan", kWideSpanShape, 1, 1, 8, 4, DType::kF32},
 };
 
+// The same on a GPU, and one with weights and caches in bf16.
+std::vector<Geometry> CompressGeometries() {
+  std::vector<Geometry> geometries = kCpuGeometries;
+  if (BuildDevices().size() == 1) return geometries;
+  for (Geometry geometry : kCpuGeometries) {
+    geometry.name += "Cuda";
+    geometry.device = DeviceType::kCuda;
+    geometries.push_back(geometry);
+  }
+  geometries.push_back({"SmallPaperAllBf16Cuda", kSmallPaperShape, 2, 1, 64, 32, DType::kBF16,
+                        DeviceType::kCuda, DType::kBF16});
+  return geometries;
+}
+
 using CompressParam = std::tuple<Geometry, PhiKind, CmpRope, bool>;
 class CompressRowsTest : public ::testing::TestWithParam<CompressParam> {
  protected:
+  void SetUp() override {
+    if (!HasDevice(std::get<0>(GetParam()).device)) GTEST_SKIP() << "this machine has no GPU";
+  }
   CompressCase Case() const {
     const auto& [geometry, phi, rope, has_position] = GetParam();
     return {geometry, phi, rope, has_position};
@@ -257,15 +296,24 @@ std::string CaseName(const ::testing::TestParamInfo<CompressParam>& info) {
 
 INSTANTIATE_TEST_SUITE_P(
     Cases, CompressRowsTest,
-    ::testing::Combine(::testing::ValuesIn(kGeometries),
+    ::testing::Combine(::testing::ValuesIn(CompressGeometries()),
                        ::testing::Values(PhiKind::kMean, PhiKind::kWeightedPool, PhiKind::kLinear,
                                          PhiKind::kMlp),
                        ::testing::Values(CmpRope::kBefore, CmpRope::kAfter, CmpRope::kNone),
                        ::testing::Bool()),
     CaseName);
 
-TEST(CompressRowsEdgeTest, ShorterThanASpanEmitsNothing) {
-  const CompressCase c{kGeometries[1]};
+class CompressRowsEdgeTest : public DeviceTest {
+ protected:
+  static Geometry OnParam(Geometry geometry) {
+    geometry.device = GetParam();
+    return geometry;
+  }
+};
+NSA_INSTANTIATE_ON_DEVICES(CompressRowsEdgeTest);
+
+TEST_P(CompressRowsEdgeTest, ShorterThanASpanEmitsNothing) {
+  const CompressCase c{.geometry = OnParam(kCpuGeometries[1])};
   CompressWorld world(c, {64}, 0);
   world.Run(Chunk(0, 0, 31));
   EXPECT_FALSE(world.IsWritten(0, 0));
@@ -275,9 +323,9 @@ TEST(CompressRowsEdgeTest, ShorterThanASpanEmitsNothing) {
   world.CheckRow(0, 0);
 }
 
-TEST(CompressRowsEdgeTest, AFullPageHoldsItsOwnRowsOnly) {
+TEST_P(CompressRowsEdgeTest, AFullPageHoldsItsOwnRowsOnly) {
   // 32/16/64: page 0 holds rows 0 .. 2, page 1 rows 3 .. 6.
-  const CompressCase c{kGeometries[1]};
+  const CompressCase c{.geometry = OnParam(kCpuGeometries[1])};
   CompressWorld world(c, {128}, 0);
   world.Run(Chunk(0, 0, 64));
   for (int64_t i = 0; i < 7; ++i) EXPECT_EQ(world.IsWritten(0, i), i < 3) << i;

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "tests/kernels/attention_world.h"
+#include "tests/support/test_device.h"
 
 namespace nsa::testing {
 
@@ -16,7 +17,7 @@ inline constexpr NsaShape kUnpooledStrideShape{64, 64, 64, 3, 1, 2, 64};
 // Span equal to block, stride 1/4 of it, and blocks that are no multiple of a tile.
 inline constexpr NsaShape kWideSpanShape{24, 6, 24, 4, 1, 1, 25};
 
-inline std::vector<Geometry> AttentionGeometries() {
+inline std::vector<Geometry> CpuGeometries() {
   constexpr DType kF32 = DType::kF32, kBF16 = DType::kBF16;
   return {
       {"PaperG16D128Bf16", kPaperShape, 1, 16, 128, 128, kBF16},
@@ -33,6 +34,25 @@ inline std::vector<Geometry> AttentionGeometries() {
       {"UnpooledStrideG8D128F32", kUnpooledStrideShape, 1, 8, 128, 128, kF32},
       {"WideSpanG3D20x36F32", kWideSpanShape, 1, 3, 20, 36, kF32},
   };
+}
+
+// Those of every device of the build, and on a GPU activations of other dtypes too.
+inline std::vector<Geometry> AttentionGeometries() {
+  std::vector<Geometry> geometries = CpuGeometries();
+  if (BuildDevices().size() == 1) return geometries;
+  for (Geometry geometry : CpuGeometries()) {
+    geometry.name += "Cuda";
+    geometry.device = DeviceType::kCuda;
+    geometries.push_back(geometry);
+  }
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    const std::string name = dtype == DType::kBF16 ? "AllBf16Cuda" : "AllF16Cuda";
+    geometries.push_back({"SmallPaperG16D128" + name, kSmallPaperShape, 2, 16, 128, 128, dtype,
+                          DeviceType::kCuda, dtype});
+    geometries.push_back(
+        {"TinyG3D6x5" + name, kTinyShape, 2, 3, 6, 5, dtype, DeviceType::kCuda, dtype});
+  }
+  return geometries;
 }
 
 }  // namespace nsa::testing

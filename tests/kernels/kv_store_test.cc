@@ -8,6 +8,7 @@
 
 #include "tests/kernels/nsa_cache.h"
 #include "tests/support/compare.h"
+#include "tests/support/test_device.h"
 
 namespace nsa::testing {
 namespace {
@@ -38,9 +39,35 @@ struct Case {
   int64_t num_streams;
   DType cache_dtype;
   bool has_gates;
+  DeviceType device = DeviceType::kCpu;
+  DType activation = DType::kF32;
 };
 
-class StoreProjectionsTest : public ::testing::TestWithParam<Case> {};
+std::vector<Case> Cases() {
+  std::vector<Case> cases = {{"SeparateF32", 3, DType::kF32, true},
+                             {"SeparateBf16", 3, DType::kBF16, true},
+                             {"SharedF32", 1, DType::kF32, true},
+                             {"NoGatesBf16", 1, DType::kBF16, false}};
+  if (BuildDevices().size() == 1) return cases;
+  for (size_t i = 0; i < 4; ++i) {
+    Case on_gpu = cases[i];
+    on_gpu.name += "Cuda";
+    on_gpu.device = DeviceType::kCuda;
+    cases.push_back(on_gpu);
+  }
+  for (const DType dtype : {DType::kBF16, DType::kF16}) {
+    const std::string name = dtype == DType::kBF16 ? "AllBf16Cuda" : "AllF16Cuda";
+    cases.push_back({"Separate" + name, 3, dtype, true, DeviceType::kCuda, dtype});
+  }
+  return cases;
+}
+
+class StoreProjectionsTest : public ::testing::TestWithParam<Case> {
+ protected:
+  void SetUp() override {
+    if (!HasDevice(GetParam().device)) GTEST_SKIP() << "this machine has no GPU";
+  }
+};
 
 constexpr int64_t kHeads = 6, kKvHeads = 3, kDk = 6, kDv = 4, kGap = 2;
 // Three KV streams between the queries and the gates, with columns that nobody reads between them.
@@ -63,26 +90,29 @@ TEST_P(StoreProjectionsTest, SplitsRotatesAndStores) {
   }
   const std::vector<TestToken> tokens = {{0, 7}, {0, 8}, {1, 0}, {0, -1}, {0, 19}};
   const auto num_tokens = static_cast<int64_t>(tokens.size());
-  const Tensor packed = RandomTensor(DType::kF32, {num_tokens, kColumns}, random);
+  const Tensor packed = RandomTensor(param.activation, {num_tokens, kColumns}, random);
   const Tensor inv_freq = InverseFrequencies(kDk);
-  Tensor q(DType::kF32, {num_tokens, kHeads, kDk}), gates(DType::kF32, {num_tokens, kHeads, 3});
+  Tensor q(param.activation, {num_tokens, kHeads, kDk}),
+      gates(DType::kF32, {num_tokens, kHeads, 3});
   const TestTokens map(tokens);
-  StoreProjectionsArgs args{.tokens = map.map(),
-                            .packed = packed,
-                            .inv_freq = inv_freq,
+  ThreadPool threads(2);
+  OnDevice on(param.device, &threads);
+  StoreProjectionsArgs args{.tokens = on(map.map()),
+                            .packed = on(packed),
+                            .inv_freq = on(inv_freq),
                             .q_column = kQColumn,
                             .gates_column = kGatesColumn,
                             .num_streams = param.num_streams,
-                            .q = q,
-                            .gate_logits = param.has_gates ? gates.view() : TensorView()};
+                            .q = on(q),
+                            .gate_logits = param.has_gates ? on(gates) : TensorView()};
   for (int64_t i = 0; i < param.num_streams; ++i) {
     args.streams[i] = {.k_column = kFirstStream + i * kStreamColumns,
                        .v_column = kFirstStream + i * kStreamColumns + kKvHeads * kDk,
                        .rotate_k = i != 2,
-                       .kv = caches[i].kv()};
+                       .kv = on(caches[i].kv())};
   }
-  ThreadPool threads(2);
-  StoreProjections(args, {.threads = &threads});
+  StoreProjections(args, on.stream());
+  on.Fetch();
 
   std::vector<double> expected_q, expected_gates;
   const double tolerance = param.cache_dtype == DType::kF32 ? 1e-6 : 1.0 / 256;
@@ -115,7 +145,7 @@ TEST_P(StoreProjectionsTest, SplitsRotatesAndStores) {
       }
     }
   }
-  EXPECT_TRUE(IsClose(q, expected_q, {1e-6, 1e-6}));
+  EXPECT_TRUE(IsClose(q, expected_q, ToleranceOf(param.activation, {1e-6, 1e-6})));
   if (param.has_gates) {
     EXPECT_TRUE(IsClose(gates, expected_gates, {0, 0}));
   } else {
@@ -130,11 +160,7 @@ TEST_P(StoreProjectionsTest, SplitsRotatesAndStores) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, StoreProjectionsTest,
-                         ::testing::Values(Case{"SeparateF32", 3, DType::kF32, true},
-                                           Case{"SeparateBf16", 3, DType::kBF16, true},
-                                           Case{"SharedF32", 1, DType::kF32, true},
-                                           Case{"NoGatesBf16", 1, DType::kBF16, false}),
+INSTANTIATE_TEST_SUITE_P(Cases, StoreProjectionsTest, ::testing::ValuesIn(Cases()),
                          [](const auto& info) { return info.param.name; });
 
 // One head of queries, keys and values side by side in d columns each.
@@ -154,19 +180,34 @@ struct OneHead {
              .num_streams = 1,
              .streams = {KvStream{.k_column = d, .v_column = 2 * d, .kv = cache.kv()}},
              .q = q} {}
+
+  void Run(DeviceType device) {
+    OnDevice on(device);
+    StoreProjectionsArgs on_device = args;
+    on_device.tokens = on(args.tokens);
+    on_device.packed = on(args.packed);
+    on_device.inv_freq = on(args.inv_freq);
+    on_device.streams[0].kv = on(args.streams[0].kv);
+    on_device.q = on(args.q);
+    StoreProjections(on_device, on.stream());
+    on.Fetch();
+  }
 };
 
-TEST(StoreProjectionsTest, RotationIsExactToFp32UpToAMillionPositions) {
+class RotationTest : public DeviceTest {};
+NSA_INSTANTIATE_ON_DEVICES(RotationTest);
+
+TEST_P(RotationTest, RotationIsExactToFp32UpToAMillionPositions) {
   std::mt19937 random(17);
   std::vector<TestToken> tokens;
   for (int32_t position : {0, 1, 31, 4095, -1, 65535, 131071, 999999, 1000000}) {
     tokens.push_back({0, position});
   }
-  for (int64_t d : {2, 6, 64, 128}) {
+  for (int64_t d : {2, 6, 64, 128, 256}) {
     const TestCache cache({.d_k = d, .d_v = d, .ring_rows = 4}, {1}, random);
     const Tensor inv_freq = InverseFrequencies(d);
-    const OneHead head(tokens, d, cache, inv_freq, random);
-    StoreProjections(head.args, {});
+    OneHead head(tokens, d, cache, inv_freq, random);
+    head.Run(GetParam());
     std::vector<double> expected;
     for (size_t t = 0; t < tokens.size(); ++t) {
       for (double x :
@@ -178,16 +219,16 @@ TEST(StoreProjectionsTest, RotationIsExactToFp32UpToAMillionPositions) {
   }
 }
 
-TEST(StoreProjectionsTest, ScoresDependOnTheDistanceAlone) {
+TEST_P(RotationTest, ScoresDependOnTheDistanceAlone) {
   std::mt19937 random(17);
   const TestCache cache({.d_k = 64, .d_v = 64, .ring_rows = 4}, {1}, random);
   const Tensor inv_freq = InverseFrequencies(64);
   const auto score = [&](int32_t q_position, int32_t k_position) {
     std::mt19937 same(3);
-    const OneHead query({{0, q_position}}, 64, cache, inv_freq, same);
-    const OneHead key({{0, k_position}}, 64, cache, inv_freq, same);
-    StoreProjections(query.args, {});
-    StoreProjections(key.args, {});
+    OneHead query({{0, q_position}}, 64, cache, inv_freq, same);
+    OneHead key({{0, k_position}}, 64, cache, inv_freq, same);
+    query.Run(GetParam());
+    key.Run(GetParam());
     double sum = 0;
     for (int64_t i = 0; i < 64; ++i) sum += query.q.At(i) * cache.K(0, k_position, 0, i);
     return sum;
@@ -196,12 +237,12 @@ TEST(StoreProjectionsTest, ScoresDependOnTheDistanceAlone) {
   EXPECT_GT(std::fabs(score(20, 3) - score(21, 3)), 1e-2);
 }
 
-TEST(StoreProjectionsTest, RingWrapsAround) {
+TEST_P(RotationTest, RingWrapsAround) {
   std::mt19937 random(4);
   const TestCache ring({.d_k = 2, .d_v = 2, .ring_rows = 10}, {1}, random);
   const Tensor inv_freq = InverseFrequencies(2);
-  const OneHead head(Chunk(0, 0, 25), 2, ring, inv_freq, random);
-  StoreProjections(head.args, {});
+  OneHead head(Chunk(0, 0, 25), 2, ring, inv_freq, random);
+  head.Run(GetParam());
   for (int64_t row = 15; row < 25; ++row) {
     EXPECT_EQ(ring.V(0, row, 0, 1), head.packed.At(row * 6 + 5)) << row;
   }

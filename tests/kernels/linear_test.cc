@@ -7,6 +7,7 @@
 
 #include "kernels/transformer.h"
 #include "tests/support/compare.h"
+#include "tests/support/test_device.h"
 
 namespace nsa::testing {
 namespace {
@@ -190,6 +191,59 @@ TEST(EmbedTokensTest, CopiesRowsOfThePackedWeight) {
     }
   }
 }
+
+// W row-major, in the dtype of x; cuBLASLt needs no alignment of the test's odd sizes.
+class CudaLinearTest : public ::testing::TestWithParam<DType> {
+ protected:
+  void SetUp() override {
+    if (BuildDevices().size() == 1) GTEST_SKIP() << "this build has no CUDA";
+    if (!HasDevice(DeviceType::kCuda)) GTEST_SKIP() << "this machine has no GPU";
+  }
+};
+
+TEST_P(CudaLinearTest, MatchesReference) {
+  const DType dtype = GetParam();
+  std::mt19937 random(7);
+  for (const auto& [num_outputs, num_inputs] : std::vector<std::pair<int64_t, int64_t>>{
+           {1, 1}, {17, 7}, {100, 513}, {256, 512}, {1000, 64}}) {
+    const Tensor matrix = RandomTensor(dtype, {num_outputs, num_inputs}, random);
+    for (int64_t num_tokens : {0, 1, 2, 13, 33, 200}) {
+      const Tensor x = RandomTensor(dtype, {num_tokens, num_inputs}, random);
+      Tensor out(dtype, {num_tokens, num_outputs}), out_f32(DType::kF32, {num_tokens, num_outputs});
+      OnDevice on(DeviceType::kCuda);
+      const PackedWeight weight{num_outputs, num_inputs, on(matrix)};
+      Linear({.x = on(x), .weight = weight, .out = on(out)}, on.stream());
+      Linear({.x = on(x), .weight = weight, .out = on(out_f32)}, on.stream());
+      on.Fetch();
+      const std::vector<double> expected = ReferenceLinear(x, matrix);
+      const double deviation = std::sqrt(static_cast<double>(num_inputs));
+      const Tolerance exact{1e-5 * deviation, 2e-5};
+      EXPECT_TRUE(IsClose(out_f32, expected, exact))
+          << num_tokens << " x " << num_inputs << " x " << num_outputs;
+      EXPECT_TRUE(IsClose(out, expected, ToleranceOf(dtype, exact)))
+          << num_tokens << " x " << num_inputs << " x " << num_outputs;
+    }
+  }
+}
+
+TEST_P(CudaLinearTest, EmbedTokensCopiesRows) {
+  std::mt19937 random(4);
+  for (int64_t dim : {33, 64}) {
+    const Tensor matrix = RandomTensor(GetParam(), {70, dim}, random);
+    const Tensor ids = I32Tensor({0, 69, 31, 32, 5, 5, 63});
+    Tensor out(DType::kF32, {7, dim});
+    OnDevice on(DeviceType::kCuda);
+    EmbedTokens({.ids = on(ids), .weight = {70, dim, on(matrix)}, .out = on(out)}, on.stream());
+    on.Fetch();
+    for (int64_t i = 0; i < 7 * dim; ++i) {
+      EXPECT_EQ(out.At(i), matrix.At(static_cast<int64_t>(ids.At(i / dim)) * dim + i % dim));
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(DTypes, CudaLinearTest,
+                         ::testing::Values(DType::kF32, DType::kBF16, DType::kF16),
+                         [](const auto& info) { return std::string(DTypeName(info.param)); });
 
 TEST(EmbedTokensDeathTest, IdOutsideTheVocabulary) {
   std::mt19937 random(4);

@@ -13,6 +13,7 @@
 #include <set>
 
 #include "tests/support/compare.h"
+#include "tests/support/test_device.h"
 
 namespace nsa::testing {
 namespace {
@@ -23,49 +24,80 @@ constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 struct Sampled {
   int32_t token = -1;
   float logprob = kNan;
+  bool finite = false;
   std::vector<int32_t> top_tokens;
   std::vector<float> top_logprobs;
 };
 
-Sampled SampleOne(std::vector<float> logits, const SampleRow& row) {
-  Tensor tokens(DType::kI32, {1}), logprobs(DType::kF32, {1});
-  Tensor top_tokens(DType::kI32, {1, kMaxTopLogprobs}),
-      top_logprobs(DType::kF32, {1, kMaxTopLogprobs});
-  SampleTokens(
-      {.logits = TensorView(logits.data(), DType::kF32, {1, static_cast<int64_t>(logits.size())}),
-       .rows = {&row, 1},
-       .tokens = tokens,
-       .logprobs = logprobs,
-       .top_tokens = top_tokens,
-       .top_logprobs = top_logprobs},
-      {});
-  Sampled sampled{tokens.data<int32_t>()[0], logprobs.data<float>()[0], {}, {}};
-  for (int32_t i = 0; i < row.num_top_logprobs; ++i) {
-    sampled.top_tokens.push_back(top_tokens.data<int32_t>()[i]);
-    sampled.top_logprobs.push_back(top_logprobs.data<float>()[i]);
+class SamplingTest : public DeviceTest {
+ protected:
+  // One row of logits, sampled in as many ways as there are rows.
+  static std::vector<Sampled> SampleAll(const std::vector<float>& logits,
+                                        std::vector<SampleRow> rows) {
+    const auto num_rows = static_cast<int64_t>(rows.size());
+    const auto vocab = static_cast<int64_t>(logits.size());
+    Tensor repeated(DType::kF32, {num_rows, vocab});
+    for (int64_t i = 0; i < num_rows; ++i) {
+      std::copy(logits.begin(), logits.end(), repeated.data<float>() + i * vocab);
+    }
+    const Tensor tokens(DType::kI32, {num_rows}), logprobs(DType::kF32, {num_rows});
+    const Tensor top_tokens(DType::kI32, {num_rows, kMaxTopLogprobs});
+    const Tensor top_logprobs(DType::kF32, {num_rows, kMaxTopLogprobs});
+    const Tensor finite(DType::kU8, {num_rows});
+    const TensorView row_bytes(rows.data(), DType::kU8,
+                               {num_rows * static_cast<int64_t>(sizeof(SampleRow))});
+    OnDevice on(GetParam());
+    SampleTokens({.logits = on(repeated),
+                  .rows = {static_cast<const SampleRow*>(on(row_bytes).raw()), rows.size()},
+                  .tokens = on(tokens),
+                  .logprobs = on(logprobs),
+                  .top_tokens = on(top_tokens),
+                  .top_logprobs = on(top_logprobs),
+                  .finite = on(finite)},
+                 on.stream());
+    on.Fetch();
+    std::vector<Sampled> all;
+    for (int64_t i = 0; i < num_rows; ++i) {
+      Sampled sampled{tokens.data<int32_t>()[i],
+                      logprobs.data<float>()[i],
+                      finite.data<uint8_t>()[i] != 0,
+                      {},
+                      {}};
+      for (int32_t j = 0; j < rows[static_cast<size_t>(i)].num_top_logprobs; ++j) {
+        sampled.top_tokens.push_back(top_tokens.data<int32_t>()[i * kMaxTopLogprobs + j]);
+        sampled.top_logprobs.push_back(top_logprobs.data<float>()[i * kMaxTopLogprobs + j]);
+      }
+      all.push_back(sampled);
+    }
+    return all;
   }
-  return sampled;
-}
 
-int32_t Greedy(std::vector<float> logits) {
-  return SampleOne(std::move(logits), {.params = {.temperature = 0}}).token;
-}
-
-// How often each token is drawn over positions 0 .. num_draws - 1.
-std::map<int32_t, int64_t> Draws(const std::vector<float>& logits, const SamplingParams& params,
-                                 int64_t num_draws = 2000) {
-  std::map<int32_t, int64_t> counts;
-  for (int64_t position = 0; position < num_draws; ++position) {
-    ++counts[SampleOne(logits, {.params = params, .position = position}).token];
+  static Sampled SampleOne(const std::vector<float>& logits, const SampleRow& row) {
+    return SampleAll(logits, {row})[0];
   }
-  return counts;
-}
 
-std::set<int32_t> Support(const std::vector<float>& logits, const SamplingParams& params) {
-  std::set<int32_t> tokens;
-  for (const auto& [token, count] : Draws(logits, params)) tokens.insert(token);
-  return tokens;
-}
+  static int32_t Greedy(const std::vector<float>& logits) {
+    return SampleOne(logits, {.params = {.temperature = 0}}).token;
+  }
+
+  // How often each token is drawn over positions 0 .. num_draws - 1.
+  static std::map<int32_t, int64_t> Draws(const std::vector<float>& logits,
+                                          const SamplingParams& params, int64_t num_draws = 2000) {
+    std::vector<SampleRow> rows;
+    for (int64_t i = 0; i < num_draws; ++i) rows.push_back({.params = params, .position = i});
+    std::map<int32_t, int64_t> counts;
+    for (const Sampled& sampled : SampleAll(logits, std::move(rows))) ++counts[sampled.token];
+    return counts;
+  }
+
+  static std::set<int32_t> Support(const std::vector<float>& logits, const SamplingParams& params,
+                                   int64_t num_draws = 2000) {
+    std::set<int32_t> tokens;
+    for (const auto& [token, count] : Draws(logits, params, num_draws)) tokens.insert(token);
+    return tokens;
+  }
+};
+NSA_INSTANTIATE_ON_DEVICES(SamplingTest);
 
 // Logits with these probabilities.
 std::vector<float> LogitsOf(const std::vector<double>& probabilities) {
@@ -87,7 +119,7 @@ double ChiSquare(const std::map<int32_t, int64_t>& counts, const std::vector<dou
   return chi;
 }
 
-TEST(GreedyTest, TakesTheLargestLogitAndTheLowerIdOnATie) {
+TEST_P(SamplingTest, GreedyTakesTheLargestLogitAndTheLowerIdOnATie) {
   EXPECT_EQ(Greedy({1, 3, 2}), 1);
   EXPECT_EQ(Greedy({5}), 0);
   EXPECT_EQ(Greedy({1, 7, 3, 7, 7}), 1);
@@ -98,7 +130,7 @@ TEST(GreedyTest, TakesTheLargestLogitAndTheLowerIdOnATie) {
   EXPECT_EQ(Greedy(many), 417);
 }
 
-TEST(GreedyTest, SurvivesNonNumbers) {
+TEST_P(SamplingTest, GreedySurvivesNonNumbers) {
   EXPECT_EQ(Greedy({kNan, 1, kNan, 2}), 3);
   EXPECT_EQ(Greedy({kNan, kNan}), 0);
   EXPECT_EQ(Greedy({-kInfinity, -kInfinity}), 0);
@@ -109,7 +141,7 @@ TEST(GreedyTest, SurvivesNonNumbers) {
   EXPECT_EQ(Greedy(many), 63);
 }
 
-TEST(SampleTest, NonNumbersAreNeverDrawn) {
+TEST_P(SamplingTest, SampleNonNumbersAreNeverDrawn) {
   EXPECT_EQ(Support({kNan, 1, -kInfinity, 1}, {}), (std::set<int32_t>{1, 3}));
   EXPECT_EQ(Support({0, kInfinity, 3, kInfinity}, {}), (std::set<int32_t>{1, 3}));
   EXPECT_EQ(Support({kNan, -kInfinity}, {}), (std::set<int32_t>{0}));
@@ -117,7 +149,7 @@ TEST(SampleTest, NonNumbersAreNeverDrawn) {
             (std::set<int32_t>{1, 3}));
 }
 
-TEST(SampleTest, FollowsTheDistribution) {
+TEST_P(SamplingTest, SampleFollowsTheDistribution) {
   constexpr int64_t kDraws = 20000;
   const std::vector<double> p = {0.05, 0.4, 0.15, 0.1, 0.3};
   const std::map<int32_t, int64_t> counts = Draws(LogitsOf(p), {.seed = 42}, kDraws);
@@ -126,7 +158,7 @@ TEST(SampleTest, FollowsTheDistribution) {
   EXPECT_GT(ChiSquare(counts, std::vector<double>(5, 0.2), kDraws), 1000);
 }
 
-TEST(SampleTest, TemperatureSharpensAndFlattens) {
+TEST_P(SamplingTest, SampleTemperatureSharpensAndFlattens) {
   constexpr int64_t kDraws = 20000;
   const std::vector<double> p = {0.1, 0.2, 0.7};
   for (float temperature : {0.5F, 2.0F}) {
@@ -140,14 +172,14 @@ TEST(SampleTest, TemperatureSharpensAndFlattens) {
   EXPECT_EQ(Support(LogitsOf(p), {.temperature = 1e-6F}), (std::set<int32_t>{2}));
 }
 
-TEST(SampleTest, FilteredProbabilitiesAreRenormalised) {
+TEST_P(SamplingTest, SampleFilteredProbabilitiesAreRenormalised) {
   constexpr int64_t kDraws = 20000;
   const auto counts = Draws(LogitsOf({0.1, 0.2, 0.3, 0.4}), {.top_k = 2, .seed = 3}, kDraws);
   EXPECT_LT(ChiSquare(counts, {0, 0, 3.0 / 7, 4.0 / 7}, kDraws), 10.9);  // 1 degree, p = 0.001
   EXPECT_EQ(counts.size(), 2U);
 }
 
-TEST(TopKTest, KeepsExactlyK) {
+TEST_P(SamplingTest, TopKKeepsExactlyK) {
   const std::vector<float> logits = LogitsOf({0.15, 0.3, 0.1, 0.2, 0.25});
   EXPECT_EQ(Support(logits, {.top_k = 1}), (std::set<int32_t>{1}));
   EXPECT_EQ(Support(logits, {.top_k = 2}), (std::set<int32_t>{1, 4}));
@@ -156,21 +188,21 @@ TEST(TopKTest, KeepsExactlyK) {
     EXPECT_EQ(Support(logits, {.top_k = all}).size(), 5U) << all;
 }
 
-TEST(TopKTest, TiesKeepTheLowerIds) {
+TEST_P(SamplingTest, TopKTiesKeepTheLowerIds) {
   EXPECT_EQ(Support({1, 2, 2, 1, 2}, {.top_k = 2}), (std::set<int32_t>{1, 2}));
   EXPECT_EQ(Support({1, 2, 2, 1, 2}, {.top_k = 4}), (std::set<int32_t>{0, 1, 2, 4}));
   EXPECT_EQ(Support(std::vector<float>(100, 0.5F), {.top_k = 3}), (std::set<int32_t>{0, 1, 2}));
   EXPECT_EQ(Support({-0.0F, 0.0F, 0.0F}, {.top_k = 1}), (std::set<int32_t>{0}));
 }
 
-TEST(TopKTest, NeighbouringFloatsAreToldApart) {
+TEST_P(SamplingTest, TopKNeighbouringFloatsAreToldApart) {
   const float x = 3.25F, above = std::nextafter(x, 4.0F), below = std::nextafter(x, 3.0F);
   EXPECT_EQ(Support({below, x, above, x, below}, {.top_k = 1}), (std::set<int32_t>{2}));
   EXPECT_EQ(Support({below, x, above, x, below}, {.top_k = 3}), (std::set<int32_t>{1, 2, 3}));
   EXPECT_EQ(Support({-below, -x, -above}, {.top_k = 2}), (std::set<int32_t>{0, 1}));
 }
 
-TEST(TopPTest, KeepsTheFewestThatReachTheMass) {
+TEST_P(SamplingTest, TopPKeepsTheFewestThatReachTheMass) {
   // Powers of two: the sums are exact.
   const std::vector<float> logits = {0, std::log(2.0F), -40, 0, -40};  // 1/4, 1/2, 0, 1/4, 0
   const std::vector<float> equal = {1, 1, 1, 1};
@@ -183,7 +215,7 @@ TEST(TopPTest, KeepsTheFewestThatReachTheMass) {
   EXPECT_EQ(Support(logits, {.top_p = 0.6F}), (std::set<int32_t>{0, 1}));
 }
 
-TEST(TopPTest, IsTakenOfWhatTopKLeft) {
+TEST_P(SamplingTest, TopPIsTakenOfWhatTopKLeft) {
   const std::vector<float> logits = LogitsOf({0.3, 0.25, 0.25, 0.2});
   // Of all, 0.5 needs two tokens. Of the first two, the first alone has 0.545.
   EXPECT_EQ(Support(logits, {.top_p = 0.5F}), (std::set<int32_t>{0, 1}));
@@ -192,7 +224,7 @@ TEST(TopPTest, IsTakenOfWhatTopKLeft) {
   EXPECT_EQ(Support({1, 1, 1, 1}, {.top_k = 2, .top_p = 0.99F}), (std::set<int32_t>{0, 1}));
 }
 
-TEST(MinPTest, DropsBelowTheFractionOfTheBest) {
+TEST_P(SamplingTest, MinPDropsBelowTheFractionOfTheBest) {
   const std::vector<float> logits = {0, std::log(0.5F), std::log(0.25F), std::log(0.125F)};
   EXPECT_EQ(Support(logits, {.min_p = 0.24F}), (std::set<int32_t>{0, 1, 2}));
   EXPECT_EQ(Support(logits, {.min_p = 0.26F}), (std::set<int32_t>{0, 1}));
@@ -203,7 +235,7 @@ TEST(MinPTest, DropsBelowTheFractionOfTheBest) {
   EXPECT_EQ(Support(logits, {.temperature = 2, .min_p = 0.49F}), (std::set<int32_t>{0, 1, 2}));
 }
 
-TEST(SampleTest, IsAFunctionOfLogitsParamsAndPosition) {
+TEST_P(SamplingTest, IsAFunctionOfLogitsParamsAndPosition) {
   std::mt19937 random(3);
   const Tensor logits = RandomTensor(DType::kF32, {40, 300}, random, 2);
   std::vector<SampleRow> rows;
@@ -214,18 +246,43 @@ TEST(SampleTest, IsAFunctionOfLogitsParamsAndPosition) {
                     .position = i});
   }
   ThreadPool threads(3);
-  Tensor batched(DType::kI32, {40}), again(DType::kI32, {40});
-  SampleTokens({.logits = logits, .rows = rows, .tokens = batched}, {.threads = &threads});
-  SampleTokens({.logits = logits, .rows = rows, .tokens = again}, {});
-  EXPECT_TRUE(IsIdentical(again, batched));
+  std::vector<Tensor> sampled;
+  for (ThreadPool* pool : {&threads, static_cast<ThreadPool*>(nullptr)}) {
+    const Tensor tokens(DType::kI32, {40}), logprobs(DType::kF32, {40}), finite(DType::kU8, {40});
+    const Tensor top_tokens(DType::kI32, {40, kMaxTopLogprobs});
+    const Tensor top_logprobs(DType::kF32, {40, kMaxTopLogprobs});
+    const TensorView row_bytes(rows.data(), DType::kU8,
+                               {40 * static_cast<int64_t>(sizeof(SampleRow))});
+    OnDevice on(GetParam(), pool);
+    SampleTokens({.logits = on(logits),
+                  .rows = {static_cast<const SampleRow*>(on(row_bytes).raw()), rows.size()},
+                  .tokens = on(tokens),
+                  .logprobs = on(logprobs),
+                  .top_tokens = on(top_tokens),
+                  .top_logprobs = on(top_logprobs),
+                  .finite = on(finite)},
+                 on.stream());
+    on.Fetch();
+    sampled.push_back(Converted(tokens, DType::kI32));
+  }
+  EXPECT_TRUE(IsIdentical(sampled[1], sampled[0]));
   for (int64_t i = 0; i < 40; ++i) {
     const float* row = logits.data<float>() + i * 300;
-    EXPECT_EQ(SampleOne({row, row + 300}, rows[static_cast<size_t>(i)]).token, batched.At(i));
+    EXPECT_EQ(SampleOne({row, row + 300}, rows[static_cast<size_t>(i)]).token, sampled[0].At(i));
+  }
+}
+
+TEST_P(SamplingTest, SaysWhetherAllLogitsAreFinite) {
+  for (const float odd : {kNan, kInfinity, -kInfinity}) {
+    std::vector<float> logits(2000, 0.5F);
+    EXPECT_TRUE(SampleOne(logits, {}).finite);
+    logits[1999] = odd;
+    EXPECT_FALSE(SampleOne(logits, {}).finite) << odd;
   }
 }
 
 // The filters against a full sort in double precision, on large vocabularies.
-TEST(SampleTest, SupportMatchesAFullSort) {
+TEST_P(SamplingTest, SampleSupportMatchesAFullSort) {
   std::mt19937 random(5);
   for (int trial = 0; trial < 30; ++trial) {
     const Tensor tensor = RandomTensor(DType::kF32, {5000}, random, 3);
@@ -254,8 +311,7 @@ TEST(SampleTest, SupportMatchesAFullSort) {
     // The last token may go either way by rounding.
     const std::set<int32_t> allowed(
         order.begin(), order.begin() + static_cast<int64_t>(std::min(num_kept + 1, order.size())));
-    for (int64_t position = 0; position < 200; ++position) {
-      const int32_t token = SampleOne(logits, {.params = params, .position = position}).token;
+    for (int32_t token : Support(logits, params, 200)) {
       ASSERT_TRUE(allowed.count(token)) << "trial " << trial << " token " << token;
     }
   }
@@ -285,7 +341,7 @@ TEST(UniformTest, IsTheSameEverywhereAndUniform) {
   EXPECT_LT(std::fabs(covariance / 10000), 4.0 / 12 / 100);
 }
 
-TEST(LogProbTest, IsTheLogSoftmaxOfTheUnmodifiedLogits) {
+TEST_P(SamplingTest, LogProbIsTheLogSoftmaxOfTheUnmodifiedLogits) {
   const std::vector<double> p = {0.1, 0.2, 0.05, 0.4, 0.25};
   const Sampled sampled =
       SampleOne(LogitsOf(p), {.params = {.temperature = 0.3F, .top_k = 2}, .num_top_logprobs = 3});
@@ -297,7 +353,7 @@ TEST(LogProbTest, IsTheLogSoftmaxOfTheUnmodifiedLogits) {
   }
 }
 
-TEST(LogProbTest, ChosenTokenPrintsTheSameNumberAsTheTopList) {
+TEST_P(SamplingTest, LogProbChosenTokenPrintsTheSameNumberAsTheTopList) {
   std::mt19937 random(8);
   for (int trial = 0; trial < 50; ++trial) {
     const Tensor tensor = RandomTensor(DType::kF32, {1000}, random, 4);
@@ -309,13 +365,13 @@ TEST(LogProbTest, ChosenTokenPrintsTheSameNumberAsTheTopList) {
   }
 }
 
-TEST(LogProbTest, TiesShowTheLowerIdFirst) {
+TEST_P(SamplingTest, LogProbTiesShowTheLowerIdFirst) {
   const Sampled sampled =
       SampleOne({1, 2, 2, 1, 2}, {.params = {.temperature = 0}, .num_top_logprobs = 4});
   EXPECT_EQ(sampled.top_tokens, (std::vector<int32_t>{1, 2, 4, 0}));
 }
 
-TEST(LogProbTest, SmallVocabularyAndNonNumbers) {
+TEST_P(SamplingTest, LogProbSmallVocabularyAndNonNumbers) {
   const Sampled sampled =
       SampleOne({kNan, 0, -kInfinity}, {.params = {.temperature = 0}, .num_top_logprobs = 5});
   EXPECT_EQ(sampled.token, 1);
@@ -331,7 +387,7 @@ TEST(LogProbTest, SmallVocabularyAndNonNumbers) {
   EXPECT_EQ(none.logprob, -kInfinity);
 }
 
-TEST(LogProbTest, ChosenOnlyAndNotAskedFor) {
+TEST_P(SamplingTest, LogProbChosenOnlyAndNotAskedFor) {
   EXPECT_NEAR(SampleOne({0, 0}, {.num_top_logprobs = 0}).logprob, std::log(0.5), 1e-7);
   EXPECT_TRUE(std::isnan(SampleOne({0, 0}, {.num_top_logprobs = -1}).logprob)) << "left as it was";
 }

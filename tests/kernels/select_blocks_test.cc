@@ -10,6 +10,7 @@
 #include "tests/kernels/geometries.h"
 #include "tests/kernels/nsa_reference.h"
 #include "tests/support/compare.h"
+#include "tests/support/test_device.h"
 
 namespace nsa::testing {
 namespace {
@@ -49,18 +50,21 @@ class Selection {
       max_blocks = std::max(max_blocks, token.position / world.geometry().shape.block_tokens + 1);
     }
     const TestTokens map(tokens);
-    const Tensor q = world.Queries(tokens);
+    const Tensor q = Converted(world.Queries(tokens), world.geometry().activation);
     const int64_t num_threads = threads == nullptr ? 1 : threads->num_threads();
+    max_blocks = std::max(max_blocks, world.rows_cache().table().view().dim(1));
     const Tensor scratch(DType::kF32, {num_threads, max_blocks});
+    OnDevice on(world.geometry().device, threads);
     SelectBlocks({.shape = world.geometry().shape,
-                  .tokens = map.map(),
-                  .q = q,
-                  .rows = world.rows_cache().kv(),
-                  .lse = lse,
-                  .blocks = blocks_,
-                  .scratch = scratch,
+                  .tokens = on(map.map()),
+                  .q = on(q),
+                  .rows = on(world.rows_cache().kv()),
+                  .lse = on(lse),
+                  .blocks = on(blocks_),
+                  .scratch = on(scratch),
                   .softmax_scale = world.scale()},
-                 {.threads = threads});
+                 on.stream());
+    on.Fetch();
   }
 
   int64_t num_kv_heads_;
@@ -97,7 +101,12 @@ void CheckChoice(const AttentionWorld& world, const TestToken& token, int64_t kv
   }
 }
 
-class SelectBlocksTest : public ::testing::TestWithParam<Geometry> {};
+class SelectBlocksTest : public ::testing::TestWithParam<Geometry> {
+ protected:
+  void SetUp() override {
+    if (!HasDevice(GetParam().device)) GTEST_SKIP() << "this machine has no GPU";
+  }
+};
 
 TEST_P(SelectBlocksTest, MatchesReference) {
   const NsaShape& shape = GetParam().shape;
@@ -150,17 +159,22 @@ TEST_P(SelectBlocksTest, ChoiceDoesNotDependOnTheBatch) {
 INSTANTIATE_TEST_SUITE_P(Geometries, SelectBlocksTest, ::testing::ValuesIn(AttentionGeometries()),
                          [](const auto& info) { return info.param.name; });
 
-Geometry PaperGeometry(int64_t group_size = 4) {
-  return {"Paper", kPaperShape, 1, group_size, 8, 8, DType::kF32};
+Geometry PaperGeometry(DeviceType device, int64_t group_size = 4) {
+  return {"Paper", kPaperShape, 1, group_size, 8, 8, DType::kF32, device};
 }
 
 BlockList Choose(const AttentionWorld& world, int64_t position) {
   return Selection(world, {{0, static_cast<int32_t>(position)}}).Of(0, 0);
 }
 
+class SelectBlocksTieTest : public DeviceTest {};
+class SelectBlocksEdgeTest : public DeviceTest {};
+NSA_INSTANTIATE_ON_DEVICES(SelectBlocksTieTest);
+NSA_INSTANTIATE_ON_DEVICES(SelectBlocksEdgeTest);
+
 // Rows with equal keys have equal probabilities: every comparison is a tie.
-TEST(SelectBlocksTieTest, LowerBlockIndexWins) {
-  AttentionWorld world(PaperGeometry(), {64 * 40});
+TEST_P(SelectBlocksTieTest, LowerBlockIndexWins) {
+  AttentionWorld world(PaperGeometry(GetParam()), {64 * 40});
   const int64_t num_rows = kPaperShape.NumRows(64 * 40);
   for (int64_t i = 0; i < num_rows; ++i) {
     for (int64_t c = 0; c < 8; ++c) world.rows_cache().SetK(0, i + 1, 0, c, 0.25);
@@ -174,8 +188,8 @@ TEST(SelectBlocksTieTest, LowerBlockIndexWins) {
 }
 
 // Probabilities that underflow to 0 tie at 0.
-TEST(SelectBlocksTieTest, UnderflowToZeroFollowsTheTieRule) {
-  Geometry geometry = PaperGeometry(1);
+TEST_P(SelectBlocksTieTest, UnderflowToZeroFollowsTheTieRule) {
+  Geometry geometry = PaperGeometry(GetParam(), 1);
   AttentionWorld world(geometry, {64 * 40});
   const Tensor q = world.Queries({{0, 64 * 40 - 1}});
   const int64_t num_rows = kPaperShape.NumRows(64 * 40);
@@ -201,10 +215,10 @@ TEST(SelectBlocksWeightTest, PaperShapeWeighsOneTwoTwoTwoOne) {
   for (int64_t k = 0; k < 7; ++k) EXPECT_EQ(kWideSpanShape.RowWeight(k), wide[k]) << k;
 }
 
-TEST(SelectBlocksWeightTest, TheKernelUsesTheWeights) {
+TEST_P(SelectBlocksTieTest, TheKernelUsesTheWeights) {
   // One free place; block `low` and block `high` compete, each through one row whose probabilities
   // are in the ratio 1 : 1.5. The higher weight decides where the lower probability has it.
-  Geometry geometry{"One", {32, 16, 64, 4, 1, 2, 64}, 1, 1, 1, 1, DType::kF32};
+  Geometry geometry{"One", {32, 16, 64, 4, 1, 2, 64}, 1, 1, 1, 1, DType::kF32, GetParam()};
   constexpr int64_t kLow = 5, kHigh = 9, kPosition = 64 * 20 - 1;
   const int64_t weights[] = {1, 2, 2, 2, 1};
   for (int64_t k_low = 1; k_low < 4; ++k_low) {
@@ -227,8 +241,8 @@ TEST(SelectBlocksWeightTest, TheKernelUsesTheWeights) {
 }
 
 // Heads are normalised before they are summed: a head with huge scores counts as much as another.
-TEST(SelectBlocksTest, EveryHeadHasOneVote) {
-  Geometry geometry{"Vote", {32, 16, 64, 4, 1, 2, 64}, 1, 3, 1, 1, DType::kF32};
+TEST_P(SelectBlocksTieTest, EveryHeadHasOneVote) {
+  Geometry geometry{"Vote", {32, 16, 64, 4, 1, 2, 64}, 1, 3, 1, 1, DType::kF32, GetParam()};
   constexpr int64_t kPosition = 64 * 20 - 1;
   AttentionWorld world(geometry, {kPosition + 1});
   const std::vector<TestToken> tokens = {{0, kPosition}};
@@ -242,25 +256,30 @@ TEST(SelectBlocksTest, EveryHeadHasOneVote) {
   }
   const TestTokens map(tokens);
   const Tensor out(DType::kF32, {1, 3, 1});
-  const PagedKv rows = world.rows_cache().kv();
-  CompressedAttention({geometry.shape, map.map(), q, rows, out, rows_lse, 1.0F}, {});
   const Tensor blocks(DType::kI32, {1, 1, 4}), scratch(DType::kF32, {1, 20});
-  SelectBlocks({geometry.shape, map.map(), q, rows, rows_lse, blocks, scratch, 1.0F}, {});
+  OnDevice on(GetParam());
+  const TokenMap on_map = on(map.map());
+  const PagedKv rows = on(world.rows_cache().kv());
+  CompressedAttention({geometry.shape, on_map, on(q), rows, on(out), on(rows_lse), 1.0F},
+                      on.stream());
+  SelectBlocks({geometry.shape, on_map, on(q), rows, on(rows_lse), on(blocks), on(scratch), 1.0F},
+               on.stream());
+  on.Fetch();
   EXPECT_EQ(blocks.At(1), 12);
 }
 
 // Named edges of docs/nsa.md, section 3.
 
-TEST(SelectBlocksEdgeTest, NoCompressedRowLeavesForcedBlocksAndLowerIndices) {
+TEST_P(SelectBlocksEdgeTest, NoCompressedRowLeavesForcedBlocksAndLowerIndices) {
   // Spans of 64 that never completed: importance is 0 everywhere.
-  Geometry geometry{"NoRow", {64, 64, 64, 2, 1, 1, 64}, 1, 2, 4, 4, DType::kF32};
+  Geometry geometry{"NoRow", {64, 64, 64, 2, 1, 1, 64}, 1, 2, 4, 4, DType::kF32, GetParam()};
   const AttentionWorld world(geometry, {63});
   EXPECT_EQ(Choose(world, 62), (BlockList{0}));
   EXPECT_EQ(Choose(world, 0), (BlockList{0}));
 }
 
-TEST(SelectBlocksEdgeTest, ForcedBlocksAreCutToTheSequenceWithoutDuplicates) {
-  Geometry geometry{"Forced", {16, 16, 16, 5, 2, 3, 16}, 1, 2, 4, 4, DType::kF32};
+TEST_P(SelectBlocksEdgeTest, ForcedBlocksAreCutToTheSequenceWithoutDuplicates) {
+  Geometry geometry{"Forced", {16, 16, 16, 5, 2, 3, 16}, 1, 2, 4, 4, DType::kF32, GetParam()};
   const AttentionWorld world(geometry, {16 * 9});
   for (int64_t b = 0; b < 5; ++b) {
     BlockList all(static_cast<size_t>(b + 1));
@@ -273,18 +292,18 @@ TEST(SelectBlocksEdgeTest, ForcedBlocksAreCutToTheSequenceWithoutDuplicates) {
   EXPECT_EQ(Choose(world, 16 * 8), (BlockList{0, 1, 6, 7, 8}));
 }
 
-TEST(SelectBlocksEdgeTest, AllBlocksWhileTheyFit) {
-  const AttentionWorld world(PaperGeometry(), {16 * 64 + 1});
+TEST_P(SelectBlocksEdgeTest, AllBlocksWhileTheyFit) {
+  const AttentionWorld world(PaperGeometry(GetParam()), {16 * 64 + 1});
   EXPECT_EQ(Choose(world, 16 * 64 - 1).size(), 16U);
   const BlockList chosen = Choose(world, 16 * 64);
   EXPECT_EQ(chosen.size(), 16U);
   EXPECT_EQ(chosen.back(), 16);
 }
 
-TEST(SelectBlocksEdgeTest, IncompleteOwnBlockAndItsPredecessorAreForced) {
+TEST_P(SelectBlocksEdgeTest, IncompleteOwnBlockAndItsPredecessorAreForced) {
   // At position 64*20 the own block has one token, and the last row of block 19 (tokens 1264..1295)
   // is not complete.
-  const AttentionWorld world(PaperGeometry(), {64 * 21});
+  const AttentionWorld world(PaperGeometry(GetParam()), {64 * 21});
   for (int64_t position : {64 * 20, 64 * 20 + 14, 64 * 20 + 15}) {
     const BlockList chosen = Choose(world, position);
     EXPECT_EQ(chosen[15], 20);
@@ -293,8 +312,8 @@ TEST(SelectBlocksEdgeTest, IncompleteOwnBlockAndItsPredecessorAreForced) {
   }
 }
 
-TEST(SelectBlocksEdgeTest, NoForcedBlocksAtAll) {
-  Geometry geometry{"Free", {16, 16, 16, 3, 0, 0, 16}, 1, 2, 4, 4, DType::kF32};
+TEST_P(SelectBlocksEdgeTest, NoForcedBlocksAtAll) {
+  Geometry geometry{"Free", {16, 16, 16, 3, 0, 0, 16}, 1, 2, 4, 4, DType::kF32, GetParam()};
   AttentionWorld world(geometry, {16 * 9 + 1});
   // The own block holds no row: with everything else at a tie, the lower blocks win.
   for (int64_t i = 0; i < 9; ++i) {

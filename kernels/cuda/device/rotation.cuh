@@ -1,0 +1,23 @@
+#pragma once
+// RoPE's angles.
+
+#include <cstdint>
+
+namespace nsa::cuda {
+
+struct SinCos {
+  float sin, cos;
+};
+
+// Of position * inv_freq. The turns are counted in double, so that the angle that is left is exact
+// to fp32 for any position.
+__device__ __forceinline__ SinCos RotationAt(int32_t position, float inv_freq) {
+  constexpr double kTurnsPerRadian = 0.15915494309189534;
+  const double turns =
+      static_cast<double>(position) * static_cast<double>(inv_freq) * kTurnsPerRadian;
+  SinCos result;
+  sincospif(2.0F * static_cast<float>(turns - rint(turns)), &result.sin, &result.cos);
+  return result;
+}
+
+}  // namespace nsa::cuda

@@ -1,0 +1,69 @@
+#pragma once
+// Checks of CUDA calls and launches, and the choice of template arguments at run time.
+
+#include <cublasLt.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include "base/check.h"
+#include "base/dtype.h"
+#include "kernels/cuda/context.h"
+#include "kernels/device.h"
+
+// Fails with the call and CUDA's message.
+#define NSA_CUDA_CHECK(call)                                                                 \
+  if (const cudaError_t nsa_cuda_error = (call); nsa_cuda_error == cudaSuccess) [[likely]] { \
+  } else /* NOLINT */                                                                        \
+    ::nsa::CheckFailure(__FILE__, __LINE__, #call).stream()                                  \
+        << cudaGetErrorString(nsa_cuda_error) << " "
+
+#define NSA_CUBLAS_CHECK(call)                                                                     \
+  if (const cublasStatus_t nsa_cublas_status = (call); nsa_cublas_status == CUBLAS_STATUS_SUCCESS) \
+      [[likely]] {                                                                                 \
+  } else /* NOLINT */                                                                              \
+    ::nsa::CheckFailure(__FILE__, __LINE__, #call).stream()                                        \
+        << cublasLtGetStatusString(nsa_cublas_status) << " "
+
+namespace nsa::cuda {
+
+// The element types as device code has them.
+template <typename T>
+struct DeviceDType;
+template <>
+struct DeviceDType<float> {
+  static constexpr DType kValue = DType::kF32;
+};
+template <>
+struct DeviceDType<__nv_bfloat16> {
+  static constexpr DType kValue = DType::kBF16;
+};
+template <>
+struct DeviceDType<__half> {
+  static constexpr DType kValue = DType::kF16;
+};
+
+// Calls f.template operator()<T>() with float, __nv_bfloat16 or __half.
+template <typename F>
+void DispatchDevice(DType dtype, F&& f) {
+  switch (dtype) {
+    case DType::kF32:
+      return f.template operator()<float>();
+    case DType::kBF16:
+      return f.template operator()<__nv_bfloat16>();
+    case DType::kF16:
+      return f.template operator()<__half>();
+    default:
+      NSA_CHECK(false) << DTypeName(dtype);
+  }
+}
+
+// After every launch: reports a launch that was refused; does not wait for the kernel.
+inline void CheckLaunch() { NSA_CUDA_CHECK(cudaGetLastError()); }
+
+constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// CUDA's limit on grid.y and grid.z.
+inline constexpr int64_t kMaxGridY = 65535;
+
+}  // namespace nsa::cuda

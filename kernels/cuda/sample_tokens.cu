@@ -1,0 +1,229 @@
+// SampleTokens: one block per row, which it reads a few times from L2: once for greedy, about five
+// times more for each of top_k and top_p, three times for the draw. Deterministic: sums are of
+// integers, or in an order that depends on the vocabulary alone.
+
+#include "kernels/backends.h"
+#include "kernels/cuda/device/token_cut.cuh"
+#include "kernels/cuda/launch.h"
+#include "kernels/philox.h"
+
+namespace nsa::cuda {
+namespace {
+
+struct SampleParams {
+  const float* logits;  // [N, vocab]
+  const SampleRow* rows;
+  int32_t* tokens;
+  float* logprobs;
+  int32_t* top_tokens;  // [N, kMaxTopLogprobs]
+  float* top_logprobs;  // [N, kMaxTopLogprobs]
+  uint8_t* finite;
+  int32_t vocab;
+};
+
+constexpr int kMaxTop = static_cast<int>(kMaxTopLogprobs);
+
+struct SampleShared {
+  CutShared cut;
+  float values[kMaxWarps];
+  double sums[kMaxWarps];
+  int32_t ids[kMaxWarps];
+  int32_t token;
+  int32_t num_top;
+  int32_t top_ids[kMaxTop];
+  float top_logits[kMaxTop];
+};
+
+// The largest clean logit, the lowest id that has it, and whether all logits are finite.
+struct Largest {
+  float logit;
+  int32_t id;
+  bool all_finite;
+};
+__device__ Largest FindLargest(const float* logits, int32_t vocab, SampleShared& shared) {
+  float max = -INFINITY;
+  int32_t at = vocab;
+  bool finite = true;
+  for (auto id = static_cast<int32_t>(threadIdx.x); id < vocab; id += kSampleThreads) {
+    const float logit = logits[id], clean = CleanLogit(logit);
+    finite = finite && isfinite(logit);
+    // Ids ascend, so the first of equals stays; at == vocab admits a first -inf.
+    if (clean > max || at == vocab) {
+      max = clean;
+      at = id;
+    }
+  }
+  const float largest = BlockReduce(max, MaxOp(), shared.values);
+  const auto min_op = [](int32_t a, int32_t b) { return min(a, b); };
+  const int32_t id = BlockReduce(max == largest ? at : vocab, min_op, shared.ids);
+  return {largest, id, __syncthreads_and(finite ? 1 : 0) != 0};
+}
+
+// Draws from the tokens that the cut and min_p keep, ids ascending.
+__device__ int32_t Draw(const LogitRow& row, const TokenCut& cut, float min_p, double uniform,
+                        SampleShared& shared) {
+  const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
+  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
+  const WarpIds ids = IdsOfWarp(row.vocab);
+  const int32_t num_at_key = NumAtKeyBefore(row, cut, ids, shared.cut);
+  // The most likely token's weight is 1, so min_p needs no sum.
+  const auto mass_of = [&](float clean, bool is_kept) -> unsigned long long {
+    return is_kept && row.Weight(clean) >= min_p ? row.Mass(clean) : 0;
+  };
+  unsigned long long mass = 0;
+  ForEachKept(row, cut, ids, num_at_key, [&](int32_t, float clean, bool is_kept) {
+    mass += mass_of(clean, is_kept);
+    return true;
+  });
+  mass = WarpReduce(mass, AddOp());
+  if (lane == 0) shared.cut.warp_mass[warp] = mass;
+  __syncthreads();
+  unsigned long long before = 0, total = 0;
+  for (int i = 0; i < kSampleWarps; ++i) {
+    if (i < warp) before += shared.cut.warp_mass[i];
+    total += shared.cut.warp_mass[i];
+  }
+  // The token is the first at which the mass so far exceeds this; below the total, even if the
+  // product was rounded up to it.
+  const auto target =
+      min(static_cast<unsigned long long>(uniform * static_cast<double>(total)), total - 1);
+  if (before <= target && target < before + mass) {
+    ForEachKept(row, cut, ids, num_at_key, [&](int32_t id, float clean, bool is_kept) {
+      const unsigned long long until = before + WarpPrefixSum(mass_of(clean, is_kept));
+      const uint32_t lanes = __ballot_sync(kAllLanes, until > target);
+      if (lanes != 0 && lane == __ffs(static_cast<int>(lanes)) - 1) shared.token = id;
+      before = __shfl_sync(kAllLanes, until, kWarpThreads - 1);
+      return lanes == 0;
+    });
+  }
+  __syncthreads();
+  return shared.token;
+}
+
+__device__ int32_t SampleToken(const LogitRow& row, const SampleRow& how, SampleShared& shared) {
+  const SamplingParams& params = how.params;
+  TokenCut cut;
+  if (params.top_k > 0 && params.top_k < row.vocab) {
+    const auto target_of = [&](unsigned long long) {
+      return static_cast<unsigned long long>(params.top_k);
+    };
+    cut = FindCut<Measure::kCount>(row, cut, target_of, shared.cut);
+  }
+  if (params.top_p < 1) {
+    const auto target_of = [&](unsigned long long total) {
+      const double target = static_cast<double>(params.top_p) * static_cast<double>(total);
+      return static_cast<unsigned long long>(fmax(target, 0.0));
+    };
+    cut = FindCut<Measure::kMass>(row, cut, target_of, shared.cut);
+  }
+  const uint64_t bits = PhiloxBits(params.seed, static_cast<uint64_t>(how.position));
+  return Draw(row, cut, params.min_p, UniformFromBits(bits), shared);
+}
+
+// log_softmax of one row.
+struct LogProbs {
+  float max;
+  double log_sum;
+
+  __device__ float Of(float logit) const {
+    const float clean = CleanLogit(logit);
+    if (clean == -INFINITY) return -INFINITY;
+    return static_cast<float>(static_cast<double>(clean - max) - log_sum);
+  }
+};
+__device__ LogProbs FindLogProbs(const LogitRow& row, SampleShared& shared) {
+  double sum = 0;
+  if (row.max > -INFINITY) {
+    for (auto id = static_cast<int32_t>(threadIdx.x); id < row.vocab; id += kSampleThreads) {
+      sum += static_cast<double>(row.Weight(CleanLogit(row.logits[id])));
+    }
+  }
+  return {row.max, log(BlockReduce(sum, AddOp(), shared.sums))};
+}
+
+// The num_wanted most likely tokens, most likely first; -1 and -inf where the vocabulary ends.
+__device__ void WriteTop(const LogitRow& row, int num_wanted, const LogProbs& logprobs,
+                         int32_t* tokens, float* values, SampleShared& shared) {
+  TokenCut cut;
+  if (num_wanted < row.vocab) {
+    const auto target_of = [&](unsigned long long) {
+      return static_cast<unsigned long long>(num_wanted);
+    };
+    cut = FindCut<Measure::kCount>(row, cut, target_of, shared.cut);
+  }
+  const WarpIds ids = IdsOfWarp(row.vocab);
+  const int32_t num_at_key = NumAtKeyBefore(row, cut, ids, shared.cut);
+  if (threadIdx.x == 0) shared.num_top = 0;
+  __syncthreads();
+  ForEachKept(row, cut, ids, num_at_key, [&](int32_t id, float clean, bool is_kept) {
+    if (is_kept) {
+      const int place = atomicAdd(&shared.num_top, 1);
+      shared.top_ids[place] = id;
+      shared.top_logits[place] = clean;
+    }
+    return true;
+  });
+  __syncthreads();
+  // Places were taken in any order; a token's rank is how many are before it.
+  const auto i = static_cast<int>(threadIdx.x);
+  if (i < shared.num_top) {
+    const float logit = shared.top_logits[i];
+    const int32_t id = shared.top_ids[i];
+    int rank = 0;
+    for (int j = 0; j < shared.num_top; ++j) {
+      const float other = shared.top_logits[j];
+      rank += other > logit || (other == logit && shared.top_ids[j] < id) ? 1 : 0;
+    }
+    tokens[rank] = id;
+    values[rank] = logprobs.Of(logit);
+  } else if (i < num_wanted) {
+    tokens[i] = -1;
+    values[i] = -INFINITY;
+  }
+  __syncthreads();
+}
+
+__global__ void __launch_bounds__(kSampleThreads) SampleKernel(SampleParams params) {
+  __shared__ SampleShared shared;
+  const int64_t row_idx = blockIdx.x;
+  const float* logits = params.logits + row_idx * params.vocab;
+  const SampleRow how = params.rows[row_idx];
+  const Largest largest = FindLargest(logits, params.vocab, shared);
+  LogitRow row{.logits = logits,
+               .vocab = params.vocab,
+               .max = largest.logit,
+               .temperature = how.params.temperature};
+  const bool is_greedy = how.params.temperature == 0 || largest.logit == -INFINITY;
+  const int32_t token = is_greedy ? largest.id : SampleToken(row, how, shared);
+  if (threadIdx.x == 0) {
+    params.tokens[row_idx] = token;
+    params.finite[row_idx] = largest.all_finite ? 1 : 0;
+  }
+  if (how.num_top_logprobs < 0) return;
+  row.temperature = 1;
+  const LogProbs logprobs = FindLogProbs(row, shared);
+  if (threadIdx.x == 0) params.logprobs[row_idx] = logprobs.Of(logits[token]);
+  if (how.num_top_logprobs == 0) return;
+  WriteTop(row, how.num_top_logprobs, logprobs, params.top_tokens + row_idx * kMaxTop,
+           params.top_logprobs + row_idx * kMaxTop, shared);
+}
+
+}  // namespace
+
+void SampleTokens(const SampleArgs& args, const Stream& stream) {
+  if (args.rows.empty()) return;
+  NSA_CHECK_LE(args.logits.dim(1), kMaxSampleVocab);
+  const SampleParams params{.logits = static_cast<const float*>(args.logits.raw()),
+                            .rows = args.rows.data(),
+                            .tokens = static_cast<int32_t*>(args.tokens.raw()),
+                            .logprobs = static_cast<float*>(args.logprobs.raw()),
+                            .top_tokens = static_cast<int32_t*>(args.top_tokens.raw()),
+                            .top_logprobs = static_cast<float*>(args.top_logprobs.raw()),
+                            .finite = static_cast<uint8_t*>(args.finite.raw()),
+                            .vocab = static_cast<int32_t>(args.logits.dim(1))};
+  SampleKernel<<<static_cast<unsigned>(args.rows.size()), kSampleThreads, 0,
+                 stream.cuda->stream()>>>(params);
+  CheckLaunch();
+}
+
+}  // namespace nsa::cuda
