@@ -188,7 +188,7 @@ std::vector<Flag> Flags() {
 
 absl::Status Apply(const Flag& flag, const std::string& source, const std::string& value,
                    ServerConfig* config) {
-  const absl::Status status = flag.set(value, config);
+  absl::Status status = flag.set(value, config);
   if (status.ok()) return status;
   return absl::InvalidArgumentError(
       absl::StrCat(source, " is '", value, "'; allowed: ", status.message()));

@@ -113,7 +113,7 @@ std::string ParseOptions(const std::vector<std::string>& arguments, Options* opt
       options->words.push_back(arguments[next++]);
       continue;
     }
-    const std::string error = ApplyFlag(arguments, &next, options);
+    std::string error = ApplyFlag(arguments, &next, options);
     if (!error.empty()) return error;
   }
   const bool is_generate = options->command == Options::Command::kGenerate;

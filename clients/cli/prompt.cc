@@ -43,7 +43,7 @@ int NumBytes(uint8_t first) {
 
 std::string ReadPrompt(const Options& options, std::string* prompt) {
   if (!options.file.empty()) {
-    const std::string error = ReadAll(options.file, prompt);
+    std::string error = ReadAll(options.file, prompt);
     if (!error.empty()) return error;
   }
   for (size_t i = 0; i < options.words.size(); ++i) {

@@ -42,7 +42,7 @@ Golden ReadGolden(const std::string& name) {
 
 std::string CopyModel(const std::string& name) {
   static int num_copies = 0;
-  const std::string copy =
+  std::string copy =
       testing::TempDir() + "model_" + std::to_string(getpid()) + "_" + std::to_string(num_copies++);
   std::filesystem::copy("tests/golden/" + name, copy);
   return copy;

@@ -134,7 +134,7 @@ TEST_F(WeightsTest, NamesWhatIsMissingOrBroken) {
   EXPECT_THAT(OpenError(), Not(HasSubstr(folder_)));
   Write("model.safetensors", "nonsense", 0);
   EXPECT_THAT(OpenError(), HasSubstr("model.safetensors: the header is not a JSON object"));
-  std::ofstream(absl::StrCat(folder_, "/model.safetensors"), std::ios::trunc);
+  std::ofstream(absl::StrCat(folder_, "/model.safetensors"), std::ios::trunc).close();
   EXPECT_THAT(OpenError(), HasSubstr("has 0 bytes"));
   std::filesystem::remove(absl::StrCat(folder_, "/model.safetensors"));
   std::filesystem::create_directory(absl::StrCat(folder_, "/model.safetensors"));

@@ -154,8 +154,7 @@ TEST(HttpRequestReader, RefusesWhatIsMalformed) {
         "GET / HTTP/1.1\nHost: h\n\n",                    // bare LF
         "GET / HTTP/1.1\r\nHost: h\r\nNo colon\r\n\r\n",  // not a header
         "GET / HTTP/1.1\r\nHost: h\r\nName : v\r\n\r\n",  // space before the colon
-        "GET / HTTP/1.1\r\nHost: h\r\nX: a\x01"
-        "b\r\n\r\n",                             // control character
+        "GET / HTTP/1.1\r\nHost: h\r\nX: a\001b\r\n\r\n",  // control character
         "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n",  // bad escape
         "G@T / HTTP/1.1\r\nHost: h\r\n\r\n",     // not a method
         "\x16\x03\x01\x02\x01\r\n\r\n"}) {       // TLS
