@@ -16,6 +16,10 @@ find_package(CUDAToolkit 12.4 REQUIRED)
 if(CCACHE)
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${CCACHE})
 endif()
+# Programs look beside themselves first, so that `make bundle` can put libraries there. DT_RPATH, not DT_RUNPATH: it also
+# holds for the libraries that those libraries load.
+set(CMAKE_BUILD_RPATH "$ORIGIN/../lib" "$ORIGIN/../../lib")
+add_link_options(LINKER:--disable-new-dtags)
 
 # nsa_cuda_objects(name ARCHITECTURES 90a-real ... SOURCES a.cu ...): objects for one set of GPUs, which
 # $<TARGET_OBJECTS:name> puts into a library.

@@ -23,9 +23,14 @@ std::shared_ptr<Device> TestDevice::Open() const {
   return gpu;
 }
 
+std::vector<TestDevice> TestGpus() {
+  if (FirstGpu() == nullptr) return {};
+  return {{DeviceType::kCuda}};
+}
+
 std::vector<TestDevice> TestDevices() {
-  std::vector<TestDevice> devices = {{DeviceType::kCpu}};
-  if (FirstGpu() != nullptr) devices.push_back({DeviceType::kCuda});
+  std::vector<TestDevice> devices = TestGpus();
+  devices.insert(devices.begin(), TestDevice{DeviceType::kCpu});
   return devices;
 }
 

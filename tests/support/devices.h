@@ -20,7 +20,8 @@ struct TestDevice {
 };
 inline void PrintTo(const TestDevice& device, std::ostream* out) { *out << device.name(); }
 
-// The CPU, then the GPU if there is one.
+// The CPU, then the GPU if there is one; and the GPU alone, if there is one.
 std::vector<TestDevice> TestDevices();
+std::vector<TestDevice> TestGpus();
 
 }  // namespace nsa
