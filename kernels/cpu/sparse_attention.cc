@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <cstddef>
 
 #include "kernels/backends.h"
+#include "kernels/cpu/parallel.h"
 
 namespace nsa::cpu {
 namespace {
@@ -37,15 +39,16 @@ Scratch TakeScratch(const SparseAttentionExtent& extent, const Stream& stream, C
     scratch.out[branch] = cutter.Take({extent.num_tokens, extent.num_heads, extent.d_v});
     scratch.lse[branch] = cutter.Take({extent.num_tokens, extent.num_heads});
   }
-  scratch.importance = cutter.Take({stream.threads->num_threads(), extent.max_pages});
+  scratch.importance = cutter.Take({NumThreads(stream), extent.max_pages});
   return scratch;
 }
 
 Scratch TakeScratch(const SparseAttentionArgs& args, const Stream& stream) {
-  const SparseAttentionExtent extent{.num_tokens = args.tokens.num_tokens(),
-                                     .max_pages = args.rows.table.dim(1),
-                                     .num_heads = args.q.dim(1),
-                                     .d_v = args.rows.d_v()};
+  const SparseAttentionExtent extent{
+      .num_tokens = args.tokens.num_tokens(),
+      .max_pages = std::max(args.rows.table.dim(1), args.sel.table.dim(1)),
+      .num_heads = args.q.dim(1),
+      .d_v = args.rows.d_v()};
   Cutter cutter(args.scratch.raw());
   const Scratch scratch = TakeScratch(extent, stream, cutter);
   NSA_CHECK_LE(cutter.num_bytes(), args.scratch.num_bytes());

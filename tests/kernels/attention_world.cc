@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "tests/kernels/nsa_reference.h"
 #include "tests/support/compare.h"
@@ -36,9 +37,11 @@ AttentionWorld::AttentionWorld(const Geometry& geometry, std::vector<int64_t> le
     const int64_t rows = shape.NumRows(length);
     num_rows.push_back(rows == 0 ? 0 : rows + shape.row_offset());
   }
-  rows_ = std::make_unique<TestCache>(layout, num_rows, random);
-  // Wide enough for a pass over the whole of the longest sequence.
-  layout.ring_rows = shape.window_tokens + *std::max_element(lengths_.begin(), lengths_.end()) - 1;
+  rows_ = std::make_unique<TestCache>(layout, num_rows, random, *tokens_);
+  // Wide enough for a pass over the whole of the longest sequence, in whole tiles.
+  const int64_t ring_rows =
+      shape.window_tokens + *std::max_element(lengths_.begin(), lengths_.end()) - 1;
+  layout.ring_rows = (ring_rows + kTileTokens - 1) / kTileTokens * kTileTokens;
   ring_ = std::make_unique<TestCache>(layout, lengths_, random);
 }
 
@@ -160,6 +163,36 @@ void AttentionWorld::Check(Branch branch, const std::vector<TestToken>& tokens,
   }
   EXPECT_TRUE(IsClose(actual.out, out, ToleranceOf(geometry_.activation, {1e-5, 1e-4})));
   EXPECT_TRUE(IsClose(actual.lse, lse, {1e-5, 1e-5}));
+}
+
+void CheckChoice(const AttentionWorld& world, const TestToken& token, int64_t kv_head,
+                 const float* q, const BlockList& chosen, double relative) {
+  const NsaShape& shape = world.geometry().shape;
+  const std::vector<double> importance =
+      ReferenceImportance(shape, world.rows_cache(), token.sequence, kv_head, token.position, q,
+                          world.geometry().group_size, world.scale());
+  const BlockList expected = ReferenceSelection(shape, token.position, importance);
+  ASSERT_EQ(chosen.size(), expected.size());
+  ASSERT_TRUE(std::is_sorted(chosen.begin(), chosen.end()));
+  ASSERT_EQ(std::set<int64_t>(chosen.begin(), chosen.end()).size(), chosen.size());
+  for (int64_t block : ReferenceForced(shape, token.position)) {
+    EXPECT_TRUE(std::count(chosen.begin(), chosen.end(), block)) << "forced block " << block;
+  }
+  for (size_t i = 0; i < chosen.size(); ++i) {
+    ASSERT_GE(chosen[i], 0);
+    ASSERT_LT(chosen[i], static_cast<int64_t>(importance.size()));
+  }
+  BlockList missing, extra;
+  std::set_difference(expected.begin(), expected.end(), chosen.begin(), chosen.end(),
+                      std::back_inserter(missing));
+  std::set_difference(chosen.begin(), chosen.end(), expected.begin(), expected.end(),
+                      std::back_inserter(extra));
+  for (size_t i = 0; i < missing.size(); ++i) {
+    EXPECT_NEAR(importance[extra[i]], importance[missing[i]],
+                relative * importance[missing[i]] + 1e-7)
+        << "block " << extra[i] << " instead of " << missing[i] << " at position "
+        << token.position;
+  }
 }
 
 std::vector<TestToken> AttentionWorld::LastTokens() const {

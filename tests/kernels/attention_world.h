@@ -58,6 +58,8 @@ class AttentionWorld {
   TestCache& rows_cache() { return *rows_; }
   TestCache& ring_cache() { return *ring_; }
   const TestCache& rows_cache() const { return *rows_; }
+  const TestCache& tokens_cache() const { return *tokens_; }
+  const TestCache& ring_cache() const { return *ring_; }
   // The last token of every sequence.
   std::vector<TestToken> LastTokens() const;
   std::vector<TestToken> AllTokens() const;
@@ -73,5 +75,11 @@ class AttentionWorld {
   uint32_t seed_;
   std::unique_ptr<TestCache> tokens_, rows_, ring_;
 };
+
+using BlockList = std::vector<int64_t>;
+// The chosen blocks of a token and KV head, whose queries are q [G, d_k]: exact up to blocks whose
+// importances differ by less than `relative`, what fp32 arithmetic can tell.
+void CheckChoice(const AttentionWorld& world, const TestToken& token, int64_t kv_head,
+                 const float* q, const BlockList& chosen, double relative = 1e-5);
 
 }  // namespace nsa::testing

@@ -110,7 +110,6 @@ class CompressWorld {
                                   .d_v = geometry.d_v,
                                   .num_hidden = kHidden},
                                  on.stream());
-    const Tensor scratch(DType::kU8, {num_bytes});
     const auto weights = [&](const PhiTensors& phi) {
       const PhiWeights host = phi.Weights(case_.phi, case_.has_position);
       return PhiWeights{on(host.position), on(host.weight), on(host.fc1), on(host.fc2)};
@@ -124,7 +123,7 @@ class CompressWorld {
                   .phi_k = weights(phi_k_),
                   .phi_v = weights(phi_v_),
                   .inv_freq = case_.rope == CmpRope::kAfter ? on(inv_freq_) : TensorView(),
-                  .scratch = on(scratch)},
+                  .scratch = on.Scratch(num_bytes)},
                  on.stream());
     on.Fetch();
   }

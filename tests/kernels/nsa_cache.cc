@@ -37,9 +37,20 @@ TestCache::TestCache(const CacheLayout& layout, const std::vector<int64_t>& rows
   if (layout.ring_rows > 0) layout_.page_rows = layout.ring_rows;
   int64_t num_pages = 2;
   for (int64_t rows : rows_of) num_pages += rows / layout_.page_rows + 1;
+  table_ = std::make_shared<Tensor>(MakeTable(layout_, rows_of, num_pages, random));
+  Fill(rows_of, num_pages, random);
+}
+
+TestCache::TestCache(const CacheLayout& layout, const std::vector<int64_t>& rows_of,
+                     std::mt19937& random, const TestCache& other)
+    : layout_(layout), table_(other.table_) {
+  Fill(rows_of, other.k_.view().dim(0), random);
+}
+
+void TestCache::Fill(const std::vector<int64_t>& rows_of, int64_t num_pages, std::mt19937& random) {
+  const CacheLayout& layout = layout_;
   k_ = Tensor(layout.dtype, {num_pages, layout.num_kv_heads, layout_.page_rows, layout.d_k});
   v_ = Tensor(layout.dtype, {num_pages, layout.num_kv_heads, layout_.page_rows, layout.d_v});
-  table_ = MakeTable(layout_, rows_of, num_pages, random);
   std::normal_distribution<double> normal(0, kDeviation);
   for (size_t s = 0; s < rows_of.size(); ++s) {
     for (int64_t row = 0; row < rows_of[s]; ++row) {
@@ -53,8 +64,8 @@ TestCache::TestCache(const CacheLayout& layout, const std::vector<int64_t>& rows
 }
 
 int64_t TestCache::RowIndex(int64_t sequence, int64_t row, int64_t head) const {
-  const int64_t width = table_.view().dim(1);
-  const int64_t page = table_.data<int32_t>()[sequence * width + row / layout_.page_rows % width];
+  const int64_t width = table_->view().dim(1);
+  const int64_t page = table_->data<int32_t>()[sequence * width + row / layout_.page_rows % width];
   NSA_CHECK_GE(page, 0);
   return (page * layout_.num_kv_heads + head) * layout_.page_rows + row % layout_.page_rows;
 }

@@ -2,6 +2,7 @@
 // Caches with known contents, scattered over pages or rings, for tests of the NSA operations.
 
 #include <cstdint>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -25,12 +26,15 @@ class TestCache {
  public:
   // rows_of[s] rows for sequence s, of which a ring keeps the last.
   TestCache(const CacheLayout& layout, const std::vector<int64_t>& rows_of, std::mt19937& random);
+  // In the pages of `other`, which must cover them.
+  TestCache(const CacheLayout& layout, const std::vector<int64_t>& rows_of, std::mt19937& random,
+            const TestCache& other);
 
-  PagedKv kv() const { return {k_.view(), v_.view(), table_.view()}; }
+  PagedKv kv() const { return {k_.view(), v_.view(), table_->view()}; }
   const CacheLayout& layout() const { return layout_; }
   const Tensor& k() const { return k_; }
   const Tensor& v() const { return v_; }
-  const Tensor& table() const { return table_; }
+  const Tensor& table() const { return *table_; }
 
   double K(int64_t sequence, int64_t row, int64_t head, int64_t c) const;
   double V(int64_t sequence, int64_t row, int64_t head, int64_t c) const;
@@ -43,8 +47,11 @@ class TestCache {
   // Index of the row among the cache's [pages, heads, page_rows] rows.
   int64_t RowIndex(int64_t sequence, int64_t row, int64_t head) const;
 
+  void Fill(const std::vector<int64_t>& rows_of, int64_t num_pages, std::mt19937& random);
+
   CacheLayout layout_;
-  Tensor k_, v_, table_;
+  Tensor k_, v_;
+  std::shared_ptr<Tensor> table_;  // of several caches, as in a model
 };
 
 // The query tokens of a batch. Position -1 is padding.

@@ -15,8 +15,6 @@
 namespace nsa::testing {
 namespace {
 
-using BlockList = std::vector<int64_t>;
-
 // The blocks of every (token, KV head), without the padding, which is checked here.
 class Selection {
  public:
@@ -70,36 +68,6 @@ class Selection {
   int64_t num_kv_heads_;
   Tensor blocks_;
 };
-
-// Exact up to blocks whose importances are closer than fp32 can tell.
-void CheckChoice(const AttentionWorld& world, const TestToken& token, int64_t kv_head,
-                 const float* q, const BlockList& chosen) {
-  const NsaShape& shape = world.geometry().shape;
-  const std::vector<double> importance =
-      ReferenceImportance(shape, world.rows_cache(), token.sequence, kv_head, token.position, q,
-                          world.geometry().group_size, world.scale());
-  const BlockList expected = ReferenceSelection(shape, token.position, importance);
-  ASSERT_EQ(chosen.size(), expected.size());
-  ASSERT_TRUE(std::is_sorted(chosen.begin(), chosen.end()));
-  ASSERT_EQ(std::set<int64_t>(chosen.begin(), chosen.end()).size(), chosen.size());
-  for (int64_t block : ReferenceForced(shape, token.position)) {
-    EXPECT_TRUE(std::count(chosen.begin(), chosen.end(), block)) << "forced block " << block;
-  }
-  for (size_t i = 0; i < chosen.size(); ++i) {
-    ASSERT_GE(chosen[i], 0);
-    ASSERT_LT(chosen[i], static_cast<int64_t>(importance.size()));
-  }
-  BlockList missing, extra;
-  std::set_difference(expected.begin(), expected.end(), chosen.begin(), chosen.end(),
-                      std::back_inserter(missing));
-  std::set_difference(chosen.begin(), chosen.end(), expected.begin(), expected.end(),
-                      std::back_inserter(extra));
-  for (size_t i = 0; i < missing.size(); ++i) {
-    EXPECT_NEAR(importance[extra[i]], importance[missing[i]], 1e-5 * importance[missing[i]] + 1e-7)
-        << "block " << extra[i] << " instead of " << missing[i] << " at position "
-        << token.position;
-  }
-}
 
 class SelectBlocksTest : public ::testing::TestWithParam<Geometry> {
  protected:

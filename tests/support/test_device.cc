@@ -22,6 +22,10 @@ TensorView OnDevice::operator()(const TensorView& host) {
   return host.empty() ? host : WithData(host, Place(host.raw(), host.num_bytes()));
 }
 
+TensorView OnDevice::Scratch(int64_t num_bytes) {
+  return {PlaceScratch(num_bytes), DType::kU8, {num_bytes}};
+}
+
 PagedKv OnDevice::operator()(const PagedKv& host) {
   return {(*this)(host.k), (*this)(host.v), (*this)(host.table)};
 }

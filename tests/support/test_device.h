@@ -9,6 +9,7 @@
 
 #include "kernels/device.h"
 #include "kernels/paged_kv.h"
+#include "tests/support/tensor.h"
 
 namespace nsa::testing {
 
@@ -20,6 +21,9 @@ bool HasDevice(DeviceType device);
 inline std::string DeviceName(DeviceType device) {
   return device == DeviceType::kCpu ? "Cpu" : "Cuda";
 }
+
+// Bytes of the device's memory that are free; 0 where there is none.
+int64_t FreeDeviceBytes(DeviceType device);
 
 // A test that runs on every device of the build.
 class DeviceTest : public ::testing::TestWithParam<DeviceType> {
@@ -49,6 +53,8 @@ class OnDevice {
   TensorView operator()(const TensorView& host);
   PagedKv operator()(const PagedKv& host);
   TokenMap operator()(const TokenMap& host);
+  // u8 memory of the device whose bytes are 0xff; not copied back.
+  TensorView Scratch(int64_t num_bytes);
   // Waits for the calls, then copies all tensors back to where they came from.
   void Fetch();
 
@@ -60,9 +66,11 @@ class OnDevice {
   };
   // The device's copy of num_bytes at `host`.
   void* Place(void* host, int64_t num_bytes);
+  void* PlaceScratch(int64_t num_bytes);
 
   Stream stream_;
-  std::vector<Copy> copies_;
+  std::vector<Copy> copies_;     // scratch: without a host
+  std::vector<Tensor> scratch_;  // on the CPU
 };
 
 }  // namespace nsa::testing

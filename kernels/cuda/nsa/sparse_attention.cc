@@ -65,10 +65,11 @@ SparseAttentionArgs SliceTokens(const SparseAttentionArgs& args, int64_t first, 
 
 // At most kPortableTokens tokens.
 void RunPortableChunk(const SparseAttentionArgs& args, const Stream& stream) {
-  const SparseAttentionExtent extent{.num_tokens = args.tokens.num_tokens(),
-                                     .max_pages = args.rows.table.dim(1),
-                                     .num_heads = args.q.dim(1),
-                                     .d_v = args.rows.d_v()};
+  const SparseAttentionExtent extent{
+      .num_tokens = args.tokens.num_tokens(),
+      .max_pages = std::max(args.rows.table.dim(1), args.sel.table.dim(1)),
+      .num_heads = args.q.dim(1),
+      .d_v = args.rows.d_v()};
   Cutter cutter(args.scratch.raw());
   const Scratch scratch = TakeScratch(extent, *stream.cuda, cutter);
   NSA_CHECK_LE(cutter.num_bytes(), args.scratch.num_bytes());

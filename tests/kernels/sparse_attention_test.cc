@@ -1,0 +1,291 @@
+// SparseAttention: on the CPU the bits of the operations that it is made of; on a GPU, through
+// whatever kernels it has, the CPU's results for steps of decode tokens, tiles and padding.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "kernels/nsa.h"
+#include "tests/kernels/attention_world.h"
+#include "tests/kernels/geometries.h"
+#include "tests/support/compare.h"
+#include "tests/support/test_device.h"
+
+namespace nsa::testing {
+namespace {
+
+// Tokens of one step: first decode tokens, then chunks.
+class Step {
+ public:
+  void AddDecode(TestToken token) {
+    NSA_CHECK(tiles_.empty());
+    tokens_.push_back(token);
+    ++num_decode_tokens_;
+  }
+  // Positions [begin, end) of a sequence, cut into tiles.
+  void AddChunk(int32_t sequence, int64_t begin, int64_t end) {
+    for (int64_t first = begin; first < end;) {
+      const int64_t until = std::min(end, (first / kTileTokens + 1) * kTileTokens);
+      tiles_.insert(tiles_.end(),
+                    {sequence, static_cast<int32_t>(tokens_.size()),
+                     static_cast<int32_t>(until - first), static_cast<int32_t>(first)});
+      for (const TestToken& token : Chunk(sequence, first, until)) tokens_.push_back(token);
+      first = until;
+    }
+  }
+
+  const std::vector<TestToken>& tokens() const { return tokens_; }
+  int64_t num_tokens() const { return static_cast<int64_t>(tokens_.size()); }
+  int64_t num_decode_tokens() const { return num_decode_tokens_; }
+  Tensor Tiles() const {
+    Tensor tiles(DType::kI32, {static_cast<int64_t>(tiles_.size()) / 4, 4});
+    std::copy(tiles_.begin(), tiles_.end(), tiles.data<int32_t>());
+    return tiles;
+  }
+
+ private:
+  std::vector<TestToken> tokens_;
+  std::vector<int32_t> tiles_;
+  int64_t num_decode_tokens_ = 0;
+};
+
+struct Outputs {
+  Tensor out;     // [T, H, d_v] activation
+  Tensor blocks;  // [T, K, num_selected]
+};
+
+// fp32 copies of a cache, which the CPU reads whatever the GPU's dtype.
+struct F32Cache {
+  Tensor k, v;
+  PagedKv kv;
+  explicit F32Cache(const TestCache& cache)
+      : k(Converted(cache.k(), DType::kF32)),
+        v(Converted(cache.v(), DType::kF32)),
+        kv{k.view(), v.view(), cache.table().view()} {}
+};
+
+Tensor Gates(const AttentionWorld& world, const Step& step) {
+  std::mt19937 random(21);
+  return RandomTensor(DType::kF32, {step.num_tokens(), world.num_heads(), 3}, random, 2);
+}
+
+Outputs RunStep(const AttentionWorld& world, const Step& step, ThreadPool* threads) {
+  const Geometry& g = world.geometry();
+  const TestTokens host_map(step.tokens());
+  const Tensor tiles = step.Tiles(), gates = Gates(world, step);
+  const Tensor q = Converted(world.Queries(step.tokens()), g.activation);
+  Outputs outputs{Tensor(g.activation, {step.num_tokens(), world.num_heads(), g.d_v}),
+                  Tensor(DType::kI32, {step.num_tokens(), g.num_kv_heads, g.shape.num_selected})};
+  OnDevice on(g.device, threads);
+  TokenMap tokens = on(host_map.map());
+  tokens.num_decode_tokens = step.num_decode_tokens();
+  tokens.tiles = on(tiles);
+  const SparseAttentionExtent extent{
+      .shape = g.shape,
+      .num_tokens = step.num_tokens(),
+      .num_seqs = world.tokens_cache().table().view().dim(0),
+      .max_pages = std::max(world.tokens_cache().table().view().dim(1),
+                            world.rows_cache().table().view().dim(1)),
+      .num_heads = world.num_heads(),
+      .num_kv_heads = g.num_kv_heads,
+      .d_k = g.d_k,
+      .d_v = g.d_v,
+      .activation = g.activation,
+      .cache_dtype = g.dtype};
+  SparseAttention({.shape = g.shape,
+                   .tokens = tokens,
+                   .q = on(q),
+                   .gate_logits = on(gates),
+                   .rows = on(world.rows_cache().kv()),
+                   .sel = on(world.tokens_cache().kv()),
+                   .win = on(world.ring_cache().kv()),
+                   .out = on(outputs.out),
+                   .blocks = on(outputs.blocks),
+                   .scratch = on.Scratch(SparseAttentionScratchBytes(extent, on.stream())),
+                   .softmax_scale = world.scale()},
+                  on.stream());
+  on.Fetch();
+  return outputs;
+}
+
+// The branches on the CPU, the selected one over `blocks`, and their combination.
+Tensor Combined(const AttentionWorld& world, const Step& step, const Tensor& blocks) {
+  const Geometry& g = world.geometry();
+  const TestTokens map(step.tokens());
+  const Tensor q = world.Queries(step.tokens());
+  const F32Cache rows(world.rows_cache()), sel(world.tokens_cache()), win(world.ring_cache());
+  const auto branch = [&] {
+    return Tensor(DType::kF32, {step.num_tokens(), world.num_heads(), g.d_v});
+  };
+  const Tensor cmp_out = branch(), sel_out = branch(), win_out = branch(), out = branch();
+  const Tensor lse(DType::kF32, {step.num_tokens(), world.num_heads()});
+  ThreadPool threads(2);
+  const Stream stream{.threads = &threads};
+  CompressedAttention({g.shape, map.map(), q, rows.kv, cmp_out, lse, world.scale()}, stream);
+  SelectedAttention({g.shape, map.map(), q, sel.kv, blocks, sel_out, lse, world.scale()}, stream);
+  WindowAttention({g.shape.window_tokens, map.map(), q, win.kv, win_out, lse, world.scale()},
+                  stream);
+  CombineBranches({Gates(world, step), cmp_out, sel_out, win_out, out}, stream);
+  return Converted(out, DType::kF32);
+}
+
+std::vector<double> Elements(const Tensor& tensor) {
+  std::vector<double> elements;
+  for (int64_t i = 0; i < tensor.num_elements(); ++i) elements.push_back(tensor.At(i));
+  return elements;
+}
+
+// Weights of the softmax may be rounded to the 16-bit type before they meet the values.
+Tolerance StepTolerance(const Geometry& g) {
+  if (g.activation == DType::kBF16) return {1e-2, 2e-2};
+  if (g.activation == DType::kF16) return {2e-3, 4e-3};
+  return {1e-5, 1e-4};
+}
+
+void CheckBlocks(const AttentionWorld& world, const Step& step, const Tensor& blocks) {
+  const Geometry& g = world.geometry();
+  const Tensor q = world.Queries(step.tokens());
+  const double relative = g.activation == DType::kF32 ? 1e-5 : 1e-4;
+  for (int64_t item = 0; item < step.num_tokens() * g.num_kv_heads; ++item) {
+    const int64_t t = item / g.num_kv_heads, head = item % g.num_kv_heads;
+    const int32_t* chosen = blocks.data<int32_t>() + item * g.shape.num_selected;
+    BlockList list(chosen, std::find(chosen, chosen + g.shape.num_selected, -1));
+    const TestToken& token = step.tokens()[static_cast<size_t>(t)];
+    if (token.position < 0) {
+      EXPECT_TRUE(list.empty());
+      continue;
+    }
+    CheckChoice(world, token, head, q.data<float>() + item * g.group_size * g.d_k, list, relative);
+  }
+}
+
+std::vector<Geometry> StepGeometries() {
+  std::vector<Geometry> geometries = {
+      {"SmallPaperG16D64F32", kSmallPaperShape, 2, 16, 64, 64},
+      {"TinyG3D6x8F32", kTinyShape, 2, 3, 6, 8},
+      {"PaperG1D16Bf16Cache", kPaperShape, 1, 1, 16, 16, DType::kBF16}};
+  if (BuildDevices().size() == 1) return geometries;
+  const size_t num_cpu = geometries.size();
+  for (size_t i = 0; i < num_cpu; ++i) {
+    geometries.push_back(geometries[i]);
+    geometries.back().name += "Cuda";
+    geometries.back().device = DeviceType::kCuda;
+  }
+  constexpr DType kBF16 = DType::kBF16, kF16 = DType::kF16;
+  const auto add = [&](const char* name, const NsaShape& shape, int64_t group_size, int64_t d_k,
+                       int64_t d_v, DType dtype) {
+    geometries.push_back({name, shape, 2, group_size, d_k, d_v, dtype, DeviceType::kCuda, dtype});
+  };
+  add("PaperG16D128Bf16Cuda", kPaperShape, 16, 128, 128, kBF16);
+  add("SmallPaperG16D128F16Cuda", kSmallPaperShape, 16, 128, 128, kF16);
+  add("SmallPaperG16D192x128Bf16Cuda", kSmallPaperShape, 16, 192, 128, kBF16);
+  add("SmallPaperG16D64Bf16Cuda", kSmallPaperShape, 16, 64, 64, kBF16);
+  add("SmallPaperG4D128Bf16Cuda", kSmallPaperShape, 4, 128, 128, kBF16);
+  add("SmallPaperG5D128Bf16Cuda", kSmallPaperShape, 5, 128, 128, kBF16);
+  add("LlamaNsaG16D64Bf16Cuda", kLlamaNsaShape, 16, 64, 64, kBF16);
+  add("UnpooledStrideG16D128Bf16Cuda", kUnpooledStrideShape, 16, 128, 128, kBF16);
+  add("TinyG3D32Bf16Cuda", kTinyShape, 3, 32, 32, kBF16);
+  return geometries;
+}
+
+class SparseAttentionTest : public ::testing::TestWithParam<Geometry> {
+ protected:
+  void SetUp() override {
+    if (!HasDevice(GetParam().device)) GTEST_SKIP() << "this machine has no GPU";
+  }
+  // Longer than the selection, so that importance decides.
+  static int64_t Long() {
+    return (GetParam().shape.num_selected + 5) * GetParam().shape.block_tokens + 7;
+  }
+};
+
+TEST_P(SparseAttentionTest, DecodeTokens) {
+  const NsaShape& shape = GetParam().shape;
+  std::vector<int64_t> lengths = {Long(),
+                                  1,
+                                  shape.span_tokens - 1,
+                                  shape.span_tokens,
+                                  shape.num_selected * shape.block_tokens,
+                                  shape.num_selected * shape.block_tokens + 1,
+                                  shape.window_tokens,
+                                  shape.window_tokens + 1,
+                                  31,
+                                  32,
+                                  33,
+                                  Long() - 64};
+  const AttentionWorld world(GetParam(), lengths);
+  Step step;
+  for (const TestToken& token : world.LastTokens()) {
+    step.AddDecode(token);
+    if (token.sequence == 3) step.AddDecode({0, -1});
+  }
+  step.AddDecode({0, -1});
+  const Outputs outputs = RunStep(world, step, nullptr);
+  CheckBlocks(world, step, outputs.blocks);
+  EXPECT_TRUE(IsClose(outputs.out, Elements(Combined(world, step, outputs.blocks)),
+                      StepTolerance(GetParam())));
+  // Alone or batched, a token's bits are the same.
+  for (size_t t = 0; t < step.tokens().size(); t += 3) {
+    Step alone;
+    alone.AddDecode(step.tokens()[t]);
+    const Outputs single = RunStep(world, alone, nullptr);
+    const int64_t per_token = single.blocks.num_elements();
+    for (int64_t i = 0; i < per_token; ++i) {
+      ASSERT_EQ(single.blocks.At(i), outputs.blocks.At(static_cast<int64_t>(t) * per_token + i));
+    }
+  }
+}
+
+TEST_P(SparseAttentionTest, Tiles) {
+  const int64_t length = Long();
+  const AttentionWorld world(GetParam(), {length, 70, length});
+  Step step;
+  step.AddChunk(0, 0, length);
+  step.AddChunk(1, 3, 70);
+  step.AddChunk(2, length - 200, length - 1);
+  const Outputs outputs = RunStep(world, step, nullptr);
+  CheckBlocks(world, step, outputs.blocks);
+  EXPECT_TRUE(IsClose(outputs.out, Elements(Combined(world, step, outputs.blocks)),
+                      StepTolerance(GetParam())));
+}
+
+TEST_P(SparseAttentionTest, DecodeTokensAndTiles) {
+  const int64_t length = Long();
+  const AttentionWorld world(GetParam(), {length, length - 1, 40, length});
+  Step step;
+  step.AddDecode({2, 39});
+  step.AddDecode({0, static_cast<int32_t>(length) - 1});
+  step.AddDecode({0, -1});
+  step.AddChunk(3, length - 130, length);
+  step.AddChunk(1, length - 67, length - 1);
+  const Outputs outputs = RunStep(world, step, nullptr);
+  CheckBlocks(world, step, outputs.blocks);
+  EXPECT_TRUE(IsClose(outputs.out, Elements(Combined(world, step, outputs.blocks)),
+                      StepTolerance(GetParam())));
+  const Outputs again = RunStep(world, step, nullptr);
+  EXPECT_TRUE(IsIdentical(again.out, outputs.out));
+  EXPECT_TRUE(IsIdentical(again.blocks, outputs.blocks));
+}
+
+INSTANTIATE_TEST_SUITE_P(Geometries, SparseAttentionTest, ::testing::ValuesIn(StepGeometries()),
+                         [](const auto& info) { return info.param.name; });
+
+TEST(SparseAttentionCpuTest, HasTheBitsOfItsOperations) {
+  for (const Geometry& geometry : StepGeometries()) {
+    if (geometry.device != DeviceType::kCpu) continue;
+    const AttentionWorld world(geometry, {500, 40});
+    Step step;
+    step.AddDecode({1, 39});
+    step.AddChunk(0, 400, 500);
+    ThreadPool threads(3);
+    const Outputs outputs = RunStep(world, step, &threads);
+    if (geometry.dtype == DType::kF32) {
+      EXPECT_TRUE(IsIdentical(outputs.out, Combined(world, step, outputs.blocks)));
+    }
+    const Outputs again = RunStep(world, step, &threads);
+    EXPECT_TRUE(IsIdentical(again.out, outputs.out));
+  }
+}
+
+}  // namespace
+}  // namespace nsa::testing
