@@ -11,21 +11,44 @@
 #include "kernels/cuda/context.h"
 #include "kernels/device.h"
 
-// Fails with the call and CUDA's message.
-#define NSA_CUDA_CHECK(call)                                                                 \
-  if (const cudaError_t nsa_cuda_error = (call); nsa_cuda_error == cudaSuccess) [[likely]] { \
-  } else /* NOLINT */                                                                        \
-    ::nsa::CheckFailure(__FILE__, __LINE__, #call).stream()                                  \
+// Fails with the call and CUDA's message. An error that loses the device is not the call's own:
+// whoever awaits the work that caused it reports it, and until then the calls behind it do nothing.
+#define NSA_CUDA_CHECK(call)                                                                  \
+  if (const cudaError_t nsa_cuda_error = (call);                                              \
+      nsa_cuda_error == cudaSuccess || ::nsa::cuda::LosesDevice(nsa_cuda_error)) [[likely]] { \
+  } else /* NOLINT */                                                                         \
+    ::nsa::CheckFailure(__FILE__, __LINE__, #call).stream()                                   \
         << cudaGetErrorString(nsa_cuda_error) << " "
 
-#define NSA_CUBLAS_CHECK(call)                                                                     \
-  if (const cublasStatus_t nsa_cublas_status = (call); nsa_cublas_status == CUBLAS_STATUS_SUCCESS) \
-      [[likely]] {                                                                                 \
-  } else /* NOLINT */                                                                              \
-    ::nsa::CheckFailure(__FILE__, __LINE__, #call).stream()                                        \
+#define NSA_CUBLAS_CHECK(call)                                      \
+  if (const cublasStatus_t nsa_cublas_status = (call);              \
+      nsa_cublas_status == CUBLAS_STATUS_SUCCESS ||                 \
+      ::nsa::cuda::LosesDevice(cudaPeekAtLastError())) [[likely]] { \
+  } else /* NOLINT */                                               \
+    ::nsa::CheckFailure(__FILE__, __LINE__, #call).stream()         \
         << cublasLtGetStatusString(nsa_cublas_status) << " "
 
 namespace nsa::cuda {
+
+// True for errors of a kernel or of the hardware, after which every call of the process fails.
+inline bool LosesDevice(cudaError_t error) {
+  switch (error) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+    case cudaErrorECCUncorrectable:
+    case cudaErrorNvlinkUncorrectable:
+      return true;
+    default:
+      return false;
+  }
+}
 
 // The element types as device code has them.
 template <typename T>
@@ -59,7 +82,7 @@ void DispatchDevice(DType dtype, F&& f) {
 }
 
 // After every launch: reports a launch that was refused; does not wait for the kernel.
-inline void CheckLaunch() { NSA_CUDA_CHECK(cudaGetLastError()); }
+inline void CheckLaunch() { NSA_CUDA_CHECK(cudaPeekAtLastError()); }
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
