@@ -66,9 +66,11 @@ CacheSpec NsaAttention::MakeCacheSpec(const ModelConfig& config, const Attention
   spec.page_segments = {segment("sel", shape.block_tokens), segment("rows", shape.rows_per_page())};
   if (config.nsa->shared_kv) return spec;
   // A step stores all its tokens before the first of them looks back (docs/nsa.md, 4).
+  // The window is a whole number of tiles, so that none of them wraps around.
   const int64_t lead = options.max_chunk_tokens - 1;
+  const int64_t num_tiles = (shape.window_tokens + lead + kTileTokens - 1) / kTileTokens;
   spec.slot_segments = {segment("cmp", shape.span_tokens + lead),
-                        segment("win", shape.window_tokens + lead)};
+                        segment("win", num_tiles * kTileTokens)};
   return spec;
 }
 

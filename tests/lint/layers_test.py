@@ -46,7 +46,10 @@ RESTRICTED = [
     (re.compile(r"^(grpcpp|google/protobuf)/"), re.compile(r"^server/grpc/|^clients/|^tests/|^bench/")),
     (re.compile(r"^prometheus/"), re.compile(r"^server/metrics/|^tests/")),
     (re.compile(r"^sentencepiece"), re.compile(r"^engine/text/sentencepiece_model\.cc$|^tests/")),
-    (re.compile(r"^cuda"), re.compile(r"^kernels/cuda/|^engine/runtime/[a-z_]+_cuda\.cc$")),
+    (re.compile(r"^(cuda|cublas)"), re.compile(r"^kernels/cuda/|^engine/runtime/[a-z_]+_cuda\.cc$|^tests/|^bench/")),
+    # Backends are seen through kernels/*.h alone.
+    (re.compile(r"^kernels/cuda/"), re.compile(r"^kernels/cuda/|^engine/runtime/[a-z_]+_cuda\.cc$|^tests/|^bench/")),
+    (re.compile(r"^kernels/cpu/"), re.compile(r"^kernels/cpu/|^tests/|^bench/")),
     (re.compile(r"^hwy/"), re.compile(r"^kernels/cpu/|^tests/kernels/|^bench/")),
 ]
 

@@ -49,7 +49,7 @@ class OnDevice {
   OnDevice& operator=(const OnDevice&) = delete;
 
   const Stream& stream() const { return stream_; }
-  // The same host tensor always gives the same copy.
+  // The same host tensor always gives the same copy. It must live until Fetch.
   TensorView operator()(const TensorView& host);
   PagedKv operator()(const PagedKv& host);
   TokenMap operator()(const TokenMap& host);

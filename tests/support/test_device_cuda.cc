@@ -1,6 +1,7 @@
 // A build with CUDA, on a machine with a GPU or without.
 
 #include <algorithm>
+#include <map>
 
 #include "kernels/cuda/launch.h"
 #include "tests/support/test_device.h"
@@ -17,6 +18,39 @@ cuda::Context& TheContext() {
     return new cuda::Context(/*device=*/0, stream);
   }();
   return *context;
+}
+
+// Blocks of exact sizes, used again: the tests make thousands of small tensors.
+class Pool {
+ public:
+  void* Take(int64_t num_bytes) {
+    std::vector<void*>& blocks = free_[num_bytes];
+    if (!blocks.empty()) {
+      void* block = blocks.back();
+      blocks.pop_back();
+      return block;
+    }
+    void* block = nullptr;
+    // A tensor without elements has an address too.
+    NSA_CUDA_CHECK(cudaMalloc(&block, static_cast<size_t>(std::max<int64_t>(num_bytes, 1))));
+    return block;
+  }
+  void Release(void* block, int64_t num_bytes) {
+    constexpr int64_t kLargest = 1 << 24;  // larger ones go back to the device
+    if (num_bytes > kLargest) {
+      NSA_CUDA_CHECK(cudaFree(block));
+    } else {
+      free_[num_bytes].push_back(block);
+    }
+  }
+
+ private:
+  std::map<int64_t, std::vector<void*>> free_;
+};
+
+Pool& ThePool() {
+  static Pool* const pool = new Pool;
+  return *pool;
 }
 
 }  // namespace
@@ -42,7 +76,9 @@ OnDevice::OnDevice(DeviceType device, ThreadPool* threads)
 }
 
 OnDevice::~OnDevice() {
-  for (const Copy& copy : copies_) NSA_CUDA_CHECK(cudaFree(copy.device));
+  if (copies_.empty()) return;
+  NSA_CUDA_CHECK(cudaStreamSynchronize(stream_.cuda->stream()));
+  for (const Copy& copy : copies_) ThePool().Release(copy.device, copy.num_bytes);
 }
 
 void* OnDevice::Place(void* host, int64_t num_bytes) {
@@ -50,12 +86,11 @@ void* OnDevice::Place(void* host, int64_t num_bytes) {
   for (const Copy& copy : copies_) {
     if (copy.host == host && copy.num_bytes == num_bytes) return copy.device;
   }
-  // A tensor without elements has an address too.
-  Copy copy{.host = host, .device = nullptr, .num_bytes = num_bytes};
-  NSA_CUDA_CHECK(cudaMalloc(&copy.device, static_cast<size_t>(std::max<int64_t>(num_bytes, 1))));
-  NSA_CUDA_CHECK(
-      cudaMemcpy(copy.device, host, static_cast<size_t>(num_bytes), cudaMemcpyHostToDevice));
+  const Copy copy{.host = host, .device = ThePool().Take(num_bytes), .num_bytes = num_bytes};
   copies_.push_back(copy);
+  // On the kernels' stream: a copy from pageable memory may outlast the call.
+  NSA_CUDA_CHECK(cudaMemcpyAsync(copy.device, host, static_cast<size_t>(num_bytes),
+                                 cudaMemcpyHostToDevice, stream_.cuda->stream()));
   return copy.device;
 }
 
@@ -65,17 +100,17 @@ void* OnDevice::PlaceScratch(int64_t num_bytes) {
         .view()
         .raw();
   }
-  Copy copy{.host = nullptr, .device = nullptr, .num_bytes = num_bytes};
-  const auto size = static_cast<size_t>(std::max<int64_t>(num_bytes, 1));
-  NSA_CUDA_CHECK(cudaMalloc(&copy.device, size));
-  NSA_CUDA_CHECK(cudaMemset(copy.device, 0xff, size));
+  const Copy copy{.host = nullptr, .device = ThePool().Take(num_bytes), .num_bytes = num_bytes};
   copies_.push_back(copy);
+  NSA_CUDA_CHECK(
+      cudaMemsetAsync(copy.device, 0xff, static_cast<size_t>(num_bytes), stream_.cuda->stream()));
   return copy.device;
 }
 
 void OnDevice::Fetch() {
   if (stream_.device == DeviceType::kCpu) return;
-  NSA_CUDA_CHECK(cudaStreamSynchronize(stream_.cuda->stream()));
+  const cudaError_t error = cudaStreamSynchronize(stream_.cuda->stream());
+  NSA_CHECK(error == cudaSuccess) << cudaGetErrorString(error);
   for (const Copy& copy : copies_) {
     if (copy.host == nullptr) continue;
     NSA_CUDA_CHECK(cudaMemcpy(copy.host, copy.device, static_cast<size_t>(copy.num_bytes),
