@@ -13,7 +13,7 @@ JOBS      ?= $(shell nproc)
 
 BUILD  := build/$(PRESET)
 PYTHON := .venv/bin/python
-SOURCES = $(shell git ls-files '*.h' '*.cc')
+SOURCES = $(shell git ls-files '*.h' '*.cc' '*.cu' '*.cuh')
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1|/' | column -t -s '|' || \
@@ -37,6 +37,16 @@ test-tsan:  ## the same tests under ThreadSanitizer
 test-training: packages build/training/.ready  ## tests of training/, in an environment with PyTorch (gigabytes)
 	@build/training/bin/python -m pytest -q tests/training
 
+cuda:  ## build the server and its tests with the CUDA backend (needs nvcc, no GPU)
+	@$(MAKE) cuda-programs PRESET=cuda-release
+
+bundle:  ## build/cuda-release/bundle: programs and libraries for a GPU machine without the build's tools
+	@$(MAKE) build PRESET=cuda-release
+	@python3 tools/bundle.py build/cuda-release
+
+test-gpu: bundle  ## on a machine with a GPU: kernels, models and server on it; ends with a count
+	@python3 tools/test_gpu.py build/cuda-release/bundle $(MODEL)
+
 bench: build venv  ## CPU kernels, engine and server, measured in one run
 	@$(PYTHON) tools/run_bench.py $(BUILD) $(MODEL)
 
@@ -48,7 +58,7 @@ lint: configure  ## clang-format (check only) and clang-tidy on every source
 	@tools/install_packages.sh lint
 	@clang-format --dry-run --Werror $(SOURCES)
 	@cmake --build $(BUILD) -j $(JOBS) --target nsa_proto
-	@git ls-files '*.cc' | xargs -P $(JOBS) -n 4 clang-tidy -quiet -p $(BUILD)
+	@git ls-files '*.cc' ':!kernels/cuda' ':!*_cuda.cc' ':!bench/kernels/gpu' | xargs -P $(JOBS) -n 4 clang-tidy -quiet -p $(BUILD)
 
 clean:  ## remove build folders and the Python environment
 	@rm -rf build .venv
@@ -63,6 +73,9 @@ configure: packages
 
 build: configure
 	@cmake --build $(BUILD) -j $(JOBS)
+
+cuda-programs: configure
+	@cmake --build $(BUILD) -j $(JOBS) --target nsa-server kernels_test model_test
 
 server: configure
 	@cmake --build $(BUILD) -j $(JOBS) --target nsa-server nsa-cli
@@ -81,4 +94,4 @@ build/training/.ready: training/requirements.txt
 	@build/training/bin/python -m pip install -q --disable-pip-version-check -r training/requirements.txt
 	@touch $@
 
-.PHONY: help serve demo test test-asan test-tsan test-training bench format lint clean packages configure build server venv
+.PHONY: help serve demo test test-asan test-tsan test-training cuda bundle test-gpu bench format lint clean packages configure build cuda-programs server venv

@@ -102,9 +102,10 @@ absl::StatusOr<ModelExecutor::MemoryPlan> ModelExecutor::PlanMemory(
   int64_t cache_bytes = options.kv_cache_bytes;
   if (cache_bytes == 0) {
     const int64_t used_bytes = device.total_bytes() - device.free_bytes();
-    cache_bytes = static_cast<int64_t>(options.memory_utilization *
-                                       static_cast<double>(device.total_bytes())) -
-                  used_bytes - plan.workspace_bytes - step_bytes;
+    const auto allowed_bytes = static_cast<int64_t>(options.memory_utilization *
+                                                    static_cast<double>(device.total_bytes()));
+    cache_bytes =
+        std::max<int64_t>(0, allowed_bytes - used_bytes - plan.workspace_bytes - step_bytes);
   }
   NSA_ASSIGN_OR_RETURN(plan.num_pages, NumPages(spec, cache_bytes, options));
   if (plan.num_pages < plan.max_seq_pages) {
