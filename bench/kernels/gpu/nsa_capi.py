@@ -1,0 +1,187 @@
+"""The CUDA kernels in a PyTorch process, through the C functions of capi.cc."""
+
+import ctypes
+
+import torch
+
+_P, _I = ctypes.c_void_p, ctypes.c_int64
+
+
+class Cache(ctypes.Structure):
+    _fields_ = [("k", _P), ("v", _P), ("table", _P), ("num_pages", _I), ("page_rows", _I), ("table_width", _I)]
+
+
+class SparseCall(ctypes.Structure):
+    _fields_ = [(name, _P) for name in ("q", "gates", "out", "blocks", "sequence", "position", "scratch")] + \
+        [(name, Cache) for name in ("rows", "sel", "win")] + \
+        [(name, _I) for name in ("num_tokens", "num_seqs", "num_heads", "num_kv_heads", "d_k", "d_v", "span_tokens",
+                                 "span_stride", "block_tokens", "num_selected", "num_initial", "num_local", "window",
+                                 "is_half", "scratch_bytes")]
+
+
+class Library:
+    def __init__(self, path: str):
+        self.lib = ctypes.CDLL(path)
+
+    def fused_decode(self, call: SparseCall):
+        self.lib.nsa_fused_decode(ctypes.byref(call), ctypes.c_void_p(torch.cuda.current_stream().cuda_stream))
+
+
+class SparseWorld:
+    """Random paged caches of num_seqs sequences of num_tokens tokens each, and the call over them."""
+
+    def __init__(self, num_seqs, num_tokens, num_heads=64, num_kv_heads=4, d_k=128, d_v=128, span_tokens=32,
+                 span_stride=16, block_tokens=64, num_selected=16, num_initial=1, num_local=2, window=512,
+                 ring_lead=64, extra_width=0, dtype=torch.bfloat16, seed=0):
+        self.__dict__.update({k: v for k, v in locals().items() if k != "self"})
+        generator = torch.Generator("cuda").manual_seed(seed)
+
+        def randn(*shape):
+            return torch.randn(*shape, device="cuda", dtype=dtype, generator=generator)
+
+        self.page_rows = block_tokens // span_stride
+        self.row_offset = span_tokens // span_stride - 1
+        num_blocks = (num_tokens + block_tokens - 1) // block_tokens
+        num_pages = num_blocks * num_seqs
+        order = torch.randperm(num_pages, device="cuda", generator=generator)
+        self.table = torch.full((num_seqs, num_blocks + extra_width), -1, dtype=torch.int32, device="cuda")
+        self.table[:, :num_blocks] = order.view(num_seqs, num_blocks).int()
+        self.slots = torch.randperm(num_seqs, device="cuda", generator=generator).int().view(num_seqs, 1)
+        self.rows = (randn(num_pages, num_kv_heads, self.page_rows, d_k), randn(num_pages, num_kv_heads, self.page_rows, d_v))
+        self.sel = (randn(num_pages, num_kv_heads, block_tokens, d_k), randn(num_pages, num_kv_heads, block_tokens, d_v))
+        self.ring_rows = window + ring_lead - 1
+        self.win = (randn(num_seqs, num_kv_heads, self.ring_rows, d_k), randn(num_seqs, num_kv_heads, self.ring_rows, d_v))
+
+    def decode_call(self, sequences, positions, seed=1):
+        """One token of each of `sequences` (lists); returns (call, tensors that it points to)."""
+        generator = torch.Generator("cuda").manual_seed(seed)
+        count = len(sequences)
+        t = {
+            "q": torch.randn(count, self.num_heads, self.d_k, device="cuda", generator=generator).to(self.dtype),
+            "gates": torch.randn(count, self.num_heads, 3, device="cuda", generator=generator),
+            "out": torch.full((count, self.num_heads, self.d_v), float("nan"), device="cuda", dtype=self.dtype),
+            "blocks": torch.full((count, self.num_kv_heads, self.num_selected), -7, dtype=torch.int32, device="cuda"),
+            "sequence": torch.tensor(sequences, dtype=torch.int32, device="cuda"),
+            "position": torch.tensor(positions, dtype=torch.int32, device="cuda"),
+            "scratch": torch.empty(count * self.num_kv_heads * (self.table.shape[1] + 64) * 80, dtype=torch.uint8, device="cuda"),
+        }
+        call = SparseCall(**{name: tensor.data_ptr() for name, tensor in t.items()})
+        for name, table in (("rows", self.table), ("sel", self.table), ("win", self.slots)):
+            k, v = getattr(self, name)
+            setattr(call, name, Cache(k.data_ptr(), v.data_ptr(), table.data_ptr(), k.shape[0], k.shape[2], table.shape[1]))
+        for name in ("num_heads", "num_kv_heads", "d_k", "d_v", "span_tokens", "span_stride", "block_tokens",
+                     "num_selected", "num_initial", "num_local", "window", "num_seqs"):
+            setattr(call, name, getattr(self, name))
+        call.num_tokens = count
+        call.scratch_bytes = t["scratch"].numel()
+        call.is_half = int(self.dtype == torch.float16)
+        return call, t
+
+    def num_rows(self, num_tokens):
+        return 0 if num_tokens < self.span_tokens else (num_tokens - self.span_tokens) // self.span_stride + 1
+
+    def reference(self, t, index):
+        """Token `index` of a call, in fp32: (out [H, d_v], blocks per KV head, importances [K, num_blocks])."""
+        s, position = int(t["sequence"][index]), int(t["position"][index])
+        g = self.num_heads // self.num_kv_heads
+        q = t["q"][index].float().view(self.num_kv_heads, g, self.d_k)
+        gate = torch.sigmoid(t["gates"][index]).view(self.num_kv_heads, g, 3)
+        num_blocks = position // self.block_tokens + 1
+        pages = self.table[s, :num_blocks].long()
+        scale = self.d_k ** -0.5
+
+        def paged(cache):  # [K, tokens, d]
+            return cache[pages].float().permute(1, 0, 2, 3).reshape(self.num_kv_heads, -1, cache.shape[3])
+
+        def attend(k, v):
+            if k.shape[1] == 0:
+                return torch.zeros(self.num_kv_heads, g, self.d_v, device="cuda"), None
+            p = torch.softmax(q @ k.transpose(1, 2) * scale, dim=-1)
+            return p @ v, p
+
+        count = self.num_rows(position + 1)
+        rows = slice(self.row_offset, self.row_offset + count)
+        cmp, p = attend(paged(self.rows[0])[:, rows], paged(self.rows[1])[:, rows])
+        width = num_blocks * self.page_rows + self.row_offset
+        sums = torch.zeros(self.num_kv_heads, width, device="cuda")
+        if count:
+            sums[:, rows] = p.sum(1)
+        a, e = self.page_rows, self.row_offset + 1
+        weights = torch.tensor([min(k + 1, a + e - 1 - k, a, e) for k in range(a + e - 1)], device="cuda").float()
+        importance = (sums.unfold(1, a + e - 1, a)[:, :num_blocks] * weights).sum(-1)
+        ranking = importance.clone()
+        ranking[:, max(0, num_blocks - self.num_local):] = float("inf")
+        ranking[:, :self.num_initial] = float("inf")
+        chosen = torch.argsort(ranking, dim=1, descending=True, stable=True)[:, :min(self.num_selected, num_blocks)]
+        return cmp, gate, importance, chosen.sort(dim=1).values, attend, paged, pages, s, position, q, scale
+
+    def expected(self, t, index, blocks):
+        """The output of token `index` if the choice is `blocks` [K, n] (-1 padded)."""
+        cmp, gate, importance, chosen, attend, paged, pages, s, position, q, scale = self.reference(t, index)
+        k, v = paged(self.sel[0]), paged(self.sel[1])
+        sel = torch.empty_like(cmp)
+        for head in range(self.num_kv_heads):
+            ids = blocks[head][blocks[head] >= 0].long()
+            tokens = (ids[:, None] * self.block_tokens + torch.arange(self.block_tokens, device="cuda")).flatten()
+            tokens = tokens[tokens <= position]
+            p = torch.softmax(q[head] @ k[head, tokens].T * scale, dim=-1)
+            sel[head] = p @ v[head, tokens]
+        window = torch.arange(max(0, position - self.window + 1), position + 1, device="cuda") % self.ring_rows
+        slot = int(self.slots[s, 0])
+        win, _ = attend(self.win[0][slot][:, window].float(), self.win[1][slot][:, window].float())
+        out = gate[..., 0:1] * cmp + gate[..., 1:2] * sel + gate[..., 2:3] * win
+        return out.reshape(self.num_heads, self.d_v), importance, chosen
+
+    def bytes_read(self, num_tokens):
+        """K and V bytes of one token's decode, as docs/nsa.md section 4 counts them."""
+        rows = self.num_rows(num_tokens) + min(num_tokens, self.num_selected * self.block_tokens) + min(num_tokens, self.window)
+        return rows * self.num_kv_heads * (self.d_k + self.d_v) * 2
+
+
+def check(world: SparseWorld, t, tolerance=0.02):
+    """Largest error of a call's outputs against fp32; raises where a choice differs by more than rounding."""
+    worst, differing = 0.0, 0
+    for index in range(t["sequence"].shape[0]):
+        if int(t["position"][index]) < 0:
+            assert (t["out"][index] == 0).all() and (t["blocks"][index] == -1).all()
+            continue
+        actual = t["blocks"][index]
+        out, importance, chosen = world.expected(t, index, actual)
+        for head in range(world.num_kv_heads):
+            mine = set(actual[head][actual[head] >= 0].tolist())
+            best = set(chosen[head].tolist())
+            listed = actual[head][actual[head] >= 0]
+            assert len(mine) == len(best) == listed.numel() and bool((listed[1:] > listed[:-1]).all()), (index, head, actual[head])
+            extra, missing = sorted(mine - best), sorted(best - mine)
+            for a in extra:
+                for b in missing:
+                    x, y = float(importance[head, a]), float(importance[head, b])
+                    assert abs(x - y) <= 1e-4 * max(x, y), f"token {index} head {head}: block {a} ({x}) instead of {b} ({y})"
+            differing += len(extra)
+        error = float((t["out"][index].float() - out).abs().max())
+        assert error == error and error < tolerance, f"token {index}: error {error}"
+        worst = max(worst, error)
+    return worst, differing
+
+
+def time_graph(calls, repeats=20):
+    """Median microseconds of one of `calls` (functions that enqueue work), all captured in one CUDA graph."""
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for call in calls:
+            call()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        for call in calls:
+            call()
+    times = []
+    for _ in range(repeats + 3):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        graph.replay()
+        end.record()
+        torch.cuda.synchronize()
+        times.append(begin.elapsed_time(end) * 1000 / len(calls))
+    times = sorted(times[3:])
+    return times[len(times) // 2]

@@ -1,0 +1,821 @@
+// A cluster of c thread blocks serves one (token, KV head): its group of query heads is the M = 16
+// side of the tensor-core products, tiles of 64 cached rows are the other side. In the order of the
+// phases below:
+//
+//   1. Each block attends its tiles of compressed rows. Besides the output it keeps, per block of
+//      the selection and head, the sum of probabilities relative to the tile's maximum.
+//   2. The blocks exchange maximum and sum of every head: now each knows the lse, the sums become
+//      importances, and its best candidates go to all peers.
+//   3. While those travel, the window is attended; its rows have been on their way since phase 1.
+//   4. Every block ranks the candidates of all: the choice is known, without leaving the cluster.
+//   5. The chosen blocks are attended.
+//   6. Each block sums the results of its share of the heads.
+//
+// Tile i of a phase belongs to leaf i % 16 of a fixed tree (fused_decode_tile.cuh); a block
+// computes the leaves that are its rank modulo c and the subtree over them. So c changes where work
+// happens and not one bit of the result: the launcher may choose it by the batch.
+
+#include <mutex>
+
+#include "base/check.h"
+#include "kernels/cuda/instances.h"
+#include "kernels/cuda/ptx/cluster.cuh"
+#include "kernels/cuda/sm90/fused_decode.h"
+#include "kernels/cuda/sm90/fused_decode_tile.cuh"
+
+namespace nsa::cuda {
+namespace {
+
+constexpr int kLeaves = 16;  // and the most blocks of a cluster
+constexpr int kMaxCandidates = 16;
+constexpr int kSearchGroups = 64;  // of the search for the best candidates
+constexpr float kLog2E = 1.44269504088896340736F;
+constexpr int kMaxSharedBytes = 227 * 1024;
+enum Phase { kCmp, kWin, kSel, kNumPhases };
+
+struct Params {
+  const void* q;
+  const float* gates;
+  void* out;
+  int32_t* blocks;
+  const int32_t* sequence;
+  const int32_t* position;
+  PagedRows rows, sel, win;
+  int32_t num_kv_heads, group_size;
+  int32_t span_tokens, span_stride, block_tokens, num_selected, num_initial, num_local;
+  int32_t window_tokens;
+  int32_t num_tiles;  // of compressed rows, at most
+  int32_t max_tiles;  // the same of one block of a cluster
+  void* tile_sums;    // [token][KV head][num_tiles] TileSums
+  float scale_log2;   // softmax scale * log2(e)
+};
+
+// What the kernel is compiled for.
+template <typename Type, int kKeyDim, int kValueDim, int kRowsPerPage, int kRowsBehind>
+struct Instance {
+  using T = Type;
+  static constexpr int kDk = kKeyDim, kDv = kValueDim;
+  static constexpr int kPageRows = kRowsPerPage;  // compressed rows per page, NsaShape a
+  static constexpr int kRowOffset = kRowsBehind;  // NsaShape::row_offset, e - 1
+  static constexpr int kTileBlocks = kTileRows / kPageRows;
+  static constexpr int kStages = kDk + kDv > 128 ? 2 : 4;
+};
+
+// The fixed part of shared memory.
+template <typename T, int kStages>
+struct alignas(16) Shared {
+  union {
+    TileScratch<T> tile;
+    float2 weights[kNumPhases][kHeads][kLeaves];  // MergeBlocks, at the end
+  };
+  uint64_t full[kStages];  // barriers of the pipeline
+  uint64_t group_best[kSearchGroups];
+  uint64_t threshold;
+  alignas(16) float lse[kHeads];     // of the compressed branch, log2 units
+  float factor[kNumPhases][kHeads];  // gates, and in the end gate / sum
+  int32_t chosen[kMaxFusedSelected], sorted[kMaxFusedSelected];
+  int32_t num_survivors, num_finalists;
+};
+
+// Offsets in dynamic shared memory, bytes, for clusters of num_ranks blocks.
+template <typename I>
+struct Layout {
+  static constexpr int kTile = kTileBytes<I::kDk, I::kDv>;
+  static constexpr int kShared = I::kStages * kTile;
+  static constexpr int kResults = kShared + sizeof(Shared<typename I::T, I::kStages>);
+  static constexpr int kPhaseResults = kHeads * I::kDv * 4;
+  int pairs, candidates, survivors, pages, keys, num_bytes;
+
+  __host__ __device__ Layout(int max_tiles, int num_ranks) {
+    const int blocks = max_tiles * I::kTileBlocks;
+    const int group_keys = (blocks + kSearchGroups - 1) / kSearchGroups;
+    pairs = kResults + kNumPhases * kPhaseResults;
+    candidates = pairs + kNumPhases * num_ranks * kHeads * 8;
+    survivors = candidates + num_ranks * kMaxCandidates * 8;
+    pages = survivors + (group_keys > num_ranks ? group_keys : num_ranks) * kMaxCandidates * 8;
+    num_bytes = pages + (blocks + 1) / 2 * 8;
+    // The keys are used before the results of the last phase come.
+    keys = kResults + (kNumPhases - 1) * kPhaseResults;
+    if (blocks * 8 > kPhaseResults) keys = num_bytes, num_bytes += blocks * 8;
+  }
+};
+
+// Of one tile of compressed rows, in global memory: what selection needs.
+template <typename I>
+struct alignas(16) TileSums {
+  float blocks[I::kTileBlocks][kHeads];  // sums of weighted probabilities, relative to `max`
+  float edge[kHeads];  // the same over the first rows, for the last block of the tile before
+  float max[kHeads];
+};
+
+// Of a power of two.
+__device__ __forceinline__ int Log2(int value) { return 31 - __clz(value); }
+
+// The tiles of one phase that a block has, leaf after leaf.
+struct TileWalk {
+  int rank, num_ranks, num_tiles, num_leaves, visit, tile;
+
+  __device__ __forceinline__ TileWalk(int rank, int num_ranks, int num_tiles)
+      : rank(rank),
+        num_ranks(num_ranks),
+        num_tiles(num_tiles),
+        num_leaves(kLeaves >> Log2(num_ranks)),
+        visit(0),
+        tile(rank) {
+    SkipEmptyLeaves();
+  }
+  __device__ __forceinline__ bool done() const { return visit >= num_leaves; }
+  __device__ __forceinline__ void Next() {
+    tile += kLeaves;
+    SkipEmptyLeaves();
+  }
+
+ private:
+  // Visit v has the leaf whose place is v with its bits in reverse: the tree's order.
+  __device__ __forceinline__ void SkipEmptyLeaves() {
+    const int spare_bits = __clz(num_leaves);  // 31 - log2
+    while (tile >= num_tiles && !done()) {
+      tile = rank + num_ranks * static_cast<int>((__brev(++visit) >> 1) >> spare_bits);
+    }
+  }
+};
+
+// +inf over an empty set, so that exp2(score - lse) is 0.
+__device__ __forceinline__ float Lse(const Pair& pair) {
+  return pair.sum > 0 ? pair.max + log2f(pair.sum) : INFINITY;
+}
+
+// One block of a cluster: what its threads share, and the phases. Methods are called by all
+// threads.
+template <typename I>
+struct Worker {
+  using T = typename I::T;
+
+  const Params& p;
+  Shared<T, I::kStages>& shared;
+  TileSums<I>* const sums;     // [tile], of the sequence and KV head
+  float* const results;        // see Result
+  Pair* const pairs;           // [phase][rank][head], of every block of the cluster
+  uint64_t* const candidates;  // [rank][kMaxCandidates], every block's best, 0 = none
+  uint64_t* const survivors;
+  uint64_t* const keys;  // [local tile][block of the tile]
+  int32_t* const pages;  // [local tile][block of the tile]
+  const int rank, num_ranks, rank_bits, kv_head, position, num_blocks;
+  const int num_cmp_tiles, first_local, num_first, num_forced;
+
+  __device__ __forceinline__ Worker(const Params& p, uint8_t* memory, const Layout<I>& layout,
+                                    int position)
+      : p(p),
+        shared(*reinterpret_cast<Shared<T, I::kStages>*>(memory + Layout<I>::kShared)),
+        sums(static_cast<TileSums<I>*>(p.tile_sums) +
+             static_cast<int64_t>(blockIdx.z * p.num_kv_heads + blockIdx.y) * p.num_tiles),
+        results(reinterpret_cast<float*>(memory + Layout<I>::kResults)),
+        pairs(reinterpret_cast<Pair*>(memory + layout.pairs)),
+        candidates(reinterpret_cast<uint64_t*>(memory + layout.candidates)),
+        survivors(reinterpret_cast<uint64_t*>(memory + layout.survivors)),
+        keys(reinterpret_cast<uint64_t*>(memory + layout.keys)),
+        pages(reinterpret_cast<int32_t*>(memory + layout.pages)),
+        rank(static_cast<int>(ClusterRank())),
+        num_ranks(static_cast<int>(ClusterSize())),
+        rank_bits(Log2(num_ranks)),
+        kv_head(blockIdx.y),
+        position(position),
+        num_blocks(position / p.block_tokens + 1),
+        num_cmp_tiles((num_blocks * I::kPageRows + kTileRows - 1) / kTileRows),
+        first_local(max(0, num_blocks - p.num_local)),
+        num_first(min(p.num_initial, first_local)),
+        num_forced(num_first + num_blocks - first_local) {}
+
+  __device__ __forceinline__ bool chooses() const { return num_blocks > p.num_selected; }
+  __device__ __forceinline__ int num_wanted() const { return p.num_selected - num_forced; }
+  __device__ __forceinline__ int num_chosen() const { return min(p.num_selected, num_blocks); }
+
+  // Phase 1, after a tile: sums of its probabilities (scratch.weight) over the rows of each block,
+  // weighted as NsaShape::RowWeight, and over the first rows, which the last block of the tile
+  // before reaches into.
+  __device__ __forceinline__ void SumBlocks(TileSums<I>& tile) {
+    const float* const weight = shared.tile.weight;
+    constexpr int a = I::kPageRows, e = I::kRowOffset + 1;
+    constexpr auto row_weight = [](int k) {
+      const int rise = k + 1, fall = a + e - 1 - k, top = a < e ? a : e;
+      const int lower = rise < fall ? rise : fall;
+      return static_cast<float>(lower < top ? lower : top);
+    };
+#pragma unroll 1
+    for (int i = threadIdx.x; i < I::kTileBlocks * kHeads; i += kThreads) {
+      const int block = i / kHeads, head = i % kHeads;
+      float sum = 0;
+#pragma unroll
+      for (int k = 0; k < a + e - 1; ++k) {
+        if (k < a || block < I::kTileBlocks - 1) {
+          sum += row_weight(k) * weight[(block * a + k) * kWeightStride + head];
+        }
+      }
+      tile.blocks[block][head] = sum;
+    }
+    if (e > 1 && threadIdx.x < kHeads) {
+      float sum = 0;
+#pragma unroll
+      for (int k = a; k < a + e - 1; ++k) {
+        sum += row_weight(k) * weight[(k - a) * kWeightStride + threadIdx.x];
+      }
+      tile.edge[threadIdx.x] = sum;
+    }
+  }
+
+  // Sends maximum and sum of every head to all blocks.
+  __device__ __forceinline__ void Publish(int phase, const Partial<I::kDv>& partial) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    if ((lane & 3) != 0) return;
+#pragma unroll 1
+    for (int peer = warp; peer < num_ranks; peer += kWarps) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const Pair* const place =
+            pairs + (phase * num_ranks + rank) * kHeads + (lane >> 2) + half * 8;
+        StorePeer2(PeerAddress(SharedAddress(place), peer), {partial.max[half], partial.sum[half]});
+      }
+    }
+  }
+
+  // Phase 2: the importance of this block's candidates, as keys: larger first, then the lower
+  // block.
+  __device__ __forceinline__ void RankBlocks() {
+    const int tid = threadIdx.x;
+#pragma unroll 1
+    for (int head = tid / 16; head < kHeads; head += kThreads / 16) {
+      // A head that only pads the group gets probabilities of 0.
+      const Pair root = MergeBlocks(pairs + head, kHeads, num_ranks, nullptr);
+      if (tid % 16 == 0) shared.lse[head] = head < p.group_size ? Lse(root) : INFINITY;
+    }
+    __syncthreads();
+    const int num_local = max(0, (num_cmp_tiles - rank + num_ranks - 1) >> rank_bits);
+#pragma unroll 2
+    for (int i = tid; i < num_local * I::kTileBlocks; i += kThreads) {
+      const int tile = i / I::kTileBlocks * num_ranks + rank, in_tile = i % I::kTileBlocks;
+      const int block = tile * I::kTileBlocks + in_tile;
+      const bool has_edge =
+          I::kRowOffset > 0 && in_tile == I::kTileBlocks - 1 && tile + 1 < num_cmp_tiles;
+      float importance = Weigh(sums[tile].blocks[in_tile], sums[tile].max);
+      if (has_edge) importance += Weigh(sums[tile + 1].edge, sums[tile + 1].max);
+      const bool candidate = block >= p.num_initial && block < first_local;
+      keys[i] = candidate ? (static_cast<uint64_t>(__float_as_uint(importance)) << 32) |
+                                (0xffffffffu - static_cast<uint32_t>(block))
+                          : 0;
+    }
+    __syncthreads();
+    SendBest(num_local * I::kTileBlocks);
+  }
+
+  // Sum over the heads of sums relative to `max`, as probabilities.
+  __device__ __forceinline__ float Weigh(const float* values, const float* max) const {
+    float sum = 0;
+#pragma unroll
+    for (int head = 0; head < kHeads; head += 4) {
+      const auto value = *reinterpret_cast<const float4*>(values + head);
+      const auto top = *reinterpret_cast<const float4*>(max + head);
+      const auto lse = *reinterpret_cast<const float4*>(shared.lse + head);
+      sum += value.x * Exp2(top.x - lse.x) + value.y * Exp2(top.y - lse.y) +
+             value.z * Exp2(top.z - lse.z) + value.w * Exp2(top.w - lse.w);
+    }
+    return sum;
+  }
+
+  // Sends the largest num_wanted() keys, in order, to all blocks. Groups of keys compete first:
+  // what is smaller than the wanted-th best group's best cannot be among them.
+  __device__ __forceinline__ void SendBest(int num_keys) {
+    constexpr int kLanes = kThreads / kSearchGroups;  // threads of a group
+    const int tid = threadIdx.x, group = tid / kLanes, wanted = num_wanted();
+    const int group_keys = (num_keys + kSearchGroups - 1) / kSearchGroups;
+    uint64_t best = 0;
+#pragma unroll 1
+    for (int i = tid % kLanes; i < group_keys; i += kLanes) {
+      const int place = group * group_keys + i;
+      if (place < num_keys && keys[place] > best) best = keys[place];
+    }
+#pragma unroll
+    for (int step = 1; step < kLanes; step *= 2) {
+      const uint64_t other = __shfl_xor_sync(kFullMask, best, step);
+      best = other > best ? other : best;
+    }
+    if (tid % kLanes == 0) shared.group_best[group] = best;
+    __syncthreads();
+    {
+      int order = 0;  // the group's threads share the comparisons
+#pragma unroll 8
+      for (int i = tid % kLanes; i < kSearchGroups; i += kLanes) {
+        order += shared.group_best[i] > best;
+      }
+#pragma unroll
+      for (int step = 1; step < kLanes; step *= 2) order += __shfl_xor_sync(kFullMask, order, step);
+      if (tid % kLanes == 0 && best != 0 && order == wanted - 1) shared.threshold = best;
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (int i = tid; i < num_keys; i += kThreads) {
+      const uint64_t key = keys[i];
+      if (key != 0 && key >= shared.threshold) survivors[atomicAdd(&shared.num_survivors, 1)] = key;
+    }
+    __syncthreads();
+    const int num_survivors = shared.num_survivors;
+#pragma unroll 1
+    for (int i = tid; i < num_survivors; i += kThreads) {
+      const uint64_t key = survivors[i];
+      const int order = CountLarger(num_survivors, key);
+      if (order >= wanted) continue;
+      const uint32_t address = SharedAddress(candidates + rank * kMaxCandidates + order);
+#pragma unroll 1
+      for (int peer = 0; peer < num_ranks; ++peer) StorePeer(PeerAddress(address, peer), key);
+    }
+  }
+
+  __device__ __forceinline__ int CountLarger(int num_survivors, uint64_t key) const {
+    int count = 0;
+#pragma unroll 4
+    for (int i = 0; i < num_survivors; ++i) count += survivors[i] > key;
+    return count;
+  }
+
+  // Phase 4: the chosen blocks in ascending order in shared.sorted.
+  __device__ __forceinline__ void Choose() {
+    const int tid = threadIdx.x, lane = tid & 31, wanted = num_wanted();
+    if (chooses()) {
+      // The wanted-th largest of the blocks' best: what is smaller cannot be chosen.
+      const uint64_t best = lane < num_ranks ? candidates[lane * kMaxCandidates] : 0;
+      int order = 0;
+#pragma unroll 4
+      for (int i = 0; i < kLeaves; ++i) order += __shfl_sync(kFullMask, best, i) > best;
+      const unsigned at = __ballot_sync(kFullMask, best != 0 && order == wanted - 1);
+      const uint64_t threshold = at == 0 ? 1 : __shfl_sync(kFullMask, best, __ffs(at) - 1);
+#pragma unroll 1
+      for (int i = tid; i < num_ranks * kMaxCandidates; i += kThreads) {
+        const uint64_t key = candidates[i];
+        if (key >= threshold) survivors[atomicAdd(&shared.num_finalists, 1)] = key;
+      }
+      __syncthreads();
+      const int num_finalists = shared.num_finalists;
+#pragma unroll 1
+      for (int i = tid; i < num_finalists; i += kThreads) {
+        const uint64_t key = survivors[i];
+        const int place = CountLarger(num_finalists, key);
+        const auto block = static_cast<int32_t>(0xffffffffu - static_cast<uint32_t>(key));
+        if (place < wanted) shared.chosen[num_forced + place] = block;
+      }
+      if (tid < num_forced) {
+        shared.chosen[tid] = tid < num_first ? tid : first_local + tid - num_first;
+      }
+      __syncthreads();
+      if (tid < num_chosen()) {
+        const int block = shared.chosen[tid];
+        int place = 0;
+#pragma unroll 4
+        for (int i = 0; i < num_chosen(); ++i) place += shared.chosen[i] < block;
+        shared.sorted[place] = block;
+      }
+    } else if (tid < num_chosen()) {
+      shared.sorted[tid] = tid;
+    }
+    __syncthreads();
+  }
+
+  // results[phase][rank][head / num_ranks][dim], of the heads that are this rank modulo num_ranks.
+  __device__ __forceinline__ float* Result(int phase, int from, int head, int dim) const {
+    const int num_heads = kHeads >> rank_bits;
+    return results + ((phase * num_ranks + from) * num_heads + (head >> rank_bits)) * I::kDv + dim;
+  }
+
+  // Sends each head's output to the block that sums it.
+  __device__ __forceinline__ void Send(int phase, const Partial<I::kDv>& partial) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int head = (lane >> 2) + half * 8;
+      const float* const place =
+          Result(phase, rank, head, warp * (I::kDv / kWarps) + (lane & 3) * 2);
+      const uint32_t address = PeerAddress(SharedAddress(place), head & (num_ranks - 1));
+#pragma unroll
+      for (int part = 0; part < Partial<I::kDv>::kParts; ++part) {
+        StorePeer2(address + part * 32, {partial.o[part][half * 2], partial.o[part][half * 2 + 1]});
+      }
+    }
+  }
+
+  // Phase 6: out[head][dim] of this block's heads.
+  __device__ __forceinline__ void Sum(T* out) {
+    const int tid = threadIdx.x;
+#pragma unroll 1
+    for (int i = tid / 16; i < kNumPhases * kHeads; i += kThreads / 16) {
+      const int phase = i / kHeads, head = i % kHeads;
+      const Pair root = MergeBlocks(pairs + phase * num_ranks * kHeads + head, kHeads, num_ranks,
+                                    shared.weights[phase][head]);
+      if (tid % 16 == 0) shared.factor[phase][head] *= root.sum > 0 ? 1 / root.sum : 0;
+    }
+    __syncthreads();
+    switch (num_ranks) {
+      case 1:
+        return SumRanks<1>(out);
+      case 2:
+        return SumRanks<2>(out);
+      case 4:
+        return SumRanks<4>(out);
+      case 8:
+        return SumRanks<8>(out);
+      default:
+        return SumRanks<16>(out);
+    }
+  }
+  template <int kRanks>
+  __device__ __forceinline__ void SumRanks(T* out) {
+#pragma unroll 1
+    for (int i = threadIdx.x; i < kHeads / kRanks * I::kDv; i += kThreads) {
+      const int head = rank + kRanks * (i / I::kDv), dim = i % I::kDv;
+      if (head >= p.group_size) continue;
+      float sum = 0;
+#pragma unroll 1
+      for (int phase = 0; phase < kNumPhases; ++phase) {
+        const float* const result = results + phase * kHeads * I::kDv + i;
+        float values[kRanks];
+#pragma unroll
+        for (int from = 0; from < kRanks; ++from) {
+          values[from] = result[from * (kHeads / kRanks) * I::kDv];
+        }
+#pragma unroll
+        for (int from = kRanks - 1; from > 0;
+             --from) {  // node `from` joins a node below half and it
+          constexpr auto half_of = [](int node) {
+            int half = 1;
+            while (half * 2 <= node) half *= 2;
+            return half;
+          };
+          const float2 w = shared.weights[phase][head][from];
+          float& left = values[from - half_of(from)];
+          left = Blend({0, w.x, w.y}, left, values[from]);
+        }
+        sum += shared.factor[phase][head] * values[0];
+      }
+      out[head * I::kDv + dim] = T(sum);
+    }
+  }
+};
+
+template <typename I>
+__global__ __launch_bounds__(kThreads, 2) void FusedDecodeKernel(const __grid_constant__ Params p) {
+  using T = typename I::T;
+  extern __shared__ __align__(128) uint8_t memory[];
+  const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, token = blockIdx.z;
+
+  WaitForPrecedingKernels();
+  const int position = p.position[token], sequence = p.sequence[token];
+  Worker<I> worker(p, memory, Layout<I>(p.max_tiles, ClusterSize()), position);
+  auto& shared = worker.shared;
+  const int rank = worker.rank, num_ranks = worker.num_ranks, kv_head = worker.kv_head;
+  const int num_heads = p.num_kv_heads * p.group_size;
+  const int64_t first_head = static_cast<int64_t>(token) * num_heads + kv_head * p.group_size;
+  T* const out = static_cast<T*>(p.out) + first_head * I::kDv;
+  int32_t* const blocks_out =
+      p.blocks + (static_cast<int64_t>(token) * p.num_kv_heads + kv_head) * p.num_selected;
+  if (position < 0) {  // padding; the same for the whole cluster
+    for (int i = rank * kThreads + tid; i < p.group_size * I::kDv; i += num_ranks * kThreads) {
+      out[i] = T(0.0F);
+    }
+    if (rank == 0 && tid < p.num_selected) blocks_out[tid] = -1;
+    return;
+  }
+  const int32_t* const rows_table =
+      p.rows.table + static_cast<int64_t>(sequence) * p.rows.table_width.divisor();
+  {
+#pragma unroll 4
+    for (int i = tid; i < p.max_tiles * I::kTileBlocks; i += kThreads) {
+      const int tile = i / I::kTileBlocks * num_ranks + rank;
+      const int block = tile * I::kTileBlocks + i % I::kTileBlocks;
+      if (block < worker.num_blocks) worker.pages[i] = rows_table[block];
+    }
+  }
+  if (tid < p.group_size * 3) {  // gate logits: cmp, sel, win
+    const int head = tid / 3, gate = tid % 3;
+    const float logit = p.gates[first_head * 3 + tid];
+    shared.factor[gate == 0 ? kCmp : gate == 1 ? kSel : kWin][head] = 1 / (1 + __expf(-logit));
+  }
+  for (int i = tid; i < num_ranks * kMaxCandidates; i += kThreads) worker.candidates[i] = 0;
+  if (tid == 0) {
+    shared.num_survivors = shared.num_finalists = 0, shared.threshold = 0;
+    for (uint64_t& barrier : shared.full) InitBarrier(SharedAddress(&barrier), kThreads);
+    FenceBarrierInit();
+  }
+  __syncthreads();
+  ClusterArrive();  // (a) this block runs and its candidates are clear
+
+  uint32_t q[I::kDk / 16][4];  // A operand: heads by dims
+  {
+    const T* const q_heads = static_cast<const T*>(p.q) + first_head * I::kDk;
+#pragma unroll
+    for (int i = 0; i < I::kDk / 4; ++i) {
+      const int step = i / 4, head = (lane >> 2) + (i & 1) * 8;
+      const int dim = step * 16 + ((i >> 1) & 1) * 8 + (lane & 3) * 2;
+      q[step][i & 3] = head < p.group_size
+                           ? *reinterpret_cast<const uint32_t*>(q_heads + head * I::kDk + dim)
+                           : 0;
+    }
+  }
+
+  // ---- The pipeline of tiles: the compressed rows', then the window's; later the chosen blocks'.
+  // ----
+  const int end_row =
+      (position + 1 < p.span_tokens ? 0 : (position + 1 - p.span_tokens) / p.span_stride + 1) +
+      I::kRowOffset;  // paged rows: model row + row offset
+  const int window_begin = max(0, position + 1 - p.window_tokens);
+  const int num_win_tiles = (position - window_begin) / kTileRows + 1;
+  const int32_t* const win_table =
+      p.win.table + static_cast<int64_t>(sequence) * p.win.table_width.divisor();
+  const int block_tokens = p.block_tokens, num_chosen = worker.num_chosen();
+
+  TileWalk loads(rank, num_ranks, worker.num_cmp_tiles);
+  int load_phase = kCmp, load_stage = 0, stage = 0;
+  uint32_t parity = 0;
+  const auto advance = [](int& ring) { ring = ring == I::kStages - 1 ? 0 : ring + 1; };
+  // Row `row` of a phase's tiles: which row of which page of which cache; -1 = none.
+  const auto row_index = [&](int row) {
+    int page, page_rows, in_page;
+    if (load_phase == kCmp) {
+      if (row < I::kRowOffset || row >= end_row) return -1;
+      const int local = (row / kTileRows) >> worker.rank_bits;
+      page = worker.pages[local * I::kTileBlocks + row % kTileRows / I::kPageRows];
+      page_rows = I::kPageRows, in_page = row % I::kPageRows;
+    } else if (load_phase == kWin) {
+      const int token_row = window_begin + row;
+      if (token_row > position) return -1;
+      const int slot = p.win.page_rows.Quotient(token_row);
+      page = win_table[p.win.table_width.Remainder(slot)];
+      page_rows = p.win.page_rows.divisor(), in_page = token_row - slot * page_rows;
+    } else {
+      const int slot = p.sel.page_rows.Quotient(row);
+      page_rows = block_tokens, in_page = row - slot * page_rows;
+      if (slot >= num_chosen || shared.sorted[slot] * page_rows + in_page > position) return -1;
+      page = rows_table[shared.sorted[slot]];
+    }
+    return page < 0 ? -1 : (page * p.num_kv_heads + kv_head) * page_rows + in_page;
+  };
+  const auto load_next = [&] {
+    if (load_phase == kCmp && loads.done()) {
+      load_phase = kWin;
+      loads = TileWalk(rank, num_ranks, num_win_tiles);
+    }
+    if (loads.done()) return;
+    const PagedRows& kv = load_phase == kCmp ? p.rows : load_phase == kWin ? p.win : p.sel;
+    LoadTile<I::kDk, I::kDv>(kv, row_index(loads.tile * kTileRows + warp * kWarpRows + (lane & 15)),
+                             SharedAddress(memory) + load_stage * Layout<I>::kTile,
+                             SharedAddress(&shared.full[load_stage]), warp, lane);
+    loads.Next();
+    advance(load_stage);
+  };
+
+#pragma unroll 1
+  for (int phase = kCmp; phase < kNumPhases; ++phase) {
+    int num_tiles = worker.num_cmp_tiles, end = end_row;
+    if (phase == kWin) {
+      ClusterArrive();  // (b) results of the compressed branch, sums of all tiles
+      ClusterWait();
+      if (worker.chooses() && worker.num_wanted() > 0) worker.RankBlocks();
+      num_tiles = num_win_tiles, end = position + 1 - window_begin;
+    } else if (phase == kSel) {
+      ClusterArrive();  // (c) candidates
+      ClusterWait();
+      worker.Choose();
+      num_tiles = (num_chosen * block_tokens + kTileRows - 1) / kTileRows;
+      // All tokens of the chosen blocks but the last ones of the query's own.
+      end = num_chosen * block_tokens;
+      if (shared.sorted[num_chosen - 1] == worker.num_blocks - 1) {
+        end -= worker.num_blocks * block_tokens - 1 - position;
+      }
+    }
+    if (phase != kWin) {
+      if (phase == kSel) load_phase = kSel, loads = TileWalk(rank, num_ranks, num_tiles);
+#pragma unroll 1
+      for (int i = 0; i < I::kStages - 1; ++i) load_next();
+      if (phase == kSel && rank == 0 && tid < p.num_selected) {
+        blocks_out[tid] = tid < num_chosen ? shared.sorted[tid] : -1;
+      }
+    }
+    Tree<I::kDv> tree;
+    Partial<I::kDv> leaf;
+    TileWalk walk(rank, num_ranks, num_tiles);
+#pragma unroll 1
+    for (int visit = 0; visit < walk.num_leaves; ++visit) {
+      leaf.Clear();
+#pragma unroll 1
+      for (; walk.visit == visit; walk.Next()) {
+        const int first = walk.tile * kTileRows, begin = phase == kCmp ? I::kRowOffset - first : 0;
+        Wait(SharedAddress(&shared.full[stage]), parity);
+        AttendTile<T, I::kDk, I::kDv>(q, SharedAddress(memory) + stage * Layout<I>::kTile, begin,
+                                      end - first, p.scale_log2, shared.tile, leaf, load_next);
+        if (phase == kCmp) {
+          TileSums<I>& sums = worker.sums[walk.tile];
+          worker.SumBlocks(sums);
+          if (warp == 0 && (lane & 3) == 0) {
+            sums.max[lane >> 2] = leaf.max[0];
+            sums.max[(lane >> 2) + 8] = leaf.max[1];
+          }
+        }
+        advance(stage);
+        if (stage == 0) parity ^= 1;
+      }
+      tree.Add(visit, leaf);
+    }
+    if (phase == kCmp) ClusterWait();  // (a)
+    worker.Publish(phase, leaf);
+    worker.Send(phase, leaf);
+  }
+  AllowFollowingKernel();
+  ClusterArrive();  // (d) all results
+  ClusterWait();
+  worker.Sum(out);
+}
+
+PagedRows Rows(const PagedKv& kv) {
+  return {.k = kv.k.raw(),
+          .v = kv.v.raw(),
+          .table = kv.table.data<int32_t>(),
+          .table_width = FastDivide(static_cast<int32_t>(kv.table.dim(1))),
+          .page_rows = FastDivide(static_cast<int32_t>(kv.page_rows()))};
+}
+
+Params MakeParams(const SparseAttentionArgs& args) {
+  const NsaShape& shape = args.shape;
+  const auto i32 = [](int64_t value) { return static_cast<int32_t>(value); };
+  return {.q = args.q.raw(),
+          .gates = args.gate_logits.data<float>(),
+          .out = args.out.raw(),
+          .blocks = args.blocks.data<int32_t>(),
+          .sequence = args.tokens.sequence.data<int32_t>(),
+          .position = args.tokens.position.data<int32_t>(),
+          .rows = Rows(args.rows),
+          .sel = Rows(args.sel),
+          .win = Rows(args.win),
+          .num_kv_heads = i32(args.rows.num_kv_heads()),
+          .group_size = i32(args.q.dim(1) / args.rows.num_kv_heads()),
+          .span_tokens = i32(shape.span_tokens),
+          .span_stride = i32(shape.span_stride),
+          .block_tokens = i32(shape.block_tokens),
+          .num_selected = i32(shape.num_selected),
+          .num_initial = i32(shape.num_initial),
+          .num_local = i32(shape.num_local),
+          .window_tokens = i32(shape.window_tokens),
+          .num_tiles = 0,
+          .max_tiles = 0,
+          .tile_sums = args.scratch.raw(),
+          .scale_log2 = args.softmax_scale * kLog2E};
+}
+
+void CheckCuda(cudaError_t error) {
+  NSA_CHECK(error == cudaSuccess) << "fused decode: " << cudaGetErrorString(error);
+}
+
+// One instance of the kernel, and how many of its clusters run at once.
+template <typename I>
+class Launcher {
+ public:
+  static bool Fits(const Params& params) { return NumBytes(params, kLeaves) <= kMaxSharedBytes; }
+
+  static void Launch(Params params, int64_t num_tokens, cudaStream_t stream) {
+    static Launcher launcher;
+    const int num_ranks = launcher.ChooseClusterSize(params, num_tokens * params.num_kv_heads);
+    params.num_tiles = NumTiles(params.rows.table_width.divisor());
+    params.max_tiles = MaxTiles(params, num_ranks);
+    cudaLaunchAttribute attributes[2];
+    cudaLaunchConfig_t config = Config(num_ranks, NumBytes(params, num_ranks), attributes);
+    config.gridDim = dim3(num_ranks, params.num_kv_heads, static_cast<unsigned>(num_tokens));
+    config.stream = stream;
+    CheckCuda(cudaLaunchKernelEx(&config, kKernel, params));
+  }
+
+ private:
+  static constexpr auto kKernel = FusedDecodeKernel<I>;
+  static int NumTiles(int64_t table_width) {
+    return static_cast<int>((table_width * I::kPageRows + kTileRows - 1) / kTileRows);
+  }
+  static int MaxTiles(const Params& params, int num_ranks) {
+    return (NumTiles(params.rows.table_width.divisor()) + num_ranks - 1) / num_ranks;
+  }
+  static int NumBytes(const Params& params, int num_ranks) {
+    return Layout<I>(MaxTiles(params, num_ranks), num_ranks).num_bytes;
+  }
+
+  // Time of a cluster besides its tiles, in units of the time one block takes for all its tiles if
+  // it is alone with a token: about 8 of 90 us at 64k tokens.
+  static constexpr double kFixedCost = 0.09;
+
+  Launcher() {
+    CheckCuda(cudaFuncSetAttribute(kKernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
+    CheckCuda(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   kMaxSharedBytes));
+  }
+
+  static cudaLaunchConfig_t Config(int num_ranks, int num_bytes, cudaLaunchAttribute* attributes) {
+    attributes[0].id = cudaLaunchAttributeClusterDimension;
+    attributes[0].val.clusterDim = {static_cast<unsigned>(num_ranks), 1, 1};
+    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[1].val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.blockDim = dim3(kThreads);
+    config.dynamicSmemBytes = num_bytes;
+    config.attrs = attributes;
+    config.numAttrs = 2;
+    return config;
+  }
+
+  // Clusters run in waves: fewer blocks per cluster mean fewer waves, more of them shorter ones.
+  int ChooseClusterSize(const Params& params, int64_t num_clusters) {
+    const int table_width = params.rows.table_width.divisor();
+    const std::lock_guard lock(mutex_);
+    if (table_width != table_width_) {
+      table_width_ = table_width;
+      for (int i = 0; i < kNumSizes; ++i) num_resident_[i] = NumResident(params, 1 << i);
+    }
+    int best = kLeaves;
+    double best_cost = 0;
+    for (int i = kNumSizes - 1; i >= 0; --i) {
+      if (num_resident_[i] == 0) continue;
+      const int64_t waves = (num_clusters + num_resident_[i] - 1) / num_resident_[i];
+      const double cost = static_cast<double>(waves) * (kFixedCost + 1.0 / (1 << i));
+      if (best_cost == 0 || cost < best_cost) best = 1 << i, best_cost = cost;
+    }
+    return best;
+  }
+
+  // Clusters of this size that run at once; 0 if their shared memory is too large.
+  static int NumResident(const Params& params, int num_ranks) {
+    const int num_bytes = NumBytes(params, num_ranks);
+    if (num_bytes > kMaxSharedBytes) return 0;
+    cudaLaunchAttribute attributes[2];
+    cudaLaunchConfig_t config = Config(num_ranks, num_bytes, attributes);
+    config.gridDim = dim3(num_ranks, 1, 1);
+    int count = 0;
+    CheckCuda(cudaOccupancyMaxActiveClusters(&count, kKernel, &config));
+    return count;
+  }
+
+  static constexpr int kNumSizes = 5;  // 1, 2, 4, 8, 16 blocks
+  std::mutex mutex_;
+  int table_width_ = -1;
+  int num_resident_[kNumSizes] = {};
+};
+
+// Calls use(fits, launch) of the operands' instance; false if there is none.
+template <typename T, int kDk, int kDv, typename Use>
+bool WithShape(const NsaShape& shape, const Use& use) {
+  const auto with = [&]<typename I>() { return use(Launcher<I>::Fits, Launcher<I>::Launch); };
+  const int64_t page_rows = shape.rows_per_page(), row_offset = shape.row_offset();
+  if (page_rows == 4 && row_offset == 1) {
+    return with.template operator()<Instance<T, kDk, kDv, 4, 1>>();
+  }
+  if (page_rows == 1 && row_offset == 0) {
+    return with.template operator()<Instance<T, kDk, kDv, 1, 0>>();
+  }
+  return false;
+}
+
+template <typename Use>
+bool WithInstance(const SparseAttentionArgs& args, const Use& use) {
+  bool result = false;
+  DispatchInstance(
+      args.q.dtype(), args.rows.d_k(), args.rows.d_v(),
+      [&]<typename T, int kDk, int kDv>() { result = WithShape<T, kDk, kDv>(args.shape, use); });
+  return result;
+}
+
+}  // namespace
+
+bool CanFuseDecode(const SparseAttentionArgs& args) {
+  const NsaShape& shape = args.shape;
+  for (const PagedKv* kv : {&args.rows, &args.sel, &args.win}) {
+    const int64_t num_indices = kv->k.dim(0) * kv->k.dim(1) * kv->k.dim(2);
+    if (kv->k.dtype() != args.q.dtype() || num_indices > INT32_MAX) return false;
+  }
+  return args.rows.table.raw() == args.sel.table.raw() &&
+         args.q.dim(1) / args.rows.num_kv_heads() <= kHeads &&
+         shape.num_selected <= kMaxFusedSelected &&
+         shape.num_selected - shape.num_initial - shape.num_local <= kMaxCandidates &&
+         WithInstance(args, [&](auto fits, auto /*launch*/) { return fits(MakeParams(args)); });
+}
+
+int64_t FusedDecodeScratchBytes(const NsaShape& shape, int64_t num_tokens, int64_t num_kv_heads,
+                                int64_t max_pages) {
+  const int64_t num_tiles = (max_pages * shape.rows_per_page() + kTileRows - 1) / kTileRows;
+  const int64_t tile_blocks = kTileRows / shape.rows_per_page();
+  return num_tokens * num_kv_heads * num_tiles * (tile_blocks + 2) * kHeads * 4;
+}
+
+void LaunchFusedDecode(const SparseAttentionArgs& args, cudaStream_t stream) {
+  NSA_CHECK(CanFuseDecode(args)) << args.q.ToString() << " over " << args.rows.k.ToString();
+  const int64_t num_tokens = args.tokens.num_tokens();
+  if (num_tokens == 0) return;
+  NSA_CHECK_GE(args.scratch.num_bytes(),
+               FusedDecodeScratchBytes(args.shape, num_tokens, args.rows.num_kv_heads(),
+                                       args.rows.table.dim(1)));
+  WithInstance(args, [&](auto /*fits*/, auto launch) {
+    launch(MakeParams(args), num_tokens, stream);
+    return true;
+  });
+}
+
+}  // namespace nsa::cuda

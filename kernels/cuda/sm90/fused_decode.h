@@ -1,0 +1,27 @@
+#pragma once
+// The whole sparse chain of decode tokens in one kernel (fused_decode.cu says how).
+
+#include <cuda_runtime.h>
+
+#include "kernels/nsa.h"
+
+namespace nsa::cuda {
+
+inline constexpr int64_t kMaxFusedSelected = 64;
+
+// True if the kernel is built for these operands: q, out and caches of one 16-bit type, head dims
+// of instances.h, groups of at most 16 heads, blocks of four strides with spans of two
+// (32/16/64) or blocks that are span and stride, at most kMaxFusedSelected blocks of which 16 are
+// free, one table for rows and tokens, and a table that fits into shared memory (over a million
+// tokens at 32/16/64).
+bool CanFuseDecode(const SparseAttentionArgs& args);
+
+// Scratch for num_tokens tokens of sequences of up to max_pages pages.
+int64_t FusedDecodeScratchBytes(const NsaShape& shape, int64_t num_tokens, int64_t num_kv_heads,
+                                int64_t max_pages);
+
+// SparseAttention of args.tokens, each of which is the only one of its sequence. Can be captured in
+// a graph, and gives a token the same bits in any batch.
+void LaunchFusedDecode(const SparseAttentionArgs& args, cudaStream_t stream);
+
+}  // namespace nsa::cuda

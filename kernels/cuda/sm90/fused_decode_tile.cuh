@@ -1,0 +1,278 @@
+#pragma once
+// The inner part of the fused decode kernel: one thread block attends tiles of 64 cached rows for
+// the heads of a group, and partial results are merged as nodes of one fixed tree.
+
+#include <cstdint>
+
+#include "kernels/cuda/device/fast_divide.cuh"
+#include "kernels/cuda/ptx/mbarrier.cuh"
+#include "kernels/cuda/ptx/mma.cuh"
+
+namespace nsa::cuda {
+
+inline constexpr int kWarps = 4;  // of a block
+inline constexpr int kThreads = kWarps * 32;
+inline constexpr int kHeads = 16;  // heads of a group, padded: the M side of the products
+inline constexpr int kTileRows = 64;
+inline constexpr int kWarpRows = kTileRows / kWarps;  // rows whose scores a warp computes
+inline constexpr int kProbStride = kTileRows + 8;     // 16-bit elements; no ldmatrix conflicts
+inline constexpr int kWeightStride = kHeads + 4;      // floats; no conflicts between rows
+inline constexpr unsigned kFullMask = 0xffffffffu;
+
+// PagedKv, as the device sees it.
+struct PagedRows {
+  const void* k;
+  const void* v;
+  const int32_t* table;
+  FastDivide table_width, page_rows;
+};
+
+// Maximum and sum of one head's softmax, scores in units of log2.
+struct Pair {
+  float max, sum;
+};
+
+// Weights of a node's two children, so that both count from the larger maximum.
+struct Weights {
+  float max, left, right;
+};
+__device__ __forceinline__ Weights ChildWeights(float left, float right) {
+  const float max = fmaxf(left, right);
+  const float shift = max == -INFINITY ? 0 : max;
+  return {max, Exp2(left - shift), Exp2(right - shift)};
+}
+__device__ __forceinline__ float Blend(const Weights& weights, float left, float right) {
+  return __fmaf_rn(left, weights.left, __fmul_rn(right, weights.right));
+}
+// The root over the blocks of a cluster, pairs[i * stride] being block i's, for lanes 0 and 16; the
+// 16 lanes of half a warp work on one head. If `weights` is not null, a node's weights of its
+// children are left there: node half + i joins i and i + half.
+//
+// Leaves go to blocks so that with 2^n blocks, block s has those that are s modulo 2^n, and they
+// form a subtree. So children differ in the highest bit that is left, and a tree over blocks
+// continues the trees inside them: any number of blocks gives the same bits.
+__device__ __forceinline__ Pair MergeBlocks(const Pair* pairs, int stride, int num_blocks,
+                                            float2* weights) {
+  const int i = threadIdx.x & 15;
+  Pair node = i < num_blocks ? pairs[i * stride] : Pair{-INFINITY, 0};
+#pragma unroll 1
+  for (int half = num_blocks / 2; half >= 1; half /= 2) {
+    const Pair other{__shfl_down_sync(kFullMask, node.max, half, 16),
+                     __shfl_down_sync(kFullMask, node.sum, half, 16)};
+    const Weights w = ChildWeights(node.max, other.max);
+    if (weights != nullptr && i < half) weights[half + i] = {w.left, w.right};
+    node = {w.max, Blend(w, node.sum, other.sum)};
+  }
+  return node;
+}
+
+// What a thread knows of attention over some rows. Every thread keeps maximum and sum of its heads
+// g = lane / 4 and g + 8, and the outputs of these heads in its warp's dims.
+template <int kDv>
+struct Partial {
+  static constexpr int kParts = kDv / kWarps / 8;  // of 8 dims per warp
+  float max[2], sum[2];
+  float o[kParts][4];
+
+  __device__ __forceinline__ void Clear() {
+    max[0] = max[1] = -INFINITY;
+    sum[0] = sum[1] = 0;
+#pragma unroll
+    for (int i = 0; i < kParts * 4; ++i) o[i / 4][i % 4] = 0;
+  }
+  // *this becomes the node whose children are `left` and *this.
+  __device__ __forceinline__ void MergeLeft(const Partial& left) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const Weights weights = ChildWeights(left.max[half], max[half]);
+      max[half] = weights.max;
+      sum[half] = Blend(weights, left.sum[half], sum[half]);
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) {
+#pragma unroll
+        for (int i = half * 2; i < half * 2 + 2; ++i) {
+          o[part][i] = Blend(weights, left.o[part][i], o[part][i]);
+        }
+      }
+    }
+  }
+};
+
+// Merges the leaves of a block, visited in the tree's order. The nodes of the upper levels are
+// rarely used: they are indexed at run time on purpose, so that they lie in local memory and not in
+// registers.
+template <int kDv>
+struct Tree {
+  static constexpr int kLevels = 4;
+  Partial<kDv> leaves, pairs;       // levels 0 and 1
+  Partial<kDv> upper[kLevels - 2];  // levels 2 and 3
+
+  // Takes leaf number `visit`; afterwards `leaf` is the largest node that it completes.
+  __device__ __forceinline__ void Add(int visit, Partial<kDv>& leaf) {
+    if ((visit & 1) == 0) {
+      leaves = leaf;
+      return;
+    }
+    leaf.MergeLeft(leaves);
+    if ((visit & 2) == 0) {
+      pairs = leaf;
+      return;
+    }
+    leaf.MergeLeft(pairs);
+    int level = 2;
+#pragma unroll 1
+    for (; (visit >> level) & 1; ++level) leaf.MergeLeft(upper[level - 2]);
+    if (level < kLevels) upper[level - 2] = leaf;
+  }
+};
+
+// Shared memory that a tile needs besides its rows.
+template <typename T>
+struct TileScratch {
+  alignas(16) T prob[kHeads * kProbStride];             // probabilities, the A operand
+  alignas(16) float weight[kTileRows * kWeightStride];  // the same in fp32, row by head
+  alignas(16) float top[kHeads][kWarps];
+  alignas(16) float sum[kHeads][kWarps];
+};
+
+// Bytes between rows of a tile: 16 more than the row, so that ldmatrix meets no bank conflict.
+template <int kDim>
+inline constexpr int kRowBytes = kDim * 2 + 16;
+// A tile: 64 rows of K, then as many of V.
+template <int kDk, int kDv>
+inline constexpr int kTileBytes = kTileRows*(kRowBytes<kDk> + kRowBytes<kDv>);
+
+// Starts copying this warp's rows of a tile: lane i's `index` is the row of the cache that becomes
+// row i % 16 of them, -1 = zeros.
+template <int kDim>
+__device__ __forceinline__ void CopyRows(const void* base, int32_t index, uint32_t rows, int lane) {
+  constexpr int kChunks = kDim / 8;  // of 16 bytes
+  const char* const from = static_cast<const char*>(base);
+#pragma unroll
+  for (int i = 0; i < kWarpRows * kChunks / 32; ++i) {
+    const int row = (i * 32 + lane) / kChunks, chunk = (i * 32 + lane) % kChunks;
+    const int32_t row_index = __shfl_sync(kFullMask, index, row);
+    CopyAsync16(rows + row * kRowBytes<kDim> + chunk * 16,
+                from + static_cast<int64_t>(row_index) * (kDim * 2) + chunk * 16, row_index >= 0);
+  }
+}
+
+// Starts copying this warp's rows of K and V; all threads' copies complete the barrier `full`.
+template <int kDk, int kDv>
+__device__ __forceinline__ void LoadTile(const PagedRows& kv, int32_t index, uint32_t tile,
+                                         uint32_t full, int warp, int lane) {
+  const uint32_t values = tile + kTileRows * kRowBytes<kDk>;
+  CopyRows<kDk>(kv.k, index, tile + warp * kWarpRows * kRowBytes<kDk>, lane);
+  CopyRows<kDv>(kv.v, index, values + warp * kWarpRows * kRowBytes<kDv>, lane);
+  ArriveAfterCopies(full);
+}
+
+// Scores of the group's heads by this warp's rows; s[n] are those of rows n * 8 ...
+template <typename T, int kDk>
+__device__ __forceinline__ void Scores(const uint32_t (&q)[kDk / 16][4], uint32_t k_tile, int warp,
+                                       int lane, float (&s)[2][4]) {
+  const int r = (lane & 7) + (lane >> 4) * 8, half = (lane >> 3) & 1;
+  const uint32_t row = k_tile + (warp * kWarpRows + r) * kRowBytes<kDk> + half * 16;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) s[i / 4][i % 4] = 0;
+#pragma unroll
+  for (int step = 0; step < kDk / 16; ++step) {
+    uint32_t b[4];
+    LoadMatrix4(b, row + step * 32);
+    Mma16x8x16<T>(s[0], q[step], b[0], b[1]);
+    Mma16x8x16<T>(s[1], q[step], b[2], b[3]);
+  }
+}
+
+// o += p v in this warp's dims.
+template <typename T, int kDv>
+__device__ __forceinline__ void AddValues(const T* prob, uint32_t v_tile, int warp, int lane,
+                                          Partial<kDv>& partial) {
+  constexpr int kParts = Partial<kDv>::kParts;
+  static_assert(kParts % 2 == 0);
+  const uint32_t a_address = SharedAddress(prob + (lane & 15) * kProbStride + (lane >> 4) * 8);
+  const uint32_t column = (warp * kParts + (lane >> 4)) * 16;
+  const uint32_t b_address = v_tile + (lane & 15) * kRowBytes<kDv> + column;
+#pragma unroll
+  for (int step = 0; step < kTileRows / 16; ++step) {
+    uint32_t a[4];
+    LoadMatrix4(a, a_address + step * 32);
+#pragma unroll
+    for (int part = 0; part < kParts; part += 2) {
+      uint32_t b[4];
+      LoadMatrix4Transposed(b, b_address + step * 16 * kRowBytes<kDv> + part * 16);
+      Mma16x8x16<T>(partial.o[part], a, b[0], b[1]);
+      Mma16x8x16<T>(partial.o[part + 1], a, b[2], b[3]);
+    }
+  }
+}
+
+// Adds rows [begin, end) of `tile` to `partial`. All threads of the block call it together, once
+// the tile is there. `refill` is called when all warps have left the tile before this one.
+template <typename T, int kDk, int kDv, typename Refill>
+__device__ __forceinline__ void AttendTile(const uint32_t (&q)[kDk / 16][4], uint32_t tile,
+                                           int begin, int end, float scale_log2,
+                                           TileScratch<T>& scratch, Partial<kDv>& partial,
+                                           const Refill& refill) {
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  const int head = lane >> 2, row = warp * kWarpRows + (lane & 3) * 2;
+  float s[2][4];
+  Scores<T, kDk>(q, tile, warp, lane, s);
+  if (begin > 0 || end < kTileRows) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int r = row + i / 4 * 8 + (i & 1);
+      if (r < begin || r >= end) s[i / 4][i % 4] = -INFINITY;
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    float top =
+        fmaxf(fmaxf(s[0][half * 2], s[0][half * 2 + 1]), fmaxf(s[1][half * 2], s[1][half * 2 + 1]));
+    top = fmaxf(top, __shfl_xor_sync(kFullMask, top, 1));
+    top = fmaxf(top, __shfl_xor_sync(kFullMask, top, 2));
+    if ((lane & 3) == 0) scratch.top[head + half * 8][warp] = top * scale_log2;
+  }
+  __syncthreads();
+  refill();
+  float factor[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int h = head + half * 8;
+    const auto tops = *reinterpret_cast<const float4*>(scratch.top[h]);
+    const float top = fmaxf(fmaxf(tops.x, tops.y), fmaxf(tops.z, tops.w));
+    const float max = fmaxf(partial.max[half], top);
+    const float shift = max == -INFINITY ? 0 : max;
+    factor[half] = Exp2(partial.max[half] - shift);
+    partial.max[half] = max;
+    float sum = 0;
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      const float p0 = Exp2(__fmaf_rn(s[n][half * 2], scale_log2, -shift));
+      const float p1 = Exp2(__fmaf_rn(s[n][half * 2 + 1], scale_log2, -shift));
+      const int r = row + n * 8;
+      *reinterpret_cast<uint32_t*>(&scratch.prob[h * kProbStride + r]) = PackPair<T>(p0, p1);
+      scratch.weight[r * kWeightStride + h] = p0;
+      scratch.weight[(r + 1) * kWeightStride + h] = p1;
+      sum += p0 + p1;
+    }
+    sum += __shfl_xor_sync(kFullMask, sum, 1);
+    sum += __shfl_xor_sync(kFullMask, sum, 2);
+    if ((lane & 3) == 0) scratch.sum[h][warp] = sum;
+  }
+  __syncthreads();
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const auto sums = *reinterpret_cast<const float4*>(scratch.sum[head + half * 8]);
+    const float sum = (sums.x + sums.y) + (sums.z + sums.w);
+    partial.sum[half] = __fmaf_rn(partial.sum[half], factor[half], sum);
+#pragma unroll
+    for (int part = 0; part < Partial<kDv>::kParts; ++part) {
+      partial.o[part][half * 2] *= factor[half];
+      partial.o[part][half * 2 + 1] *= factor[half];
+    }
+  }
+  AddValues<T, kDv>(scratch.prob, tile + kTileRows * kRowBytes<kDk>, warp, lane, partial);
+}
+
+}  // namespace nsa::cuda
