@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 
-PROGRAMS = ["nsa-server", "nsa-cli", "engine_bench", "kernels_bench", "serving_bench",
+PROGRAMS = ["nsa-server", "nsa-cli", "engine_bench", "gpu_engine_bench", "kernels_bench", "serving_bench",
             "tests/base_test", "tests/kernels_test", "tests/model_test", "tests/engine_test"]
 SYSTEM = re.compile(r"^(ld-linux.*|linux-vdso|lib(c|m|dl|rt|pthread|resolv|stdc\+\+|gcc_s)|lib(cuda|cudart|cublas\w*|nv.*))\.so")
 

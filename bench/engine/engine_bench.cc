@@ -66,14 +66,14 @@ double Median(std::vector<double> values) {
 
 // Rounds of the two variants take turns, so that a noisy neighbour hits both.
 DecodeResult MeasureDecode(int64_t context_tokens, ModelExecutor& nsa, ModelExecutor& full) {
-  DecodeRoundSeconds(context_tokens, nsa);
-  DecodeRoundSeconds(context_tokens, full);
+  DecodeRoundSeconds(context_tokens, 1, nsa);
+  DecodeRoundSeconds(context_tokens, 1, full);
   std::vector<double> nsa_seconds, full_seconds;
   double spent_seconds = 0;
   for (int round = 0; round < kMaxRounds; ++round) {
     if (round >= kMinRounds && spent_seconds > kSecondsPerContext) break;
-    nsa_seconds.push_back(DecodeRoundSeconds(context_tokens, nsa));
-    full_seconds.push_back(DecodeRoundSeconds(context_tokens, full));
+    nsa_seconds.push_back(DecodeRoundSeconds(context_tokens, 1, nsa));
+    full_seconds.push_back(DecodeRoundSeconds(context_tokens, 1, full));
     spent_seconds += 16 * (nsa_seconds.back() + full_seconds.back());
   }
   return {.context_tokens = context_tokens,
@@ -115,7 +115,7 @@ absl::Status Run(const Flags& flags) {
   std::string folder = flags.model_folder;
   if (folder.empty()) {
     folder = temporary.path();
-    NSA_RETURN_IF_ERROR(WriteRandomModel(folder));
+    NSA_RETURN_IF_ERROR(WriteRandomModel(kBundledShape, folder));
   }
   NSA_ASSIGN_OR_RETURN(LoadedModel nsa, Load(folder, "nsa", flags));
   NSA_ASSIGN_OR_RETURN(LoadedModel full, Load(folder, "full", flags));
