@@ -33,6 +33,15 @@ __device__ __forceinline__ void LoadBox3(uint32_t destination, const CUtensorMap
       "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z)
       : "memory");
 }
+__device__ __forceinline__ void LoadBox4(uint32_t destination, const CUtensorMap* map,
+                                         uint32_t barrier, int32_t x, int32_t y, int32_t z,
+                                         int32_t w) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4, %5, %6}], [%2];" ::"r"(destination),
+      "l"(map), "r"(barrier), "r"(x), "r"(y), "r"(z), "r"(w)
+      : "memory");
+}
 // The box goes to the same addresses, and completes on the same barrier, of every block of the
 // cluster whose bit is set in `blocks`.
 __device__ __forceinline__ void LoadBox2Multicast(uint32_t destination, const CUtensorMap* map,

@@ -4,13 +4,13 @@
 // so that the tile that needs a mask comes first.
 //
 // Each consumer overlaps softmax with products: while it takes the exponentials of tile j, the
-// tensor cores work on its P V of tile j - 1 and on the other warpgroup's products.
+// tensor cores work on its P V of tile j - 1 and on the other warpgroup's products. The consumers
+// take turns in issuing products, so that one's softmax falls into the other's products.
 //
-// Threads: 2 x 128 consumers, 128 producers of which one issues copies. Shared memory: Plan.
-// Bound by the tensor cores: 4 * d flop per query head and visible row; exponentials take half of
-// that time on the special function units. Reads of K and V come from L2: 64 KiB per 8.4 MFLOP.
-
-#include <type_traits>
+// Threads: 2 x 128 consumers, 128 producers of which one issues copies and one warp writes the
+// outputs of tokens that see no row. Shared memory: Plan. Bound by the tensor cores: 4 * d flop per
+// query head and visible row; exponentials take half of that time on the special function units.
+// Reads of K and V come from L2: 64 KiB per 8.4 MFLOP.
 
 #include "base/check.h"
 #include "kernels/cuda/ptx/mbarrier.cuh"
@@ -32,10 +32,9 @@ constexpr int kThreads = (kConsumers + 1) * 128;
 constexpr int kConsumerWarps = kConsumers * 4;
 constexpr int kConsumerRegisters = 240;
 constexpr int kProducerRegisters = 24;
-constexpr int kColumns = 64;      // of a swizzled part: rows of 128 bytes
-constexpr int kRowBytes = 128;    // of a part
-constexpr int kBarrierTurn = 1;   // named barriers kBarrierTurn + consumer: its turn to multiply
-constexpr int kBarrierStore = 3;  // + consumer: its Q may be overwritten
+constexpr int kColumns = 64;     // of a swizzled part: rows of 128 bytes
+constexpr int kRowBytes = 128;   // of a part
+constexpr int kBarrierTurn = 1;  // named barriers kBarrierTurn + consumer: its turn to multiply
 constexpr float kLn2 = 0.69314718055994531f;
 constexpr float kLog2E = 1.4426950408889634f;
 
@@ -53,6 +52,12 @@ struct Params {
   float scale_log2;  // softmax scale * log2(e)
 };
 
+// What the producer tells the consumers with each Q.
+struct Work {
+  int32_t first_token, num_tokens, first_position, kv_head;
+  int32_t num_tiles;  // 0: no more work
+};
+
 // Dynamic shared memory. Q, K and V are parts of 64 columns, 128 rows of 128 bytes each.
 template <int kDk, int kDv>
 struct Plan {
@@ -68,12 +73,17 @@ struct Plan {
   static constexpr int kV = kK + kStages * kBytesK;
   static constexpr int kBarriers = kV + kStages * kBytesV;
   static constexpr int kNumBarriers = 2 * kQueryBuffers + 4 * kStages;
+  static constexpr int kWork = kBarriers + kNumBarriers * 8;
   static constexpr int kAlignment = 1024;
-  static constexpr int kBytes = kBarriers + kNumBarriers * 8 + kAlignment;
+  static constexpr int kBytes = kWork + kQueryBuffers * static_cast<int>(sizeof(Work)) + kAlignment;
 
   uint32_t base;
-  __device__ explicit Plan(uint32_t dynamic_shared)
-      : base((dynamic_shared + kAlignment - 1) / kAlignment * kAlignment) {}
+  Work* work;  // [kQueryBuffers]
+  __device__ explicit Plan(char* dynamic_shared) {
+    const uint32_t start = SharedAddress(dynamic_shared);
+    base = (start + kAlignment - 1) / kAlignment * kAlignment;
+    work = reinterpret_cast<Work*>(dynamic_shared + (base - start) + kWork);
+  }
   __device__ uint32_t Q(int i) const { return base + kQ + i * kBytesQ; }
   __device__ uint32_t K(int i) const { return base + kK + i * kBytesK; }
   __device__ uint32_t V(int i) const { return base + kV + i * kBytesV; }
@@ -124,6 +134,8 @@ __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk, kDv>&
     const int num_tiles = NumTiles(p.items, item);
     if (num_tiles == 0) continue;
     Wait(plan.QEmpty(q.idx), q.parity ^ 1);
+    plan.work[q.idx] = {item.first_token, item.num_tokens, item.first_position, item.kv_head,
+                        num_tiles};
     ArriveExpectBytes(plan.QFull(q.idx), P::kBytesQ);
     for (int part = 0; part < P::kPartsK; ++part) {
       LoadBox3(plan.Q(q.idx) + part * P::kPartBytes, &maps.q, plan.QFull(q.idx), part * kColumns,
@@ -138,6 +150,26 @@ __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk, kDv>&
       load_rows(maps.v, plan.V(v.idx), plan.VFull(v.idx), plan.VEmpty(v.idx), v.parity, P::kPartsV,
                 row);
       v.template Advance<P::kStages>();
+    }
+  }
+  Wait(plan.QEmpty(q.idx), q.parity ^ 1);
+  plan.work[q.idx].num_tiles = 0;
+  Arrive(plan.QFull(q.idx));
+}
+
+// Items that see no rows at all: output 0, lse -inf. One warp.
+template <int kDv>
+__device__ void StoreEmptyItems(const Params& p) {
+  constexpr int kChunks = kDv / 8;
+  const int lane = threadIdx.x % 32;
+  for (int i = blockIdx.x; i < p.items.num_items(); i += gridDim.x) {
+    const Item item = GetItem(p.items, i);
+    if (item.num_tokens <= 0 || NumTiles(p.items, item) > 0) continue;
+    for (int row = 0; row < item.num_tokens * p.group_size; ++row) {
+      const int64_t to = static_cast<int64_t>(item.first_token + row / p.group_size) * p.num_heads +
+                         item.kv_head * p.group_size + row % p.group_size;
+      if (lane < kChunks) static_cast<uint4*>(p.out)[to * kChunks + lane] = {0, 0, 0, 0};
+      if (lane == 0) p.lse[to] = -INFINITY;
     }
   }
 }
@@ -176,13 +208,6 @@ struct Softmax {
         }
       }
       sum[half] = sum[half] * rescale[half] + tile_sum;
-    }
-  }
-  __device__ __forceinline__ void SumOverQuad() {
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 1);
-      sum[half] += __shfl_xor_sync(0xffffffffu, sum[half], 2);
     }
   }
 };
@@ -235,175 +260,170 @@ __device__ __forceinline__ void ArriveWarp(uint32_t barrier) {
   if (threadIdx.x % 32 == 0) Arrive(barrier);
 }
 
-// The rows of an item that this thread's two accumulator rows are.
-struct QueryRow {
-  int token;  // within the item
-  int head;   // within the group
+// This thread's two rows of the scores of one item: where they are and what they see.
+struct QueryRows {
+  int64_t head[2];  // packed token * num_heads + head, -1 if there is no such token
+  int num_visible[2];
+  int min_visible;  // over the item
+
+  __device__ __forceinline__ QueryRows(const Params& p, const Work& work, int first_row) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int row = first_row + threadIdx.x % 32 / 4 + half * 8;
+      const int token = row / p.group_size;
+      head[half] = token < work.num_tokens
+                       ? static_cast<int64_t>(work.first_token + token) * p.num_heads +
+                             work.kv_head * p.group_size + row % p.group_size
+                       : -1;
+      num_visible[half] = p.items.NumRows(work.first_position + token + 1);
+    }
+    min_visible = p.items.NumRows(work.first_position + 1);
+  }
 };
-__device__ __forceinline__ QueryRow GetQueryRow(int row, int group_size) {
-  return {row / group_size, row % group_size};
+
+// Transposes 4 x 4 registers among 4 neighbouring lanes: lane l gets what lane i had in x[l] as
+// x[i].
+__device__ __forceinline__ void TransposeQuad(uint32_t (&x)[4]) {
+  const bool odd = threadIdx.x & 1, upper = threadIdx.x & 2;
+#pragma unroll
+  for (int i = 0; i < 4; i += 2) {
+    const uint32_t received = __shfl_xor_sync(0xffffffffu, odd ? x[i] : x[i + 1], 1);
+    x[i] = odd ? received : x[i];
+    x[i + 1] = odd ? x[i + 1] : received;
+  }
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const uint32_t received = __shfl_xor_sync(0xffffffffu, upper ? x[i] : x[i + 2], 2);
+    x[i] = upper ? received : x[i];
+    x[i + 2] = upper ? x[i + 2] : received;
+  }
 }
 
-// Writes o / sum through the warp's own rows of Q's buffer, 16 bytes a lane. Every row of an item
-// that has tiles may still see none of their rows: then 0.
+// Writes o / sum, 16 bytes a lane, and the lse. A row that sees nothing has sum 0: output 0.
 template <typename T, int kDv>
-__device__ __forceinline__ void StoreOutputs(const Params& p, const Item& item, int first_row,
-                                             const float (&o)[kDv / 2], const float (&sum)[2],
-                                             uint32_t staging) {
-  const int lane = threadIdx.x % 32;
+__device__ __forceinline__ void StoreResults(const Params& p, const QueryRows& rows,
+                                             const float (&o)[kDv / 2], const Softmax& softmax) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const float inverse = sum[half] > 0 ? 1.0f / sum[half] : 0.0f;
-    const int row = lane / 4 + half * 8;
+    float sum = softmax.sum[half];
+    sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+    sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+    const float inverse = sum > 0 ? 1.0f / sum : 0.0f;
+    const int64_t head = rows.head[half];
+    T* out = static_cast<T*>(p.out) + head * kDv + threadIdx.x % 4 * 8;
 #pragma unroll
-    for (int i = 0; i < kDv / 8; ++i) {
-      const uint32_t pair =
-          PackPair<T>(o[4 * i + 2 * half] * inverse, o[4 * i + 2 * half + 1] * inverse);
-      const uint32_t address = staging + i / 8 * kTileRows * kRowBytes + row * kRowBytes +
-                               ((i % 8) ^ (row % 8)) * 16 + lane % 4 * 4;
-      asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(pair) : "memory");
+    for (int i = 0; i < kDv / 8; i += 4) {
+      uint32_t x[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int at = 4 * (i + j) + 2 * half;
+        x[j] = PackPair<T>(o[at] * inverse, o[at + 1] * inverse);
+      }
+      TransposeQuad(x);
+      if (head >= 0) *reinterpret_cast<uint4*>(out + i * 8) = {x[0], x[1], x[2], x[3]};
+    }
+    if (head >= 0 && threadIdx.x % 4 == 0) {
+      p.lse[head] = sum > 0 ? (softmax.max[half] * p.scale_log2 + log2f(sum)) * kLn2 : -INFINITY;
     }
   }
-  __syncwarp();
-  constexpr int kChunks = kDv / 8;
-#pragma unroll
-  for (int i = lane; i < 16 * kChunks; i += 32) {
-    const int row = i / kChunks, chunk = i % kChunks;
-    const uint32_t address = staging + chunk / 8 * kTileRows * kRowBytes + row * kRowBytes +
-                             ((chunk % 8) ^ (row % 8)) * 16;
-    uint4 value;
-    asm volatile("ld.shared.v4.b32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
-                 : "r"(address)
-                 : "memory");
-    const QueryRow query = GetQueryRow(first_row + row, p.group_size);
-    if (query.token >= item.num_tokens) continue;
-    const int64_t to = static_cast<int64_t>(item.first_token + query.token) * p.num_heads +
-                       item.kv_head * p.group_size + query.head;
-    static_cast<uint4*>(p.out)[to * kChunks + chunk] = value;
-  }
 }
 
-__device__ __forceinline__ void StoreLse(const Params& p, const Item& item, int first_row,
-                                         const Softmax& softmax) {
-  if (threadIdx.x % 4 != 0) return;
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const QueryRow query = GetQueryRow(first_row + threadIdx.x % 32 / 4 + half * 8, p.group_size);
-    if (query.token >= item.num_tokens) continue;
-    const float sum = softmax.sum[half];
-    const float lse = sum > 0 ? (softmax.max[half] * p.scale_log2 + log2f(sum)) * kLn2 : -INFINITY;
-    p.lse[static_cast<int64_t>(item.first_token + query.token) * p.num_heads +
-          item.kv_head * p.group_size + query.head] = lse;
-  }
-}
-
-// Nothing is visible: output 0, lse -inf.
-template <int kDv>
-__device__ void StoreEmpty(const Params& p, const Item& item, int first_row) {
-  constexpr int kChunks = kDv / 8;
-  const int lane = threadIdx.x % 32;
-  for (int row = first_row; row < first_row + 16; ++row) {
-    const QueryRow query = GetQueryRow(row, p.group_size);
-    if (query.token >= item.num_tokens) return;
-    const int64_t to = static_cast<int64_t>(item.first_token + query.token) * p.num_heads +
-                       item.kv_head * p.group_size + query.head;
-    if (lane < kChunks) static_cast<uint4*>(p.out)[to * kChunks + lane] = {0, 0, 0, 0};
-    if (lane == 0) p.lse[to] = -INFINITY;
-  }
-}
-
+// The tiles of all items form one stream: every step multiplies the scores of the next tile, be it
+// of the next item, together with the outputs of the current one.
 template <typename T, int kDk, int kDv>
 __device__ void Consume(const Params& p, const Plan<kDk, kDv>& plan) {
   using P = Plan<kDk, kDv>;
-  const int consumer = threadIdx.x / 128, warp = threadIdx.x % 128 / 32;
-  const int first_row = consumer * kConsumerRows + warp * 16;  // of this warp
+  const int consumer = threadIdx.x / 128;
+  const int first_row = consumer * kConsumerRows + threadIdx.x % 128 / 32 * 16;  // of this warp
+  const auto own_q = [&](int idx) { return plan.Q(idx) + consumer * kConsumerRows * kRowBytes; };
   RingPosition q, k, v;
   if (consumer == 1) ArriveNamed(kBarrierTurn, kConsumers * 128);  // the first turn is consumer 0's
 
-  for (int i = blockIdx.x; i < p.items.num_items(); i += gridDim.x) {
-    const Item item = GetItem(p.items, i);
-    if (item.num_tokens <= 0) continue;
-    const int num_tiles = NumTiles(p.items, item);
-    if (num_tiles == 0) {
-      StoreEmpty<kDv>(p, item, first_row);
-      continue;
-    }
-    float o[kDv / 2];
-    Softmax softmax;
-    int num_visible[2];
-    for (int half = 0; half < 2; ++half) {
-      const QueryRow query = GetQueryRow(first_row + threadIdx.x % 32 / 4 + half * 8, p.group_size);
-      num_visible[half] = p.items.NumRows(item.first_position + query.token + 1);
-    }
-    const int min_visible = p.items.NumRows(item.first_position + 1);
-    float s[kTileRows / 2], rescale[2];
-    uint32_t packed[kTileRows / 16][4];
-    const uint32_t own_q = plan.Q(q.idx) + consumer * kConsumerRows * kRowBytes;
+  Wait(plan.QFull(q.idx), q.parity);
+  int tile = plan.work[q.idx].num_tiles - 1;
+  if (tile < 0) return;
+  QueryRows rows(p, plan.work[q.idx], first_row);
+  Softmax softmax;
+  float s[kTileRows / 2], o[kDv / 2], rescale[2];
+  uint32_t packed[kTileRows / 16][4];
+  bool accumulate = false;
 
-    // Scores of the last tile.
-    Wait(plan.QFull(q.idx), q.parity);
+  // Scores of the first tile of all.
+  Wait(plan.KFull(k.idx), k.parity);
+  FenceWgmma();
+  IssueScores<T, kDk>(s, own_q(q.idx), plan.K(k.idx));
+  WaitWgmma<0>();
+  PinRegisters(s);
+  ArriveWarp(plan.KEmpty(k.idx));
+  k.template Advance<P::kStages>();
+  Mask(s, tile * kTileRows, rows.num_visible);
+  softmax.Update(s, p.scale_log2, rescale);
+  Pack<T>(s, packed);
+
+  while (true) {
+    const bool last = tile == 0;  // of its item
+    if (last) {
+      ArriveWarp(plan.QEmpty(q.idx));
+      q.template Advance<P::kQueryBuffers>();
+      Wait(plan.QFull(q.idx), q.parity);
+      tile = plan.work[q.idx].num_tiles;
+      if (tile == 0) break;
+    }
+    --tile;
     Wait(plan.KFull(k.idx), k.parity);
+    SyncNamed(kBarrierTurn + consumer, kConsumers * 128);
+    PinRegisters(s);
     FenceWgmma();
-    IssueScores<T, kDk>(s, own_q, plan.K(k.idx));
-    WaitWgmma<0>();
+    IssueScores<T, kDk>(s, own_q(q.idx), plan.K(k.idx));
+    Wait(plan.VFull(v.idx), v.parity);
+    FenceWgmma();
+    IssueOutputs<T, kDv>(o, packed, plan.V(v.idx), accumulate);
+    ArriveNamed(kBarrierTurn + 1 - consumer, kConsumers * 128);
+    const QueryRows old_rows = rows;
+    const Softmax old_softmax = softmax;
+    if (last) {
+      rows = QueryRows(p, plan.work[q.idx], first_row);
+      softmax = Softmax();
+    }
+    WaitWgmma<1>();
     PinRegisters(s);
     ArriveWarp(plan.KEmpty(k.idx));
     k.template Advance<P::kStages>();
-    Mask(s, (num_tiles - 1) * kTileRows, num_visible);
+    if ((tile + 1) * kTileRows > rows.min_visible) Mask(s, tile * kTileRows, rows.num_visible);
     softmax.Update(s, p.scale_log2, rescale);
-    Pack<T>(s, packed);
-
-    // Outputs of tile + 1 and scores of tile together, then the softmax of tile.
-    for (int tile = num_tiles - 2; tile >= 0; --tile) {
-      Wait(plan.KFull(k.idx), k.parity);
-      SyncNamed(kBarrierTurn + consumer, kConsumers * 128);
-      PinRegisters(s);
-      FenceWgmma();
-      IssueScores<T, kDk>(s, own_q, plan.K(k.idx));
-      Wait(plan.VFull(v.idx), v.parity);
-      IssueOutputs<T, kDv>(o, packed, plan.V(v.idx), tile < num_tiles - 2);
-      ArriveNamed(kBarrierTurn + 1 - consumer, kConsumers * 128);
-      WaitWgmma<1>();
-      PinRegisters(s);
-      ArriveWarp(plan.KEmpty(k.idx));
-      k.template Advance<P::kStages>();
-      if ((tile + 1) * kTileRows > min_visible) Mask(s, tile * kTileRows, num_visible);
-      softmax.Update(s, p.scale_log2, rescale);
-      WaitWgmma<0>();
-      PinRegisters(o);
-      ArriveWarp(plan.VEmpty(v.idx));
-      v.template Advance<P::kStages>();
-#pragma unroll
-      for (int j = 0; j < kDv / 2; ++j) o[j] *= rescale[j / 2 % 2];
-      Pack<T>(s, packed);
-    }
-
-    // Outputs of the first tile.
+    // A branch, true at once, which ptxas does not move the wait across: without it the softmax
+    // would come after the wait and overlap with nothing.
+    PinRegisters(s);
     Wait(plan.VFull(v.idx), v.parity);
-    PinRegisters(o);
-    FenceWgmma();
-    IssueOutputs<T, kDv>(o, packed, plan.V(v.idx), num_tiles > 1);
-    softmax.SumOverQuad();
-    StoreLse(p, item, first_row, softmax);
     WaitWgmma<0>();
     PinRegisters(o);
     ArriveWarp(plan.VEmpty(v.idx));
     v.template Advance<P::kStages>();
-    // All warps of this consumer have multiplied with its Q before one overwrites it.
-    SyncNamed(kBarrierStore + consumer, 128);
-    StoreOutputs<T, kDv>(p, item, first_row, o, softmax.sum, plan.Q(q.idx) + first_row * kRowBytes);
-    FenceAsyncShared();  // before the copy engine writes the buffer again
-    ArriveWarp(plan.QEmpty(q.idx));
-    q.template Advance<P::kQueryBuffers>();
+    if (last) {
+      StoreResults<T, kDv>(p, old_rows, o, old_softmax);
+    } else {
+#pragma unroll
+      for (int j = 0; j < kDv / 2; ++j) o[j] *= rescale[j / 2 % 2];
+    }
+    accumulate = !last;
+    Pack<T>(s, packed);
   }
+
+  // Outputs of the last tile of all.
+  Wait(plan.VFull(v.idx), v.parity);
+  PinRegisters(o);
+  FenceWgmma();
+  IssueOutputs<T, kDv>(o, packed, plan.V(v.idx), accumulate);
+  WaitWgmma<0>();
+  PinRegisters(o);
+  StoreResults<T, kDv>(p, rows, o, softmax);
 }
 
 template <typename T, int kDk, int kDv>
 __global__ void __launch_bounds__(kThreads, 1)
     PrefillCompressedKernel(const __grid_constant__ Maps maps, const __grid_constant__ Params p) {
   extern __shared__ char dynamic_shared[];
-  const Plan<kDk, kDv> plan(SharedAddress(dynamic_shared));
+  const Plan<kDk, kDv> plan(dynamic_shared);
   if (threadIdx.x == 0) plan.Init();
   __syncthreads();
   if (threadIdx.x >= kConsumers * 128) {
@@ -413,6 +433,8 @@ __global__ void __launch_bounds__(kThreads, 1)
       PrefetchTensorMap(&maps.k);
       PrefetchTensorMap(&maps.v);
       Produce<kDk, kDv>(maps, p, plan);
+    } else if (threadIdx.x / 32 == kConsumerWarps + 1) {
+      StoreEmptyItems<kDv>(p);
     }
   } else {
     GrowRegisters<kConsumerRegisters>();

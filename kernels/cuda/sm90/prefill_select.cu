@@ -1,13 +1,14 @@
 // A block serves one item at a time: 16 tokens of one KV head with their 16 query heads each. Two
-// consumer warpgroups compute scores Q K^T against tiles of 128 compressed rows, 4 tokens at a
-// time, so that a warp's 16 accumulator rows are the heads of one token; turned into probabilities
-// with the lse of CompressedAttention they are summed over heads, then into block importances,
-// which go to a small buffer of this thread block in L2. Three more warps rank the blocks of an
-// item while the consumers work on the next one, and a producer thread keeps the tiles coming.
-// Scores never leave registers.
+// consumer warpgroups compute scores Q K^T of 8 tokens each against tiles of 128 compressed rows,
+// turn them into probabilities with the lse of CompressedAttention, and sum these over heads and
+// into block importances, which go to a small buffer of this thread block in L2. Three more warps
+// rank the blocks of an item while the consumers work on the next one, and a producer warp keeps
+// the tiles coming. Scores never leave registers.
 //
-// Each consumer has two accumulators, for its first and its second 4 tokens: the tensor cores fill
-// one while the exponentials of the other are taken.
+// A consumer has two accumulators of 64 query rows, its parts: the tensor cores fill one while the
+// exponentials of the other are taken. A warp serves two tokens, and rows are dealt out so that a
+// thread holds four heads of one of them: with g = lane / 4, row g + 8 * half of a part is head
+// g % 4 * 4 + part * 2 + half of token g / 4. That leaves 4 lanes to sum over.
 //
 // Threads: 2 x 128 consumers, 1 producer warp, 3 ranking warps. Shared memory: Plan. Bound by the
 // tensor cores and, about as much, by the special function units: 2 * d flop and one exponential
@@ -22,16 +23,18 @@
 #include "kernels/cuda/sm90/prefill_compressed_items.cuh"
 #include "kernels/cuda/sm90/prefill_select.h"
 #include "kernels/cuda/sm90/prefill_select_best.cuh"
+#include "kernels/cuda/sm90/prefill_select_importance.cuh"
 
 namespace nsa::cuda {
 namespace {
 
-constexpr int kTileRows = kPrefillTileRows;
-constexpr int kGroup = 16;  // query heads of a token: the rows of a warp's accumulators
+constexpr int kGroup = 16;  // query heads of a token
 constexpr int kConsumers = 2;
-constexpr int kParts = 2;       // accumulators of a consumer
-constexpr int kPartTokens = 4;  // a token per warp
-constexpr int kItemTokens = kConsumers * kParts * kPartTokens;
+constexpr int kPartRows = 64;
+constexpr int kWarpRows = 16;  // of a part
+constexpr int kWarpTokens = 2;
+constexpr int kConsumerTokens = 4 * kWarpTokens;
+constexpr int kItemTokens = kConsumers * kConsumerTokens;
 constexpr int kQueryRows = kItemTokens * kGroup;
 constexpr int kThreads = (kConsumers + 1) * 128;
 constexpr int kConsumerWarps = kConsumers * 4;
@@ -44,7 +47,7 @@ constexpr int kBuffers = 2;     // of importances, per thread block
 constexpr float kLog2E = 1.4426950408889634f;
 
 struct Maps {
-  CUtensorMap q;  // [T, H, d_k], box [16, 16, 64]
+  CUtensorMap q;  // [H, T, 4 x stride 4 heads, d_k], box [2, 2, 4, 64]: a warp's rows of one part
   CUtensorMap k;  // [all rows, d_k], box [128, 64]
 };
 
@@ -59,7 +62,15 @@ struct Params {
   float scale_log2;  // softmax scale * log2(e)
 };
 
-// Dynamic shared memory. Q and K are slices of 64 columns.
+// What the producer tells the consumers with each Q.
+struct Work {
+  int32_t first_position;
+  int32_t num_tiles;                     // 0: no more work
+  float lse_log2[kItemTokens * kGroup];  // [token, head]
+};
+
+// Dynamic shared memory. Q and K are slices of 64 columns. Rows of Q: consumer, part, warp, half,
+// token, g % 4.
 template <int kDk>
 struct Plan {
   // With more columns Q does not fit into registers beside the accumulators.
@@ -72,14 +83,23 @@ struct Plan {
   static constexpr int kBytesK = kSlices * kSliceBytesK;
   static constexpr int kLists = kBytesQ + kStages * kBytesK;
   static constexpr int kListBytes = kMaxCandidates * sizeof(RankKey);
-  static constexpr int kBarriers = kLists + kRankingWarps * kListBytes;
+  static constexpr int kWork = kLists + kRankingWarps * kListBytes;
+  static constexpr int kBarriers = kWork + static_cast<int>(sizeof(Work));
   static constexpr int kNumBarriers = 2 + 2 * kStages + 2 * kBuffers;
   static constexpr int kAlignment = 1024;
   static constexpr int kBytes = kBarriers + kNumBarriers * 8 + kAlignment;
 
   uint32_t base;
-  __device__ explicit Plan(uint32_t dynamic_shared)
-      : base((dynamic_shared + kAlignment - 1) / kAlignment * kAlignment) {}
+  char* start;  // the same address, generic
+  __device__ explicit Plan(char* dynamic_shared) {
+    const uint32_t address = SharedAddress(dynamic_shared);
+    base = (address + kAlignment - 1) / kAlignment * kAlignment;
+    start = dynamic_shared + (base - address);
+  }
+  __device__ Work& work() const { return *reinterpret_cast<Work*>(start + kWork); }
+  __device__ RankKey* List(int ranking_warp) const {
+    return reinterpret_cast<RankKey*>(start + kLists) + ranking_warp * kMaxCandidates;
+  }
   __device__ uint32_t Q() const { return base; }
   __device__ uint32_t K(int i) const { return base + kBytesQ + i * kBytesK; }
   __device__ uint32_t Barrier(int i) const { return base + kBarriers + i * 8; }
@@ -106,29 +126,35 @@ struct Plan {
   }
 };
 
-// How blocks are made of rows: a page, which is a block, holds kRows paged rows, and a row's span
-// covers kSpan strides. Paged row u of the model is row u - (kSpan - 1) of PrefillRows.
-template <int kRows, int kSpan>
-struct Geometry {
-  static_assert((kRows == 4 && kSpan <= 2) || (kRows == 1 && kSpan == 1));
-  static constexpr int kPageRows = kRows;
-  static constexpr int kOffset = kSpan - 1;
-  static constexpr int kTileBlocks = kTileRows / kRows;
+// ---- Producer: one warp -------------------------------------------------------------------------
 
-  // Tiles of paged rows that an item's importances need; 0 if none of its tokens has to choose.
-  static __device__ int NumTiles(const SelectRule& rule, const Item& item) {
-    const int own = item.last_position() / rule.block_tokens;
-    if (own < rule.num_selected || rule.NumFree() == 0) return 0;
-    const int num_rows = kRows * (own - rule.num_local + 1) + kOffset;
-    return (num_rows + kTileRows - 1) / kTileRows;
+template <int kDk>
+__device__ void LoadQueries(const Maps& maps, const Plan<kDk>& plan, const Item& item) {
+  using P = Plan<kDk>;
+  for (int slice = 0; slice < P::kSlices; ++slice) {
+    for (int i = 0; i < kQueryRows / kWarpRows; ++i) {
+      const int warp = i % 4, part = i / 4 % kParts, consumer = i / 4 / kParts;
+      LoadBox4(plan.Q() + slice * P::kSliceBytesQ + i * kWarpRows * kRowBytes, &maps.q,
+               plan.QFull(), slice * kColumns, 0,
+               item.first_token + consumer * kConsumerTokens + warp * kWarpTokens,
+               item.kv_head * kGroup + part * 2);
+    }
   }
-};
+}
 
-// ---- Producer: one thread -----------------------------------------------------------------------
+__device__ __forceinline__ void LoadLse(const Params& p, const Item& item, Work& work) {
+  for (int i = threadIdx.x % 32; i < kItemTokens * kGroup; i += 32) {
+    const int token = min(i / kGroup, item.num_tokens - 1);  // spare places repeat the last token
+    work.lse_log2[i] = p.lse[static_cast<int64_t>(item.first_token + token) * p.num_heads +
+                             item.kv_head * kGroup + i % kGroup] *
+                       kLog2E;
+  }
+}
 
 template <int kDk, typename G>
 __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk>& plan) {
   using P = Plan<kDk>;
+  const bool leader = threadIdx.x % 32 == 0;
   uint32_t q_parity = 0;
   RingPosition k;
   for (int i = blockIdx.x; i < p.items.num_items(); i += gridDim.x) {
@@ -137,21 +163,33 @@ __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk>& plan
     const int num_tiles = G::NumTiles(p.rule, item);
     if (num_tiles == 0) continue;
     Wait(plan.QEmpty(), q_parity ^ 1);
-    ArriveExpectBytes(plan.QFull(), P::kBytesQ);
-    for (int slice = 0; slice < P::kSlices; ++slice) {
-      LoadBox3(plan.Q() + slice * P::kSliceBytesQ, &maps.q, plan.QFull(), slice * kColumns,
-               item.kv_head * kGroup, item.first_token);
+    LoadLse(p, item, plan.work());
+    if (leader) {
+      plan.work().first_position = item.first_position;
+      plan.work().num_tiles = num_tiles;
+    }
+    __syncwarp();
+    if (leader) {
+      ArriveExpectBytes(plan.QFull(), P::kBytesQ);
+      LoadQueries(maps, plan, item);
     }
     q_parity ^= 1;
     for (int tile = 0; tile < num_tiles; ++tile) {
       Wait(plan.KEmpty(k.idx), k.parity ^ 1);
-      ArriveExpectBytes(plan.KFull(k.idx), P::kBytesK);
-      for (int slice = 0; slice < P::kSlices; ++slice) {
-        LoadBox2(plan.K(k.idx) + slice * P::kSliceBytesK, &maps.k, plan.KFull(k.idx),
-                 slice * kColumns, item.first_row + tile * kTileRows - G::kOffset);
+      if (leader) {
+        ArriveExpectBytes(plan.KFull(k.idx), P::kBytesK);
+        for (int slice = 0; slice < P::kSlices; ++slice) {
+          LoadBox2(plan.K(k.idx) + slice * P::kSliceBytesK, &maps.k, plan.KFull(k.idx),
+                   slice * kColumns, item.first_row + tile * kTileRows - G::kOffset);
+        }
       }
       k.template Advance<P::kStages>();
     }
+  }
+  Wait(plan.QEmpty(), q_parity ^ 1);
+  if (leader) {
+    plan.work().num_tiles = 0;
+    Arrive(plan.QFull());
   }
 }
 
@@ -164,7 +202,7 @@ struct Queries {
 
   __device__ __forceinline__ void Load(uint32_t q, int first_row) {
     const int lane = threadIdx.x % 32;
-    const int row = first_row + threadIdx.x % 128 / 32 * 16 + lane % 16;
+    const int row = first_row + threadIdx.x % 128 / 32 * kWarpRows + lane % 16;
 #pragma unroll
     for (int step = 0; step < kDk / 16; ++step) {
       const int chunk = step % 4 * 2 + lane / 16;
@@ -203,106 +241,6 @@ struct Queries<T, kDk, false> {
   }
 };
 
-// Sums x over the 8 lanes that share lane % 4 and scatters the sums: lane l gets those of elements
-// 2 * (l / 4) and the next. A fixed order of additions.
-template <int kBit, int kCount>
-__device__ __forceinline__ void SumStep(float (&x)[kTileRows / 8]) {
-  const bool upper = threadIdx.x & kBit;
-#pragma unroll
-  for (int i = 0; i < kCount / 2; ++i) {
-    const float sent = upper ? x[i] : x[i + kCount / 2];
-    const float kept = upper ? x[i + kCount / 2] : x[i];
-    x[i] = kept + __shfl_xor_sync(kAllLanes, sent, kBit);
-  }
-}
-__device__ __forceinline__ void SumHeads(float (&x)[kTileRows / 8]) {
-  SumStep<16, 16>(x);
-  SumStep<8, 8>(x);
-  SumStep<4, 4>(x);
-}
-
-// The token that a warp serves in one part, and what it carries from tile to tile.
-struct Token {
-  float lse_log2[2];  // of heads lane / 4 and 8 further on
-  int num_visible;    // paged rows below this are visible
-  float* importance;
-  float unfinished;  // sum so far of the last block of the previous tile, in lane 30
-};
-
-// Scores become probabilities, summed over this thread's two heads: x of the first, y of the second
-// of its two columns in each group of 8.
-template <typename G>
-__device__ __forceinline__ void TakeProbabilities(float (&s)[kTileRows / 2], const Token& token,
-                                                  int tile, float scale_log2,
-                                                  float (&x)[kTileRows / 8],
-                                                  float (&y)[kTileRows / 8]) {
-  if ((tile + 1) * kTileRows > token.num_visible || (G::kOffset > 0 && tile == 0)) {
-    const int column = tile * kTileRows + threadIdx.x % 4 * 2;
-#pragma unroll
-    for (int i = 0; i < kTileRows / 2; ++i) {
-      const int row = column + i / 4 * 8 + i % 2;
-      if (row < G::kOffset || row >= token.num_visible) s[i] = -INFINITY;
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < kTileRows / 2; ++i) {
-    s[i] = Exp2(fmaf(s[i], scale_log2, -token.lse_log2[i / 2 % 2]));
-  }
-#pragma unroll
-  for (int i = 0; i < kTileRows / 8; ++i) {
-    x[i] = s[4 * i] + s[4 * i + 2];
-    y[i] = s[4 * i + 1] + s[4 * i + 3];
-  }
-}
-
-// Adds one tile of scores to a token's importances.
-template <typename G>
-__device__ __forceinline__ void AddTile(float (&s)[kTileRows / 2], Token& token, int tile,
-                                        float scale_log2) {
-  const int lane = threadIdx.x % 32, quad = lane / 4, pair = lane % 4 / 2;
-  float x[kTileRows / 8], y[kTileRows / 8];
-  TakeProbabilities<G>(s, token, tile, scale_log2, x, y);
-  float* out = token.importance + tile * G::kTileBlocks;
-  if constexpr (G::kPageRows == 1) {
-    SumHeads(x);
-    SumHeads(y);
-#pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      reinterpret_cast<float2*>(out)[(2 * quad + i) * 4 + lane % 4] = {x[i], y[i]};
-    }
-    return;
-  }
-  // Half a block per thread: rows 0, 1 or 2, 3 of block `pair` of the two in 8 columns.
-  float half[kTileRows / 8];
-  constexpr bool kOverlap = G::kOffset > 0;  // weights 1 2 2 2 1, the last for the next block's row
-  const float weight = kOverlap && lane % 2 == 0 ? 0.5f : 1.0f;
-#pragma unroll
-  for (int i = 0; i < kTileRows / 8; ++i) {
-    half[i] = fmaf(weight, x[i], y[i]);
-  }
-  SumHeads(half);
-  float sum[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) sum[i] = half[i] + __shfl_xor_sync(kAllLanes, half[i], 1);
-  if constexpr (kOverlap) {
-    SumHeads(x);
-    // First rows of the blocks that follow: in the same group of 8 columns, or in the next one.
-    const float near = __shfl_sync(kAllLanes, x[0], (lane + 2) % 32);
-    const float far = __shfl_xor_sync(kAllLanes, x[1], 2);
-    sum[0] = fmaf(2.0f, sum[0], pair == 0 ? near : far);
-    if (lane == 30) {
-      // `near` came round from lane 0 and completes the last block of the previous tile.
-      if (tile > 0) out[-1] = token.unfinished + near;
-      token.unfinished = 2.0f * sum[1];
-    }
-    sum[1] = fmaf(2.0f, sum[1], pair == 0 ? far : near);
-  }
-  if (lane % 2 == 0) {
-    out[4 * quad + pair] = sum[0];
-    if (!kOverlap || lane != 30) out[4 * quad + 2 + pair] = sum[1];
-  }
-}
-
 // One arrival of a warp.
 __device__ __forceinline__ void ArriveWarp(uint32_t barrier) {
   __syncwarp();
@@ -310,14 +248,16 @@ __device__ __forceinline__ void ArriveWarp(uint32_t barrier) {
 }
 
 template <typename G>
-__device__ __forceinline__ Token GetToken(const Params& p, const Item& item, int idx, int buffer) {
+__device__ __forceinline__ Token GetToken(const Params& p, const Work& work, int buffer) {
+  const int lane = threadIdx.x % 32;
+  const int idx = threadIdx.x / 32 * kWarpTokens + lane / 16;  // in the item
   Token token;
-  const int valid_idx = min(idx, item.num_tokens - 1);  // spare warps repeat the last token
-  const float* lse = p.lse + static_cast<int64_t>(item.first_token + valid_idx) * p.num_heads +
-                     item.kv_head * kGroup + threadIdx.x % 32 / 4;
-  token.lse_log2[0] = lse[0] * kLog2E;
-  token.lse_log2[1] = lse[8] * kLog2E;
-  token.num_visible = p.items.NumRows(item.first_position + valid_idx + 1) + G::kOffset;
+#pragma unroll
+  for (int i = 0; i < kParts * 2; ++i) {
+    token.lse_log2[i / 2][i % 2] = work.lse_log2[idx * kGroup + lane / 4 % 4 * 4 + i];
+  }
+  token.num_visible = p.items.NumRows(work.first_position + idx + 1) + G::kOffset;
+  token.min_visible = p.items.NumRows(work.first_position + 1) + G::kOffset;
   token.importance =
       p.importance + ((static_cast<int64_t>(blockIdx.x) * kBuffers + buffer) * kItemTokens + idx) *
                          p.importance_stride;
@@ -328,25 +268,20 @@ __device__ __forceinline__ Token GetToken(const Params& p, const Item& item, int
 template <typename T, int kDk, typename G>
 __device__ void Consume(const Params& p, const Plan<kDk>& plan) {
   using P = Plan<kDk>;
-  const int consumer = threadIdx.x / 128, warp = threadIdx.x % 128 / 32;
-  const int first_token = consumer * kParts * kPartTokens + warp;
+  const int first_row = threadIdx.x / 128 * kParts * kPartRows;  // of Q
   uint32_t q_parity = 0;
   RingPosition k, buffer;
-  for (int i = blockIdx.x; i < p.items.num_items(); i += gridDim.x) {
-    const Item item = GetItem(p.items, i);
-    if (item.num_tokens <= 0) continue;
-    const int num_tiles = G::NumTiles(p.rule, item);
-    if (num_tiles == 0) continue;
-    Token token0 = GetToken<G>(p, item, first_token, buffer.idx);
-    Token token1 = GetToken<G>(p, item, first_token + kPartTokens, buffer.idx);
-    Queries<T, kDk> q0, q1;
-    float s0[kTileRows / 2], s1[kTileRows / 2];
+  while (true) {
     Wait(plan.QFull(), q_parity);
-    q0.Load(plan.Q(), consumer * kParts * 64);
-    q1.Load(plan.Q(), consumer * kParts * 64 + 64);
-    if (P::kQueriesInRegisters) ArriveWarp(plan.QEmpty());
+    const int num_tiles = plan.work().num_tiles;
+    if (num_tiles == 0) return;
+    Token token = GetToken<G>(p, plan.work(), buffer.idx);
+    Queries<T, kDk> q0, q1;
+    q0.Load(plan.Q(), first_row);
+    q1.Load(plan.Q(), first_row + kPartRows);
     Wait(plan.Empty(buffer.idx), buffer.parity ^ 1);
 
+    float s0[kTileRows / 2], s1[kTileRows / 2];
     for (int tile = 0; tile < num_tiles; ++tile) {
       Wait(plan.KFull(k.idx), k.parity);
       PinRegisters(s0);
@@ -354,17 +289,29 @@ __device__ void Consume(const Params& p, const Plan<kDk>& plan) {
       FenceWgmma();
       q0.IssueScores(s0, plan.K(k.idx));
       q1.IssueScores(s1, plan.K(k.idx));
+      float x[kGroups8], y[kGroups8];
       WaitWgmma<1>();
       PinRegisters(s0);
-      AddTile<G>(s0, token0, tile, p.scale_log2);
+      AddProbabilities<G, false>(s0, token, token.lse_log2[0], tile, p.scale_log2, x, y);
+      // A branch, true at once, which ptxas does not move the next wait across: without it the
+      // exponentials would come after the wait and overlap with nothing.
+      PinRegisters(x);
+      PinRegisters(y);
+      Wait(plan.KFull(k.idx), k.parity);
       WaitWgmma<0>();
       PinRegisters(s1);
       ArriveWarp(plan.KEmpty(k.idx));
       k.template Advance<P::kStages>();
-      AddTile<G>(s1, token1, tile, p.scale_log2);
+      // The consumer is done with Q if its products have read it, from registers or shared memory.
+      if (tile == (P::kQueriesInRegisters ? 0 : num_tiles - 1)) ArriveWarp(plan.QEmpty());
+      AddProbabilities<G, true>(s1, token, token.lse_log2[1], tile, p.scale_log2, x, y);
+      float* out = token.importance + tile * G::kTileBlocks;
+      if constexpr (G::kPageRows == 1) {
+        StoreRows<G>(x, y, out);
+      } else {
+        StoreBlocks<G>(x, y, token, tile, out);
+      }
     }
-    if (!P::kQueriesInRegisters) ArriveWarp(plan.QEmpty());
-
     ArriveWarp(plan.Full(buffer.idx));
     buffer.Advance<kBuffers>();
     q_parity ^= 1;
@@ -403,19 +350,16 @@ template <typename T, int kDk, typename G>
 __global__ void __launch_bounds__(kThreads, 1)
     PrefillSelectKernel(const __grid_constant__ Maps maps, const __grid_constant__ Params p) {
   extern __shared__ char dynamic_shared[];
-  const uint32_t start = SharedAddress(dynamic_shared);
-  const Plan<kDk> plan(start);
+  const Plan<kDk> plan(dynamic_shared);
   if (threadIdx.x == 0) plan.Init();
   __syncthreads();
   if (threadIdx.x >= kConsumers * 128) {
     ShrinkRegisters<kOtherRegisters>();
     const int warp = threadIdx.x / 32 - kConsumerWarps;
     if (warp == 0) {
-      if (threadIdx.x % 32 == 0) Produce<kDk, G>(maps, p, plan);
+      Produce<kDk, G>(maps, p, plan);
     } else {
-      auto* lists =
-          reinterpret_cast<RankKey*>(dynamic_shared + (plan.base - start) + Plan<kDk>::kLists);
-      Rank<kDk, G>(p, plan, warp - 1, lists + (warp - 1) * kMaxCandidates);
+      Rank<kDk, G>(p, plan, warp - 1, plan.List(warp - 1));
     }
   } else {
     GrowRegisters<kConsumerRegisters>();
@@ -477,8 +421,9 @@ Maps MakeMaps(const SelectArgs& args, const PrefillRows& rows) {
       .q = MakeTensorMap({.data = args.q.raw(),
                           .bf16 = bf16,
                           .dims = {{d_k, 0, kColumns},
-                                   {num_heads, d_k * kElementBytes, kGroup},
-                                   {args.q.dim(0), num_heads * d_k * kElementBytes, kItemTokens}}}),
+                                   {4, 4 * d_k * kElementBytes, 4},
+                                   {args.q.dim(0), num_heads * d_k * kElementBytes, kWarpTokens},
+                                   {num_heads, d_k * kElementBytes, 2}}}),
       .k = MakeTensorMap(
           {.data = rows.k,
            .bf16 = bf16,

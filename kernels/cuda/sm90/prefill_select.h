@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include "kernels/cuda/sm90/prefill_compressed_rows.h"
+#include "kernels/cuda/sm90/prefill_limits.h"
 #include "kernels/nsa.h"
 
 namespace nsa::cuda {
@@ -12,7 +13,6 @@ namespace nsa::cuda {
 // 192, group size 16, pages of 4 rows with spans of 1 or 2 strides or pages of one row, at most
 // kMaxPrefillSelected blocks.
 bool CanPrefillSelect(const SelectArgs& args);
-inline constexpr int64_t kMaxPrefillSelected = 32;
 
 // Bytes of `scratch` on the current device; 16-byte aligned.
 int64_t PrefillSelectBytes(const SparseAttentionExtent& extent);
