@@ -20,12 +20,11 @@
     ::nsa::CheckFailure(__FILE__, __LINE__, #call).stream()                                   \
         << cudaGetErrorString(nsa_cuda_error) << " "
 
-#define NSA_CUBLAS_CHECK(call)                                      \
-  if (const cublasStatus_t nsa_cublas_status = (call);              \
-      nsa_cublas_status == CUBLAS_STATUS_SUCCESS ||                 \
-      ::nsa::cuda::LosesDevice(cudaPeekAtLastError())) [[likely]] { \
-  } else /* NOLINT */                                               \
-    ::nsa::CheckFailure(__FILE__, __LINE__, #call).stream()         \
+#define NSA_CUBLAS_CHECK(call)                                                                \
+  if (const cublasStatus_t nsa_cublas_status = (call);                                        \
+      nsa_cublas_status == CUBLAS_STATUS_SUCCESS || ::nsa::cuda::IsDeviceLost()) [[likely]] { \
+  } else /* NOLINT */                                                                         \
+    ::nsa::CheckFailure(__FILE__, __LINE__, #call).stream()                                   \
         << cublasLtGetStatusString(nsa_cublas_status) << " "
 
 namespace nsa::cuda {
@@ -49,6 +48,9 @@ inline bool LosesDevice(cudaError_t error) {
       return false;
   }
 }
+
+// cuBLASLt does not say why it failed. A query of any stream has the error of a lost device.
+inline bool IsDeviceLost() { return LosesDevice(cudaStreamQuery(cudaStreamPerThread)); }
 
 // The element types as device code has them.
 template <typename T>
