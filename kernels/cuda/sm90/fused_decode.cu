@@ -25,6 +25,8 @@
 namespace nsa::cuda {
 namespace {
 
+using namespace fused_decode;  // NOLINT(google-build-using-namespace)
+
 constexpr float kLog2E = 1.44269504088896340736F;
 constexpr int kMaxSharedBytes = 227 * 1024;
 
@@ -125,18 +127,24 @@ __global__ __launch_bounds__(kThreads, 2) void FusedDecodeKernel(const __grid_co
     }
     return page < 0 ? -1 : (page * p.num_kv_heads + kv_head) * page_rows + in_page;
   };
-  const auto load_next = [&] {
+  // The index of this lane's row of the next tile, looked up one tile ahead.
+  int32_t next_index = -1;
+  const auto look_up_next = [&] {
     if (load_phase == kCmp && loads.done()) {
       load_phase = kWin;
       loads = TileWalk(rank, num_ranks, num_win_tiles);
     }
     if (loads.done()) return;
+    next_index = row_index(loads.tile * kTileRows + warp * kWarpRows + (lane & 15));
+  };
+  const auto load_next = [&] {
+    if (loads.done()) return;
     const PagedRows& kv = load_phase == kCmp ? p.rows : load_phase == kWin ? p.win : p.sel;
-    LoadTile<I::kDk, I::kDv>(kv, row_index(loads.tile * kTileRows + warp * kWarpRows + (lane & 15)),
-                             SharedAddress(memory) + load_stage * Layout<I>::kTile,
+    LoadTile<I::kDk, I::kDv>(kv, next_index, SharedAddress(memory) + load_stage * Layout<I>::kTile,
                              SharedAddress(&shared.full[load_stage]), warp, lane);
     loads.Next();
     advance(load_stage);
+    look_up_next();
   };
 
 #pragma unroll 1
@@ -160,13 +168,15 @@ __global__ __launch_bounds__(kThreads, 2) void FusedDecodeKernel(const __grid_co
     }
     if (phase != kWin) {
       if (phase == kSel) load_phase = kSel, loads = TileWalk(rank, num_ranks, num_tiles);
+      look_up_next();
 #pragma unroll 1
-      for (int i = 0; i < I::kStages - 1; ++i) load_next();
+      for (int i = 0; i < I::kStages; ++i) load_next();
       if (phase == kSel && rank == 0 && tid < p.num_selected) {
         blocks_out[tid] = tid < num_chosen ? shared.sorted[tid] : -1;
       }
     }
-    Tree<I::kDv> tree;
+    LowerNodes<I::kDv> lower;
+    UpperNodes<I::kDv> upper;
     Partial<I::kDv> leaf;
     TileWalk walk(rank, num_ranks, num_tiles);
 #pragma unroll 1
@@ -177,7 +187,8 @@ __global__ __launch_bounds__(kThreads, 2) void FusedDecodeKernel(const __grid_co
         const int first = walk.tile * kTileRows, begin = phase == kCmp ? I::kRowOffset - first : 0;
         Wait(SharedAddress(&shared.full[stage]), parity);
         AttendTile<T, I::kDk, I::kDv>(q, SharedAddress(memory) + stage * Layout<I>::kTile, begin,
-                                      end - first, p.scale_log2, shared.tile, leaf, load_next);
+                                      end - first, p.scale_log2, shared.tile, leaf);
+        load_next();
         if (phase == kCmp) {
           TileSums<I>& sums = worker.sums[walk.tile];
           worker.SumBlocks(sums);
@@ -189,7 +200,7 @@ __global__ __launch_bounds__(kThreads, 2) void FusedDecodeKernel(const __grid_co
         advance(stage);
         if (stage == 0) parity ^= 1;
       }
-      tree.Add(visit, leaf);
+      AddLeaf(visit, leaf, lower, upper);
     }
     if (phase == kCmp) ClusterWait();  // (a)
     worker.Publish(phase, leaf);

@@ -8,7 +8,7 @@
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/mma.cuh"
 
-namespace nsa::cuda {
+namespace nsa::cuda::fused_decode {
 
 inline constexpr int kWarps = 4;  // of a block
 inline constexpr int kThreads = kWarps * 32;
@@ -98,33 +98,37 @@ struct Partial {
   }
 };
 
-// Merges the leaves of a block, visited in the tree's order. The nodes of the upper levels are
-// rarely used: they are indexed at run time on purpose, so that they lie in local memory and not in
-// registers.
+// The nodes of a block's tree that wait for their right sibling, by level. Those of the upper
+// levels are rarely used: indexed at run time, they lie in local memory and not in registers.
 template <int kDv>
-struct Tree {
-  static constexpr int kLevels = 4;
-  Partial<kDv> leaves, pairs;       // levels 0 and 1
-  Partial<kDv> upper[kLevels - 2];  // levels 2 and 3
-
-  // Takes leaf number `visit`; afterwards `leaf` is the largest node that it completes.
-  __device__ __forceinline__ void Add(int visit, Partial<kDv>& leaf) {
-    if ((visit & 1) == 0) {
-      leaves = leaf;
-      return;
-    }
-    leaf.MergeLeft(leaves);
-    if ((visit & 2) == 0) {
-      pairs = leaf;
-      return;
-    }
-    leaf.MergeLeft(pairs);
-    int level = 2;
-#pragma unroll 1
-    for (; (visit >> level) & 1; ++level) leaf.MergeLeft(upper[level - 2]);
-    if (level < kLevels) upper[level - 2] = leaf;
-  }
+struct LowerNodes {
+  Partial<kDv> leaf, pair;
 };
+template <int kDv>
+struct UpperNodes {
+  Partial<kDv> nodes[2];
+};
+
+// Takes leaf number `visit` in the tree's order; afterwards `leaf` is the largest node that it
+// completes.
+template <int kDv>
+__device__ __forceinline__ void AddLeaf(int visit, Partial<kDv>& leaf, LowerNodes<kDv>& lower,
+                                        UpperNodes<kDv>& upper) {
+  if ((visit & 1) == 0) {
+    lower.leaf = leaf;
+    return;
+  }
+  leaf.MergeLeft(lower.leaf);
+  if ((visit & 2) == 0) {
+    lower.pair = leaf;
+    return;
+  }
+  leaf.MergeLeft(lower.pair);
+  int level = 0;
+#pragma unroll 1
+  for (; (visit >> (level + 2)) & 1; ++level) leaf.MergeLeft(upper.nodes[level]);
+  if (level < 2) upper.nodes[level] = leaf;
+}
 
 // Shared memory that a tile needs besides its rows.
 template <typename T>
@@ -208,12 +212,11 @@ __device__ __forceinline__ void AddValues(const T* prob, uint32_t v_tile, int wa
 }
 
 // Adds rows [begin, end) of `tile` to `partial`. All threads of the block call it together, once
-// the tile is there. `refill` is called when all warps have left the tile before this one.
-template <typename T, int kDk, int kDv, typename Refill>
+// the tile is there; when it returns, all warps have left the tile.
+template <typename T, int kDk, int kDv>
 __device__ __forceinline__ void AttendTile(const uint32_t (&q)[kDk / 16][4], uint32_t tile,
                                            int begin, int end, float scale_log2,
-                                           TileScratch<T>& scratch, Partial<kDv>& partial,
-                                           const Refill& refill) {
+                                           TileScratch<T>& scratch, Partial<kDv>& partial) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int head = lane >> 2, row = warp * kWarpRows + (lane & 3) * 2;
   float s[2][4];
@@ -234,7 +237,6 @@ __device__ __forceinline__ void AttendTile(const uint32_t (&q)[kDk / 16][4], uin
     if ((lane & 3) == 0) scratch.top[head + half * 8][warp] = top * scale_log2;
   }
   __syncthreads();
-  refill();
   float factor[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -273,6 +275,7 @@ __device__ __forceinline__ void AttendTile(const uint32_t (&q)[kDk / 16][4], uin
     }
   }
   AddValues<T, kDv>(scratch.prob, tile + kTileRows * kRowBytes<kDk>, warp, lane, partial);
+  __syncthreads();
 }
 
-}  // namespace nsa::cuda
+}  // namespace nsa::cuda::fused_decode

@@ -8,7 +8,7 @@
 #include "kernels/cuda/sm90/fused_decode.h"
 #include "kernels/cuda/sm90/fused_decode_tile.cuh"
 
-namespace nsa::cuda {
+namespace nsa::cuda::fused_decode {
 
 inline constexpr int kLeaves = 16;  // and the most blocks of a cluster
 inline constexpr int kMaxCandidates = 16;
@@ -440,4 +440,4 @@ struct Worker {
   }
 };
 
-}  // namespace nsa::cuda
+}  // namespace nsa::cuda::fused_decode
