@@ -23,8 +23,8 @@ constexpr float kTolerance = 1e-4F;  // absolute or relative
 struct Rounding {
   float largest, norm;
 };
-constexpr Rounding kF16Rounding = {.largest = 3e-3F, .norm = 1e-3F};
-constexpr Rounding kBf16Rounding = {.largest = 0.12F, .norm = 0.02F};
+constexpr Rounding kF16Rounding = {.largest = 6e-3F, .norm = 4e-3F};
+constexpr Rounding kBf16Rounding = {.largest = 0.2F, .norm = 0.04F};
 constexpr int64_t kLongTokens = 4096;
 
 int32_t Greedy(const std::vector<float>& logits) {
