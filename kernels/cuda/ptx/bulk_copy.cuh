@@ -16,10 +16,4 @@ __device__ __forceinline__ void LoadBulk(uint32_t destination, const void* sourc
       : "memory");
 }
 
-// Asks for bytes to be brought into the L2; nothing waits for them.
-__device__ __forceinline__ void PrefetchBulk(const void* source, uint32_t num_bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(source), "r"(num_bytes)
-               : "memory");
-}
-
 }  // namespace nsa::cuda

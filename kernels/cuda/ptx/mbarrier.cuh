@@ -19,12 +19,14 @@ __device__ __forceinline__ void FenceBarrierInit() {
 __device__ __forceinline__ void Arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-// Arrives at the barrier of the same address in block `rank` of the cluster.
+// Arrives at the barrier of the same address in block `rank` of the cluster. Not .release.cluster,
+// which costs a fence of the whole GPU's memory: this says that shared memory has been read, not
+// that something was written.
 __device__ __forceinline__ void ArrivePeer(uint32_t barrier, uint32_t rank) {
   asm volatile(
       "{\n.reg .b32 peer;\n"
       "mapa.shared::cluster.u32 peer, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [peer];\n}"
+      "mbarrier.arrive.shared::cluster.b64 _, [peer];\n}"
       :
       : "r"(barrier), "r"(rank)
       : "memory");

@@ -16,4 +16,11 @@ bool CanRunDensePrefill(const DenseAttentionArgs& args);
 // The tokens of args.tokens.tiles.
 void LaunchDensePrefill(const DenseAttentionArgs& args, int num_sms, cudaStream_t stream);
 
+// The same for the decode kernel, with groups of up to 16 heads.
+bool CanRunDenseDecode(const DenseAttentionArgs& args);
+
+// Tokens [0, num_tokens), whichever they are; padding writes 0 and lse -inf. Can be captured in a
+// graph: the grid depends on num_tokens only.
+void LaunchDenseDecode(const DenseAttentionArgs& args, int64_t num_tokens, cudaStream_t stream);
+
 }  // namespace nsa::cuda

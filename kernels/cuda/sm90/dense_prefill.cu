@@ -261,17 +261,19 @@ void Launch(const DenseAttentionArgs& args, int num_sms, cudaStream_t stream) {
                       .num_kv_heads = static_cast<int32_t>(args.kv.num_kv_heads()),
                       .table_width = static_cast<int32_t>(args.kv.table.dim(1)),
                       .scale = args.softmax_scale * kLog2E};
-  LaunchPersistent(DensePrefill<T, kDk, kDv>, num_sms, kThreads, sizeof(Shared<kDk, kDv>), stream,
-                   maps, params);
+  static_assert(sizeof(Shared<kDk, kDv>) + kSharedAlignment <= kMaxSharedBytes);
+  LaunchPersistent(
+      {.num_blocks = num_sms, .num_threads = kThreads, .shared_bytes = sizeof(Shared<kDk, kDv>)},
+      stream, DensePrefill<T, kDk, kDv>, maps, params);
 }
 
 }  // namespace
 
 bool CanRunDensePrefill(const DenseAttentionArgs& args) {
   const DType dtype = args.q.dtype();
-  return (dtype == DType::kBF16 || dtype == DType::kF16) && args.out.dtype() == dtype &&
-         args.kv.k.dtype() == dtype && IsHopperInstance(args.kv.d_k(), args.kv.d_v()) &&
-         args.q.dim(1) == args.kv.num_kv_heads() * kHeads && args.kv.page_rows() == kPageRows;
+  return HasInstance(dtype, args.kv.d_k(), args.kv.d_v()) && args.out.dtype() == dtype &&
+         args.kv.k.dtype() == dtype && args.q.dim(1) == args.kv.num_kv_heads() * kHeads &&
+         args.kv.page_rows() == kPageRows;
 }
 
 void LaunchDensePrefill(const DenseAttentionArgs& args, int num_sms, cudaStream_t stream) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/sm90/prefill_limits.h"
 #include "kernels/nsa.h"
 
 namespace nsa::cuda {
@@ -39,7 +40,6 @@ struct PrefillBranchesArgs {
 // groups of 16 heads, blocks and pages of 64 tokens, a window cache of a multiple of 64 rows, the
 // own block forced, and at most kMaxPrefillSelected blocks.
 bool CanRunPrefillBranches(const PrefillBranchesArgs& args);
-inline constexpr int64_t kMaxPrefillSelected = 32;
 
 int64_t PrefillBranchesScratchBytes(const SparseAttentionExtent& extent,
                                     const PrefillTuning& tuning = {});

@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/tensor_view.h"
+#include "kernels/cuda/instances.h"
 #include "kernels/cuda/ptx/mma.cuh"
 #include "kernels/cuda/ptx/tensor_map.h"
 #include "kernels/cuda/sm90/attend_page.cuh"
@@ -57,6 +58,15 @@ __device__ __forceinline__ void AddPair(uint32_t pair, float weight, float& low,
   }
 }
 
+// Registers 8 c .. 8 c + 7 of a product's result, rows scaled: the unit in which partials are kept.
+template <typename T>
+__device__ __forceinline__ uint4 PackFragment(const float* out, const float (&factor)[2]) {
+  return {PackPair<T>(out[0] * factor[0], out[1] * factor[0]),
+          PackPair<T>(out[2] * factor[1], out[3] * factor[1]),
+          PackPair<T>(out[4] * factor[0], out[5] * factor[0]),
+          PackPair<T>(out[6] * factor[1], out[7] * factor[1])};
+}
+
 __device__ __forceinline__ float Sigmoid(float x) { return 1.0F / (1.0F + __expf(-x)); }
 
 // [tokens, heads, d] in boxes of 64 columns, `box_heads` heads and `box_tokens` tokens.
@@ -68,43 +78,48 @@ inline CUtensorMap MapQueries(const TensorView& q, uint32_t box_heads, uint32_t 
                          {q.dim(0), q.stride(0) * 2, box_tokens}}});
 }
 
-// K or V [pages, heads, page rows, d] as rows, in boxes of 64 columns and 64 rows.
-inline CUtensorMap MapRows(const TensorView& kv) {
+// K or V [pages, heads, page rows, d] as rows, in boxes of 64 columns and `box_rows` rows.
+inline CUtensorMap MapRows(const TensorView& kv, uint32_t box_rows = kPageRows) {
   const int64_t num_rows = kv.dim(0) * kv.dim(1) * kv.dim(2), d = kv.dim(3);
   return MakeTensorMap(
-      {kv.raw(), kv.dtype() == DType::kBF16, {{d, 0, kBoxColumns}, {num_rows, d * 2, kPageRows}}});
+      {kv.raw(), kv.dtype() == DType::kBF16, {{d, 0, kBoxColumns}, {num_rows, d * 2, box_rows}}});
 }
 
-inline bool IsHopperInstance(int64_t d_k, int64_t d_v) {
-  return (d_k == 64 && d_v == 64) || (d_k == 128 && d_v == 128) || (d_k == 192 && d_v == 128);
-}
-// Calls f.template operator()<T, d_k, d_v>() for the instance that serves q and a V of d_v columns.
+// Calls f.template operator()<T, d_k, d_v>() for the instance that serves q and a V of d_v columns,
+// which must be one.
 template <typename F>
 void DispatchHopper(const TensorView& q, int64_t d_v, F&& f) {
-  const auto with_type = [&]<typename T>() {
-    const int64_t d_k = q.dim(2);
-    if (d_k == 64 && d_v == 64) return f.template operator()<T, 64, 64>();
-    if (d_k == 128 && d_v == 128) return f.template operator()<T, 128, 128>();
-    NSA_CHECK(d_k == 192 && d_v == 128) << "head dims " << d_k << " and " << d_v;
-    f.template operator()<T, 192, 128>();
-  };
-  if (q.dtype() == DType::kBF16) {
-    with_type.template operator()<__nv_bfloat16>();
-  } else {
-    with_type.template operator()<__half>();
-  }
+  NSA_CHECK(DispatchInstance(q.dtype(), q.dim(2), d_v, f)) << q.ToString() << ", d_v " << d_v;
 }
 
-// One block per multiprocessor.
+struct PersistentGrid {
+  int num_blocks;
+  int cluster_blocks = 1;
+  int num_threads;
+  int64_t shared_bytes;  // before alignment to kSharedAlignment
+};
+
 template <typename Kernel, typename... Args>
-void LaunchPersistent(Kernel kernel, int num_sms, int num_threads, int64_t shared_bytes,
-                      cudaStream_t stream, const Args&... args) {
-  const int bytes = static_cast<int>(shared_bytes) + kSharedAlignment;
+void LaunchPersistent(const PersistentGrid& grid, cudaStream_t stream, Kernel kernel,
+                      const Args&... args) {
+  const int bytes = static_cast<int>(grid.shared_bytes) + kSharedAlignment;
   NSA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) ==
             cudaSuccess)
       << bytes << " bytes of shared memory";
-  kernel<<<num_sms, num_threads, bytes, stream>>>(args...);
-  NSA_CHECK(cudaGetLastError() == cudaSuccess) << cudaGetErrorString(cudaPeekAtLastError());
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {static_cast<unsigned>(grid.cluster_blocks), 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(grid.num_blocks);
+  config.blockDim = dim3(grid.num_threads);
+  config.dynamicSmemBytes = bytes;
+  config.stream = stream;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, args...);
+  NSA_CHECK(error == cudaSuccess) << cudaGetErrorString(error);
 }
+
+inline constexpr int kMaxSharedBytes = 227 * 1024;
 
 }  // namespace nsa::cuda

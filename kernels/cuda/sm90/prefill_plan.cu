@@ -32,9 +32,12 @@ struct TilePairs {
   }
 };
 
-// Grid (tiles, KV heads). Counts the pairs of each list; a pair's rank is how many came before it.
-__global__ void __launch_bounds__(kThreads) CountPairs(PrefillChunk chunk) {
+// Grid (tiles of a chunk, KV heads, chunks). Counts the pairs of each list; a pair's rank is how
+// many came before it.
+__global__ void __launch_bounds__(kThreads) CountPairs(PrefillChunk first, int num_tiles) {
+  const PrefillChunk chunk = first.At(blockIdx.z, num_tiles);
   const int tile = blockIdx.x, head = blockIdx.y;
+  if (tile >= chunk.num_tiles) return;
   const TilePairs pairs(chunk, tile);
   for (int e = threadIdx.x; e < pairs.count(); e += kThreads) {
     chunk.ranks[pairs.Partial(chunk, tile, head, e)] =
@@ -51,9 +54,11 @@ __device__ int InclusiveWarpSum(int value) {
   return value;
 }
 
-// A thread per list: gives it its place among all pairs and cuts it into items of nearly equal
-// size, in whole tiles of 4 pairs.
-__global__ void __launch_bounds__(kThreads) PlaceLists(PrefillChunk chunk, int num_keys) {
+// Grid (keys / kThreads, chunks). A thread per list: gives it its place among all pairs and cuts it
+// into items of nearly equal size, in whole tiles of 4 pairs.
+__global__ void __launch_bounds__(kThreads) PlaceLists(PrefillChunk first, int num_tiles) {
+  const PrefillChunk chunk = first.At(blockIdx.y, num_tiles);
+  const int num_keys = static_cast<int>(chunk.num_keys());
   const int key = blockIdx.x * kThreads + threadIdx.x;
   const int count = key < num_keys ? chunk.counts[key] : 0;
   const int num_items = (count + kItemPairs - 1) / kItemPairs;
@@ -81,9 +86,11 @@ __global__ void __launch_bounds__(kThreads) PlaceLists(PrefillChunk chunk, int n
   }
 }
 
-// Grid (tiles, KV heads). Puts every pair into its list.
-__global__ void __launch_bounds__(kThreads) ListPairs(PrefillChunk chunk) {
+// Grid (tiles of a chunk, KV heads, chunks). Puts every pair into its list.
+__global__ void __launch_bounds__(kThreads) ListPairs(PrefillChunk first, int num_tiles) {
+  const PrefillChunk chunk = first.At(blockIdx.z, num_tiles);
   const int tile = blockIdx.x, head = blockIdx.y;
+  if (tile >= chunk.num_tiles) return;
   const TilePairs pairs(chunk, tile);
   for (int e = threadIdx.x; e < pairs.count(); e += kThreads) {
     const int partial = pairs.Partial(chunk, tile, head, e);
@@ -94,14 +101,20 @@ __global__ void __launch_bounds__(kThreads) ListPairs(PrefillChunk chunk) {
 
 }  // namespace
 
-void LaunchPrefillPlan(const PrefillChunk& chunk, cudaStream_t stream) {
-  const int num_keys = static_cast<int>(chunk.num_keys());
-  NSA_CHECK(cudaMemsetAsync(chunk.cursors, 0, sizeof(PrefillCursors), stream) == cudaSuccess);
-  NSA_CHECK(cudaMemsetAsync(chunk.counts, 0, num_keys * sizeof(int32_t), stream) == cudaSuccess);
-  const dim3 grid(chunk.num_tiles, chunk.num_kv_heads);
-  CountPairs<<<grid, kThreads, 0, stream>>>(chunk);
-  PlaceLists<<<(num_keys + kThreads - 1) / kThreads, kThreads, 0, stream>>>(chunk, num_keys);
-  ListPairs<<<grid, kThreads, 0, stream>>>(chunk);
+void LaunchPrefillPlan(const PrefillSteps& steps, cudaStream_t stream) {
+  const PrefillChunk& first = steps.first;
+  const int num_keys = static_cast<int>(first.num_keys());
+  const int num_tiles = static_cast<int>(steps.num_tiles);
+  const unsigned num_chunks = static_cast<unsigned>(steps.num_chunks);
+  // Cursors and counts lie together.
+  const auto* end = reinterpret_cast<const char*>(first.counts + num_chunks * first.num_keys());
+  const size_t num_bytes = end - reinterpret_cast<const char*>(first.cursors);
+  NSA_CHECK(cudaMemsetAsync(first.cursors, 0, num_bytes, stream) == cudaSuccess);
+  const dim3 grid(first.max_tiles, first.num_kv_heads, num_chunks);
+  CountPairs<<<grid, kThreads, 0, stream>>>(first, num_tiles);
+  PlaceLists<<<dim3((num_keys + kThreads - 1) / kThreads, num_chunks), kThreads, 0, stream>>>(
+      first, num_tiles);
+  ListPairs<<<grid, kThreads, 0, stream>>>(first, num_tiles);
   NSA_CHECK(cudaGetLastError() == cudaSuccess);
 }
 

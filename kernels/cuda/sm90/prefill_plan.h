@@ -3,12 +3,15 @@
 // blocks, so gathering each token's blocks reads 64 rows of K and V for 16 rows of Q. Hence the
 // blocks that are not forced are processed block by block:
 //
-//   plan      a chunk of tiles is inverted: for every (KV head, block) the list of (token, slot)
+//   plan      every chunk of tiles is inverted: for each (KV head, block) the list of (token, slot)
 //             pairs that chose it, cut into items of up to kItemPairs pairs (prefill_plan.cu)
 //   attend    an item's K and V are loaded once; every pair's 16 heads attend the block, and the
 //             normalised result with its log-sum-exp is kept as a partial (prefill_selected.cu)
 //   merge     per 8 tokens: forced blocks and window, which neighbours share, then the partials,
 //             the compressed branch and the gates (prefill_merge.cu)
+//
+// The plan is made for the whole step, attend and merge run chunk after chunk over one set of
+// partials.
 //
 // A slot is a block's place among the token's chosen blocks that are not forced. Where a tile's own
 // block is below PrefillTuning::inline_blocks the merge kernel attends all blocks itself and there
@@ -47,12 +50,14 @@ struct PrefillCursors {
   unsigned long long value;  // items in the upper half, pairs in the lower
 };
 
-// What the three kernels of a chunk share.
+// A chunk of at most `max_tiles` tiles, and the lists of its plan. The arrays of the plan hold all
+// chunks of a step, one after another.
 struct PrefillChunk {
-  const int32_t* tiles = nullptr;   // [num_tiles, 4]
+  const int32_t* tiles = nullptr;  // [num_tiles, 4]
+  int32_t max_tiles = 0;
   const int32_t* blocks = nullptr;  // [T, K, num_selected]
   const int32_t* table = nullptr;   // [num_seqs, table_width]
-  int32_t num_tiles = 0;
+  int32_t num_tiles = 0;            // of this chunk
   int32_t num_seqs = 0, table_width = 0;
   int32_t num_kv_heads = 0;
   int32_t num_selected = 0, num_initial = 0, num_local = 0;
@@ -69,7 +74,32 @@ struct PrefillChunk {
   PrefillPair* pairs = nullptr;  // [partials]
   PrefillItem* items = nullptr;
 
-  int64_t num_keys() const { return int64_t{num_kv_heads} * num_seqs * table_width; }
+  __host__ __device__ int64_t num_keys() const {
+    return int64_t{num_kv_heads} * num_seqs * table_width;
+  }
+
+  __host__ __device__ int64_t num_partials() const {
+    return int64_t{max_tiles} * kPrefillBlock * num_kv_heads * num_slots;
+  }
+  __host__ __device__ int64_t max_items() const {
+    return num_partials() / kItemPairs +
+           (num_keys() < num_partials() ? num_keys() : num_partials());
+  }
+
+  // This chunk, if the plan's arrays point at the first chunk's.
+  __host__ __device__ PrefillChunk At(int64_t index, int64_t num_tiles_of_step) const {
+    PrefillChunk chunk = *this;
+    chunk.tiles += index * max_tiles * 4;
+    const int64_t left = num_tiles_of_step - index * max_tiles;
+    chunk.num_tiles = static_cast<int32_t>(left < max_tiles ? left : max_tiles);
+    chunk.cursors += index;
+    chunk.counts += index * num_keys();
+    chunk.offsets += index * num_keys();
+    chunk.ranks += index * num_partials();
+    chunk.pairs += index * num_partials();
+    chunk.items += index * max_items();
+    return chunk;
+  }
 
   // Slots in use by the tokens whose own block is `own`.
   __host__ __device__ int NumSlots(int own) const {
@@ -80,12 +110,17 @@ struct PrefillChunk {
   }
 };
 
-// Tiles of a chunk of the step, and the chunk that begins at a tile, with its place in scratch.
-int64_t PrefillChunkTiles(const PrefillBranchesArgs& args);
-PrefillChunk MakePrefillChunk(const PrefillBranchesArgs& args, int64_t first_tile);
+// The chunks of a step.
+struct PrefillSteps {
+  PrefillChunk first;
+  int64_t num_tiles = 0;
+  int64_t num_chunks = 0;
+  PrefillChunk At(int64_t index) const { return first.At(index, num_tiles); }
+};
+PrefillSteps MakePrefillSteps(const PrefillBranchesArgs& args);
 
-// Inverts the chunk: fills cursors, counts, offsets, ranks, pairs and items.
-void LaunchPrefillPlan(const PrefillChunk& chunk, cudaStream_t stream);
+// Inverts every chunk: fills cursors, counts, offsets, ranks, pairs and items.
+void LaunchPrefillPlan(const PrefillSteps& steps, cudaStream_t stream);
 
 // Fills the partials of the chunk.
 void LaunchPrefillSelected(const PrefillBranchesArgs& args, const PrefillChunk& chunk, int num_sms,

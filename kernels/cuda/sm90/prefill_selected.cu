@@ -108,14 +108,7 @@ __device__ __forceinline__ void StorePartial(const PrefillChunk& chunk, int part
   uint4* target =
       static_cast<uint4*>(chunk.partial_out) + int64_t{partial} * (kDv / 16) * 32 + lane;
 #pragma unroll
-  for (int c = 0; c < kDv / 16; ++c) {
-    const float* o = &out[8 * c];
-    const uint4 packed = {PackPair<T>(o[0] * inverse[0], o[1] * inverse[0]),
-                          PackPair<T>(o[2] * inverse[1], o[3] * inverse[1]),
-                          PackPair<T>(o[4] * inverse[0], o[5] * inverse[0]),
-                          PackPair<T>(o[6] * inverse[1], o[7] * inverse[1])};
-    __stcs(target + c * 32, packed);
-  }
+  for (int c = 0; c < kDv / 16; ++c) __stcs(target + c * 32, PackFragment<T>(&out[8 * c], inverse));
   if (lane % 4 == 0) {
     float* lse = chunk.partial_lse + int64_t{partial} * kPrefillGroup + lane / 4;
     lse[0] = top[0] + __log2f(sum[0]);
@@ -151,12 +144,13 @@ __device__ void Consume(Shared<kDk, kDv>& shared, const PrefillChunk& chunk, int
     sum[0] = QuadSum(sum[0]);
     sum[1] = QuadSum(sum[1]);
   };
-  const auto store = [&](const PrefillItem& item, int tile) {
-    PinRegisters(out);
+  const auto partial_of = [&](const PrefillItem& item, int tile) {
     const int pair = tile * kTilePairs + warp;
-    if (pair < item.count) {
-      StorePartial<T, kDv>(chunk, chunk.pairs[item.begin + pair].partial, out, top, sum);
-    }
+    return pair < item.count ? chunk.pairs[item.begin + pair].partial : -1;
+  };
+  const auto store = [&](int partial) {
+    PinRegisters(out);
+    if (partial >= 0) StorePartial<T, kDv>(chunk, partial, out, top, sum);
   };
 
   int turn = 0;  // whose tile an item's first is
@@ -172,14 +166,16 @@ __device__ void Consume(Shared<kDk, kDv>& shared, const PrefillChunk& chunk, int
       issue_scores(k);
       // A tile's result is stored while the next tile's scores are computed.
       for (; tile + kConsumers < num_tiles; tile += kConsumers) {
+        const int partial = partial_of(item, tile);
         weigh_and_issue_values(v);
         issue_scores(k);
         WaitWgmma<1>();
-        store(item, tile);
+        store(partial);
       }
+      const int partial = partial_of(item, tile);
       weigh_and_issue_values(v);
       WaitWgmma<0>();
-      store(item, tile);
+      store(partial);
     }
     if (lane == 0) Arrive(SharedAddress(&shared.page_empty[page.stage]));
   }
@@ -221,8 +217,10 @@ void Launch(const PrefillBranchesArgs& args, const PrefillChunk& chunk, int num_
   const Maps maps{.q = MapQueries(args.q, kPrefillGroup, /*box_tokens=*/1),
                   .k = MapRows(args.sel.k),
                   .v = MapRows(args.sel.v)};
-  LaunchPersistent(AttendLists<T, kDk, kDv>, num_sms, kThreads, sizeof(Shared<kDk, kDv>), stream,
-                   maps, chunk, args.softmax_scale * kLog2E);
+  static_assert(sizeof(Shared<kDk, kDv>) + kSharedAlignment <= kMaxSharedBytes);
+  LaunchPersistent(
+      {.num_blocks = num_sms, .num_threads = kThreads, .shared_bytes = sizeof(Shared<kDk, kDv>)},
+      stream, AttendLists<T, kDk, kDv>, maps, chunk, args.softmax_scale * kLog2E);
 }
 
 }  // namespace
