@@ -85,5 +85,18 @@ TEST_F(GenerationLimitsTest, MoreChoicesThanTheQueueHoldsAreAnInvalidRequest) {
       HasSubstr(absl::StrCat(calls.size() * 100, " choices are asked for; at most ", limit)));
 }
 
+TEST_F(GenerationLimitsTest, ALostDeviceEndsCallsAndRefusesNewOnes) {
+  harness_.executor.set_lost(absl::InternalError("cuda:0 at 0xdead"));
+  const auto observer = std::make_shared<CollectingObserver>();
+  const auto handle = harness_.service.Generate({.input = "hi"}, observer);
+  ASSERT_TRUE(handle.ok()) << handle.status();
+  observer->Wait();
+  EXPECT_EQ(observer->last().error.code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(GetDetail(observer->last().error).code, "internal_error");
+  EXPECT_THAT(std::string(observer->last().error.message()), testing::Not(HasSubstr("cuda")));
+  EXPECT_TRUE(harness_.BecomesIdle());
+  EXPECT_EQ(Refusal({.input = "hi"}).code(), absl::StatusCode::kUnavailable);
+}
+
 }  // namespace
 }  // namespace nsa

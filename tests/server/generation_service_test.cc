@@ -262,16 +262,6 @@ TEST_F(GenerationServiceTest, AnEngineFaultEndsEveryChoiceWithOneError) {
   EXPECT_EQ(Run(Hi())->last().kind, Kind::kDone);
 }
 
-TEST_F(GenerationServiceTest, ALostDeviceEndsCallsAndRefusesNewOnes) {
-  harness_.executor.set_lost(absl::InternalError("cuda:0 at 0xdead"));
-  const Observer observer = Run(Hi());
-  EXPECT_EQ(observer->last().error.code(), absl::StatusCode::kInternal);
-  EXPECT_EQ(GetDetail(observer->last().error).code, "internal_error");
-  EXPECT_THAT(std::string(observer->last().error.message()), Not(HasSubstr("cuda")));
-  EXPECT_TRUE(harness_.BecomesIdle());
-  EXPECT_EQ(Run(Hi())->last().error.code(), absl::StatusCode::kUnavailable);
-}
-
 TEST_F(GenerationServiceTest, TimeoutEndsTheCall) {
   harness_.executor.set_step_time(std::chrono::milliseconds(5));
   GenerateCall call = Hi();
