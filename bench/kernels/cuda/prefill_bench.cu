@@ -1,281 +1,21 @@
 // Checks the Hopper prefill kernels of compressed attention and selection against plain kernels on
 // random caches, then times them on one sequence of 4k..128k tokens.
-//   prefill_bench [check|time|quick|all]      quick: one size
+//   prefill_bench [check|tiny|time|quick|all]
+// tiny: small checks, for compute-sanitizer. quick: three sizes.
 // A line of timing: tokens, ms, TFLOP/s of the products that are needed, % of 790 TFLOP/s (cuBLAS,
 // bf16, random data, on an H200).
 
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <cuda_runtime.h>
-
-#include <algorithm>
-#include <cmath>
+#include <bit>
 #include <cstdio>
 #include <cstring>
-#include <numeric>
-#include <random>
-#include <string>
-#include <vector>
 
-#include "kernels/cuda/sm90/prefill_compressed.h"
-#include "kernels/cuda/sm90/prefill_select.h"
+#include "bench/kernels/cuda/prefill_reference.cuh"
+#include "bench/kernels/cuda/prefill_step.cuh"
 
 namespace nsa {
 namespace {
 
-#define CUDA_OK(call)                                                              \
-  do {                                                                             \
-    const cudaError_t error = (call);                                              \
-    NSA_CHECK(error == cudaSuccess) << #call << ": " << cudaGetErrorString(error); \
-  } while (false)
-
 constexpr double kPeakTeraflops = 790;
-
-struct Chunk {
-  int64_t first_position, num_tokens;
-};
-
-struct Case {
-  std::string name;
-  NsaShape shape;
-  std::vector<Chunk> chunks;  // one per sequence
-  int64_t num_kv_heads = 4, group_size = 16, d_k = 128, d_v = 128;
-  bool bf16 = true;
-  float sharpness = 1;  // multiplies scores
-  bool equal_keys = false;
-};
-
-class Buffer {
- public:
-  explicit Buffer(int64_t bytes) : bytes_(bytes) {
-    CUDA_OK(cudaMalloc(&data_, bytes));
-    CUDA_OK(cudaMemset(data_, 0xff, bytes));
-  }
-  ~Buffer() { cudaFree(data_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  void* get() const { return data_; }
-  template <typename T>
-  std::vector<T> Read() const {
-    std::vector<T> host(bytes_ / sizeof(T));
-    CUDA_OK(cudaMemcpy(host.data(), data_, bytes_, cudaMemcpyDeviceToHost));
-    return host;
-  }
-  template <typename T>
-  void Write(const std::vector<T>& host) {
-    CUDA_OK(cudaMemcpy(data_, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice));
-  }
-
- private:
-  void* data_ = nullptr;
-  int64_t bytes_;
-};
-
-__device__ float Noise(uint64_t i, uint32_t seed) {
-  uint64_t x = i * 0x9e3779b97f4a7c15ULL + seed * 0xda942042e4dd58b5ULL + 1;
-  float sum = 0;
-  for (int k = 0; k < 4; ++k) {
-    x ^= x >> 31;
-    x *= 0xbf58476d1ce4e5b9ULL;
-    x ^= x >> 29;
-    sum += static_cast<float>(x & 0xffffff) / 16777216.0f - 0.5f;
-  }
-  return sum * 1.7320508f;
-}
-
-template <typename T>
-__global__ void FillKernel(T* data, int64_t count, uint32_t seed, int64_t period) {
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < count;
-       i += int64_t{gridDim.x} * blockDim.x) {
-    data[i] = T(Noise(i % period, seed));
-  }
-}
-
-// A step: caches, queries and outputs of a case.
-struct Step {
-  explicit Step(const Case& c);
-  CompressedAttentionArgs Compressed() const;
-  SelectArgs Select() const;
-  SparseAttentionExtent Extent() const;
-
-  const Case& c;
-  int64_t num_tokens = 0, max_pages = 0;
-  std::vector<int32_t> sequence, position, tiles;
-  std::unique_ptr<Buffer> d_sequence, d_position, d_tiles, d_table, q, k, v, out, lse, blocks,
-      copies, scratch;
-  int64_t num_pages = 0;
-};
-
-DType CaseDType(const Case& c) { return c.bf16 ? DType::kBF16 : DType::kF16; }
-
-void Fill(const Buffer& buffer, bool bf16, int64_t count, uint32_t seed, int64_t period) {
-  if (bf16) {
-    FillKernel<<<1024, 256>>>(static_cast<__nv_bfloat16*>(buffer.get()), count, seed, period);
-  } else {
-    FillKernel<<<1024, 256>>>(static_cast<__half*>(buffer.get()), count, seed, period);
-  }
-  CUDA_OK(cudaGetLastError());
-}
-
-Step::Step(const Case& config) : c(config) {
-  const int64_t block = c.shape.block_tokens;
-  const auto num_seqs = static_cast<int64_t>(c.chunks.size());
-  for (int64_t s = 0; s < num_seqs; ++s) {
-    const Chunk& chunk = c.chunks[s];
-    const int64_t end = chunk.first_position + chunk.num_tokens;
-    max_pages = std::max(max_pages, (end + block - 1) / block);
-    for (int64_t p = chunk.first_position; p < end;) {
-      const int64_t n = std::min(end, (p / kTileTokens + 1) * kTileTokens) - p;
-      for (const int64_t x : {s, num_tokens, n, p}) tiles.push_back(static_cast<int32_t>(x));
-      for (int64_t i = 0; i < n; ++i) {
-        sequence.push_back(static_cast<int32_t>(s));
-        position.push_back(static_cast<int32_t>(p + i));
-      }
-      num_tokens += n;
-      p += n;
-    }
-  }
-  num_pages = num_seqs * max_pages;
-  std::vector<int32_t> table(num_pages);
-  std::iota(table.begin(), table.end(), 0);
-  std::shuffle(table.begin(), table.end(), std::mt19937(7));
-  const auto make = [](std::unique_ptr<Buffer>& buffer, int64_t bytes) {
-    buffer = std::make_unique<Buffer>(bytes);
-  };
-  const auto upload = [&](std::unique_ptr<Buffer>& buffer, const std::vector<int32_t>& values) {
-    make(buffer, static_cast<int64_t>(values.size() * 4));
-    buffer->Write(values);
-  };
-  upload(d_sequence, sequence);
-  upload(d_position, position);
-  upload(d_tiles, tiles);
-  upload(d_table, table);
-  const int64_t num_heads = c.num_kv_heads * c.group_size;
-  const int64_t rows = num_pages * c.num_kv_heads * c.shape.rows_per_page();
-  make(q, num_tokens * num_heads * c.d_k * 2);
-  make(k, rows * c.d_k * 2);
-  make(v, rows * c.d_v * 2);
-  make(out, num_tokens * num_heads * c.d_v * 2);
-  make(lse, num_tokens * num_heads * 4);
-  make(blocks, num_tokens * c.num_kv_heads * c.shape.num_selected * 4);
-  make(copies, cuda::PrefillRowsBytes(Extent()));
-  make(scratch, cuda::PrefillSelectBytes(Extent()));
-  const int64_t all = int64_t{1} << 62;
-  Fill(*q, c.bf16, num_tokens * num_heads * c.d_k, 1, all);
-  Fill(*k, c.bf16, rows * c.d_k, 2, c.equal_keys ? c.d_k : all);
-  Fill(*v, c.bf16, rows * c.d_v, 3, all);
-}
-
-SparseAttentionExtent Step::Extent() const {
-  return {.shape = c.shape,
-          .num_tokens = num_tokens,
-          .num_seqs = static_cast<int64_t>(c.chunks.size()),
-          .max_pages = max_pages,
-          .num_heads = c.num_kv_heads * c.group_size,
-          .num_kv_heads = c.num_kv_heads,
-          .d_k = c.d_k,
-          .d_v = c.d_v,
-          .cache_dtype = CaseDType(c)};
-}
-
-CompressedAttentionArgs Step::Compressed() const {
-  const DType dtype = CaseDType(c);
-  const int64_t num_heads = c.num_kv_heads * c.group_size;
-  const int64_t page_rows = c.shape.rows_per_page();
-  const auto num_seqs = static_cast<int64_t>(c.chunks.size());
-  return {.shape = c.shape,
-          .tokens = {.sequence = TensorView(d_sequence->get(), DType::kI32, {num_tokens}),
-                     .position = TensorView(d_position->get(), DType::kI32, {num_tokens}),
-                     .num_decode_tokens = 0,
-                     .tiles = TensorView(d_tiles->get(), DType::kI32,
-                                         {static_cast<int64_t>(tiles.size() / 4), 4})},
-          .q = TensorView(q->get(), dtype, {num_tokens, num_heads, c.d_k}),
-          .rows = {.k = TensorView(k->get(), dtype, {num_pages, c.num_kv_heads, page_rows, c.d_k}),
-                   .v = TensorView(v->get(), dtype, {num_pages, c.num_kv_heads, page_rows, c.d_v}),
-                   .table = TensorView(d_table->get(), DType::kI32, {num_seqs, max_pages})},
-          .out = TensorView(out->get(), dtype, {num_tokens, num_heads, c.d_v}),
-          .lse = TensorView(lse->get(), DType::kF32, {num_tokens, num_heads}),
-          .softmax_scale = c.sharpness / std::sqrt(static_cast<float>(c.d_k))};
-}
-
-SelectArgs Step::Select() const {
-  const CompressedAttentionArgs a = Compressed();
-  return {.shape = a.shape,
-          .tokens = a.tokens,
-          .q = a.q,
-          .rows = a.rows,
-          .lse = a.lse,
-          .blocks = TensorView(blocks->get(), DType::kI32,
-                               {num_tokens, c.num_kv_heads, c.shape.num_selected}),
-          .scratch = TensorView(),
-          .softmax_scale = a.softmax_scale};
-}
-
-// ---- Reference: a block per (token, KV head), plain fp32 ----------------------------------------
-
-struct Reference {
-  const void *q, *k, *v;
-  const int32_t *sequence, *position, *table;
-  float *out, *lse, *importance, *scores;  // scores [token, head, max_rows]
-  int max_pages, num_kv_heads, group_size, d_k, d_v, max_rows;
-  int span_tokens, span_stride, block_tokens, page_rows, offset;
-  float scale;
-};
-
-template <typename T>
-__global__ void ReferenceKernel(Reference r) {
-  const int64_t token = blockIdx.x;
-  const int g = blockIdx.y, s = r.position[token] + 1;
-  const int num_rows = s < r.span_tokens ? 0 : (s - r.span_tokens) / r.span_stride + 1;
-  const auto row_of = [&](int i) {
-    const int u = i + r.offset;
-    const int64_t page =
-        r.table[static_cast<int64_t>(r.sequence[token]) * r.max_pages + u / r.page_rows];
-    return (page * r.num_kv_heads + g) * r.page_rows + u % r.page_rows;
-  };
-  for (int h = 0; h < r.group_size; ++h) {
-    const int64_t head = (token * r.num_kv_heads + g) * r.group_size + h;
-    float* scores = r.scores + head * r.max_rows;
-    for (int i = threadIdx.x; i < num_rows; i += blockDim.x) {
-      const T* k = static_cast<const T*>(r.k) + row_of(i) * r.d_k;
-      float sum = 0;
-      for (int d = 0; d < r.d_k; ++d) {
-        sum += float(static_cast<const T*>(r.q)[head * r.d_k + d]) * float(k[d]);
-      }
-      scores[i] = sum * r.scale;
-    }
-    __syncthreads();
-    float max = -INFINITY, sum = 0;
-    for (int i = 0; i < num_rows; ++i) max = fmaxf(max, scores[i]);
-    for (int i = 0; i < num_rows; ++i) sum += expf(scores[i] - max);
-    if (threadIdx.x == 0) r.lse[head] = num_rows > 0 ? max + logf(sum) : -INFINITY;
-    for (int d = threadIdx.x; d < r.d_v; d += blockDim.x) {
-      float o = 0;
-      for (int i = 0; i < num_rows; ++i) {
-        o += expf(scores[i] - max) * float(static_cast<const T*>(r.v)[row_of(i) * r.d_v + d]);
-      }
-      r.out[head * r.d_v + d] = num_rows > 0 ? o / sum : 0;
-    }
-    __syncthreads();
-    for (int i = threadIdx.x; i < num_rows; i += blockDim.x) {
-      scores[i] = expf(scores[i] - max) / sum;
-    }
-  }
-  __syncthreads();
-  const int e = r.offset + 1;
-  for (int j = threadIdx.x; j <= (s - 1) / r.block_tokens; j += blockDim.x) {
-    double sum = 0;
-    for (int h = 0; h < r.group_size; ++h) {
-      const float* p = r.scores + ((token * r.num_kv_heads + g) * r.group_size + h) * r.max_rows;
-      for (int w = 0; w <= r.page_rows + e - 2; ++w) {
-        const int i = r.page_rows * j - r.offset + w;
-        const int weight = min(min(w + 1, r.page_rows), min(e, r.page_rows + e - 1 - w));
-        if (i >= 0 && i < num_rows) sum += double(weight) * p[i];
-      }
-    }
-    r.importance[(token * r.num_kv_heads + g) * r.max_pages + j] = static_cast<float>(sum);
-  }
-}
 
 int num_failures = 0;
 
@@ -485,6 +225,23 @@ void CheckAll() {
   std::printf(num_failures == 0 ? "all checks passed\n" : "%d FAILURES\n", num_failures);
 }
 
+void CheckTiny() {
+  const NsaShape paper;
+  Check({.name = "tiny", .shape = paper, .chunks = {{0, 70}, {1500, 70}}, .num_kv_heads = 1});
+  Check({.name = "tiny 64/64",
+         .shape = paper,
+         .chunks = {{2100, 21}},
+         .num_kv_heads = 2,
+         .d_k = 64,
+         .d_v = 64,
+         .bf16 = false});
+  Check({.name = "tiny equal keys",
+         .shape = paper,
+         .chunks = {{3000, 9}},
+         .num_kv_heads = 1,
+         .equal_keys = true});
+}
+
 // ---- Timing -------------------------------------------------------------------------------------
 
 template <typename F>
@@ -544,8 +301,14 @@ void Time(const std::string& name, int64_t num_tokens, int64_t prefix, int64_t d
 int main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "all";
   if (mode == "quick") {
+    nsa::Time("bf16", 8192, 0, 128, 128);
     nsa::Time("bf16", 65536, 0, 128, 128);
+    nsa::Time("bf16", 2048, 63488, 128, 128);
     return 0;
+  }
+  if (mode == "tiny") {
+    nsa::CheckTiny();
+    return nsa::num_failures == 0 ? 0 : 1;
   }
   if (mode != "time") nsa::CheckAll();
   if (mode != "check") {

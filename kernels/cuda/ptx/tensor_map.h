@@ -28,9 +28,14 @@ struct TensorMapSpec {
 inline CUtensorMap MakeTensorMap(const TensorMapSpec& spec) {
   void* entry = nullptr;
   cudaDriverEntryPointQueryResult found;
-  NSA_CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
-                                             cudaEnableDefault, &found) == cudaSuccess &&
-            found == cudaDriverEntryPointSuccess)
+#if CUDART_VERSION >= 12050
+  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry,
+                                                             12000, cudaEnableDefault, &found);
+#else
+  const cudaError_t error =
+      cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &entry, cudaEnableDefault, &found);
+#endif
+  NSA_CHECK(error == cudaSuccess && found == cudaDriverEntryPointSuccess)
       << "the driver lacks cuTensorMapEncodeTiled";
   constexpr int kMaxDims = 5;
   cuuint64_t extents[kMaxDims], strides[kMaxDims];

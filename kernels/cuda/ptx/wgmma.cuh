@@ -67,7 +67,7 @@ enum class Layout : int { kKMajor = 0, kMnMajor = 1 };
 #define NSA_ACC64(d, i) \
   NSA_ACC16(d, i), NSA_ACC16(d, i + 16), NSA_ACC16(d, i + 32), NSA_ACC16(d, i + 48)
 
-// WgmmaNxx<T, layout of b, kN>: `accumulate` false overwrites d. Shared: a is K-major.
+// Products of N = kN columns; `accumulate` false overwrites d. Shared: a is K-major.
 template <typename T, int kN, Layout kLayoutB>
 struct Wgmma;
 
