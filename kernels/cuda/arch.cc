@@ -3,44 +3,91 @@
 #include <algorithm>
 #include <span>
 
+#include "kernels/cuda/sm90/dense_attention.h"
+#include "kernels/cuda/sm90/fused_decode.h"
+#include "kernels/cuda/sm90/sparse_prefill.h"
+
 namespace nsa::cuda {
 namespace {
 
-// First the fastest.
-constexpr std::span<const SparseKernel> kDecodeKernels;
-constexpr std::span<const SparseKernel> kPrefillKernels;
+constexpr int kHopper = 90;
 
-bool HasKernel(const SparseKernel& kernel, const Context& context) {
+// First the fastest.
+constexpr FastKernel<SparseAttentionArgs> kSparseDecode[] = {
+    {"fused decode", kHopper, kHopper, CanFuseDecode,
+     [](const SparseAttentionArgs& args, const Stream& stream) {
+       LaunchFusedDecode(args, stream.cuda->stream());
+     },
+     [](const SparseAttentionExtent& extent) {
+       return FusedDecodeScratchBytes(extent.shape, extent.num_tokens, extent.num_kv_heads,
+                                      extent.max_pages);
+     }},
+};
+constexpr FastKernel<SparseAttentionArgs> kSparsePrefill[] = {
+    {"prefill chain", kHopper, kHopper, CanRunSparsePrefill, LaunchSparsePrefill,
+     SparsePrefillScratchBytes},
+};
+constexpr FastKernel<DenseAttentionArgs> kDenseDecode[] = {
+    {"split decode", kHopper, kHopper, CanRunDenseDecode,
+     [](const DenseAttentionArgs& args, const Stream& stream) {
+       LaunchDenseDecode(args, args.tokens.num_tokens(), stream.cuda->stream());
+     }},
+};
+constexpr FastKernel<DenseAttentionArgs> kDensePrefill[] = {
+    {"dense prefill", kHopper, kHopper, CanRunDensePrefill,
+     [](const DenseAttentionArgs& args, const Stream& stream) {
+       LaunchDensePrefill(args, stream.cuda->num_sms(), stream.cuda->stream());
+     }},
+};
+
+template <typename Args>
+bool HasKernel(const FastKernel<Args>& kernel, const Context& context) {
   return context.compute_capability() >= kernel.min_capability &&
          context.compute_capability() <= kernel.max_capability;
 }
 
-const SparseKernel* Find(std::span<const SparseKernel> kernels, const SparseAttentionArgs& args,
-                         const Context& context) {
-  const auto found = std::find_if(kernels.begin(), kernels.end(), [&](const SparseKernel& kernel) {
-    return HasKernel(kernel, context) && kernel.can_run(args);
-  });
+template <typename Args>
+const FastKernel<Args>* Find(std::span<const FastKernel<Args>> kernels, const Args& args,
+                             const Context& context) {
+  const auto found =
+      std::find_if(kernels.begin(), kernels.end(), [&](const FastKernel<Args>& kernel) {
+        return HasKernel(kernel, context) && kernel.can_run(args);
+      });
   return found == kernels.end() ? nullptr : &*found;
 }
 
 }  // namespace
 
-const SparseKernel* FindDecodeKernel(const SparseAttentionArgs& args, const Context& context) {
-  return Find(kDecodeKernels, args, context);
+const FastKernel<SparseAttentionArgs>* FindDecodeKernel(const SparseAttentionArgs& args,
+                                                        const Context& context) {
+  return Find<SparseAttentionArgs>(kSparseDecode, args, context);
 }
 
-const SparseKernel* FindPrefillKernel(const SparseAttentionArgs& args, const Context& context) {
-  return Find(kPrefillKernels, args, context);
+const FastKernel<SparseAttentionArgs>* FindPrefillKernel(const SparseAttentionArgs& args,
+                                                         const Context& context) {
+  return Find<SparseAttentionArgs>(kSparsePrefill, args, context);
+}
+
+const FastKernel<DenseAttentionArgs>* FindDecodeKernel(const DenseAttentionArgs& args,
+                                                       const Context& context) {
+  return Find<DenseAttentionArgs>(kDenseDecode, args, context);
+}
+
+const FastKernel<DenseAttentionArgs>* FindPrefillKernel(const DenseAttentionArgs& args,
+                                                        const Context& context) {
+  return Find<DenseAttentionArgs>(kDensePrefill, args, context);
 }
 
 int64_t FastScratchBytes(const SparseAttentionExtent& extent, const Context& context) {
   int64_t num_bytes = 0;
-  for (const auto& kernels : {kDecodeKernels, kPrefillKernels}) {
-    for (const SparseKernel& kernel : kernels) {
+  const auto add = [&](std::span<const FastKernel<SparseAttentionArgs>> kernels) {
+    for (const auto& kernel : kernels) {
       if (!HasKernel(kernel, context) || kernel.scratch_bytes == nullptr) continue;
       num_bytes = std::max(num_bytes, kernel.scratch_bytes(extent));
     }
-  }
+  };
+  add(kSparseDecode);
+  add(kSparsePrefill);
   return num_bytes;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Which kernels a GPU has beyond the portable ones: one table per operation, and the only place
-// that compares compute capabilities.
+// Which kernels a GPU has beyond the portable ones: one table per operation and phase, and the only
+// place that compares compute capabilities.
 
 #include <cstdint>
 
@@ -10,26 +10,31 @@
 
 namespace nsa::cuda {
 
-using SparseAttentionLauncher = void (*)(const SparseAttentionArgs& args, const Stream& stream);
-
-// A kernel, or a chain of them, for the decode tokens or for the tiles of SparseAttention.
-struct SparseKernel {
+// A kernel, or a chain of them, for the decode tokens or for the tiles of an operation.
+template <typename Args>
+struct FastKernel {
   const char* name;
   int min_capability, max_capability;  // as Context::compute_capability
   // True if it is compiled for these operands (dtype, head dims, group size, shape).
-  bool (*can_run)(const SparseAttentionArgs& args);
-  // Scratch that it needs for a step of this extent, at 256-byte alignment; null: none.
-  int64_t (*scratch_bytes)(const SparseAttentionExtent& extent);
-  SparseAttentionLauncher launch;
+  bool (*can_run)(const Args& args);
+  void (*launch)(const Args& args, const Stream& stream);
+  // Scratch that it needs for a step of this extent; null: none.
+  int64_t (*scratch_bytes)(const SparseAttentionExtent& extent) = nullptr;
 };
 
 // The first of the table that runs these operands on this GPU, or null: the portable kernels. A
 // decode kernel gets args whose tokens are the decode tokens alone; a prefill kernel gets all
 // tokens and computes those of args.tokens.tiles.
-const SparseKernel* FindDecodeKernel(const SparseAttentionArgs& args, const Context& context);
-const SparseKernel* FindPrefillKernel(const SparseAttentionArgs& args, const Context& context);
+const FastKernel<SparseAttentionArgs>* FindDecodeKernel(const SparseAttentionArgs& args,
+                                                        const Context& context);
+const FastKernel<SparseAttentionArgs>* FindPrefillKernel(const SparseAttentionArgs& args,
+                                                         const Context& context);
+const FastKernel<DenseAttentionArgs>* FindDecodeKernel(const DenseAttentionArgs& args,
+                                                       const Context& context);
+const FastKernel<DenseAttentionArgs>* FindPrefillKernel(const DenseAttentionArgs& args,
+                                                        const Context& context);
 
-// The most scratch that any kernel of this GPU may need for a step of this extent.
+// The most scratch that any kernel for SparseAttention may need on this GPU.
 int64_t FastScratchBytes(const SparseAttentionExtent& extent, const Context& context);
 
 }  // namespace nsa::cuda

@@ -35,7 +35,7 @@ bool DispatchInstance(DType dtype, int64_t d_k, int64_t d_v, F&& f) {
 }
 
 inline bool HasInstance(DType dtype, int64_t d_k, int64_t d_v) {
-  return DispatchInstance(dtype, d_k, d_v, []<typename T, int kDk, int kDv>() {});
+  return DispatchInstance(dtype, d_k, d_v, [&]<typename T, int kDk, int kDv>() {});
 }
 
 }  // namespace nsa::cuda

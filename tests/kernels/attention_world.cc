@@ -119,6 +119,7 @@ AttentionOutputs AttentionWorld::Run(Branch branch, const std::vector<TestToken>
   const Tensor host_q = Converted(Queries(tokens), geometry_.activation);
   AttentionOutputs outputs{Tensor(geometry_.activation, {num_tokens, num_heads(), geometry_.d_v}),
                            Tensor(DType::kF32, {num_tokens, num_heads()})};
+  const Tensor blocks = branch == Branch::kSelected ? Blocks(tokens) : Tensor();
   OnDevice on(geometry_.device, threads);
   const TokenMap map = on(host_map.map());
   const PagedKv kv = on(CacheOf(branch).kv());
@@ -127,11 +128,9 @@ AttentionOutputs AttentionWorld::Run(Branch branch, const std::vector<TestToken>
     case Branch::kCompressed:
       CompressedAttention({shape, map, q, kv, out, lse, scale()}, on.stream());
       break;
-    case Branch::kSelected: {
-      const Tensor blocks = Blocks(tokens);
+    case Branch::kSelected:
       SelectedAttention({shape, map, q, kv, on(blocks), out, lse, scale()}, on.stream());
       break;
-    }
     case Branch::kWindow:
     case Branch::kWindowRing:
       WindowAttention({shape.window_tokens, map, q, kv, out, lse, scale()}, on.stream());

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "tests/kernels/nsa_cache.h"
@@ -241,10 +242,14 @@ TEST_P(RotationTest, RingWrapsAround) {
   std::mt19937 random(4);
   const TestCache ring({.d_k = 2, .d_v = 2, .ring_rows = 10}, {1}, random);
   const Tensor inv_freq = InverseFrequencies(2);
-  OneHead head(Chunk(0, 0, 25), 2, ring, inv_freq, random);
-  head.Run(GetParam());
-  for (int64_t row = 15; row < 25; ++row) {
-    EXPECT_EQ(ring.V(0, row, 0, 1), head.packed.At(row * 6 + 5)) << row;
+  // No step stores more rows than the ring has.
+  for (int64_t first : {0, 10, 20}) {
+    const int64_t end = std::min<int64_t>(first + 10, 25);
+    OneHead head(Chunk(0, first, end), 2, ring, inv_freq, random);
+    head.Run(GetParam());
+    for (int64_t row = first; row < end; ++row) {
+      EXPECT_EQ(ring.V(0, row, 0, 1), head.packed.At((row - first) * 6 + 5)) << row;
+    }
   }
 }
 

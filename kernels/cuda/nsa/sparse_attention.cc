@@ -122,13 +122,13 @@ void RunPortable(const SparseAttentionArgs& args, const Stream& stream) {
 }
 
 void RunDecode(const SparseAttentionArgs& args, const Stream& stream) {
-  const SparseKernel* kernel = FindDecodeKernel(args, *stream.cuda);
+  const auto* kernel = FindDecodeKernel(args, *stream.cuda);
   kernel == nullptr ? RunPortable(args, stream) : kernel->launch(args, stream);
 }
 
 void RunPrefill(const SparseAttentionArgs& args, const Stream& stream) {
   const bool has_tiles = !args.tokens.tiles.empty() && args.tokens.tiles.dim(0) > 0;
-  const SparseKernel* kernel = has_tiles ? FindPrefillKernel(args, *stream.cuda) : nullptr;
+  const auto* kernel = has_tiles ? FindPrefillKernel(args, *stream.cuda) : nullptr;
   if (kernel != nullptr) return kernel->launch(args, stream);
   const int64_t first = args.tokens.num_decode_tokens;
   RunPortable(SliceTokens(args, first, args.tokens.num_tokens() - first), stream);

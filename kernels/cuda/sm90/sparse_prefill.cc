@@ -1,0 +1,122 @@
+#include "kernels/cuda/sm90/sparse_prefill.h"
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/check.h"
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/sm90/prefill_branches.h"
+#include "kernels/cuda/sm90/prefill_compressed.h"
+#include "kernels/cuda/sm90/prefill_compressed_rows.h"
+#include "kernels/cuda/sm90/prefill_select.h"
+
+namespace nsa::cuda {
+namespace {
+
+constexpr int64_t kAlignment = 1024;  // the strictest of the kernels'
+
+// The parts of the scratch. Without memory it only counts.
+struct Scratch {
+  TensorView cmp;      // [T, H, d_v] activation
+  TensorView cmp_lse;  // [T, H] f32
+  void* rows = nullptr;
+  void* select = nullptr;
+  TensorView branches;  // u8
+  int64_t num_bytes = 0;
+};
+
+Scratch TakeScratch(const SparseAttentionExtent& extent, void* memory) {
+  Scratch scratch;
+  const auto take = [&](int64_t num_bytes) -> void* {
+    void* part = memory == nullptr ? nullptr : static_cast<std::byte*>(memory) + scratch.num_bytes;
+    scratch.num_bytes += (num_bytes + kAlignment - 1) / kAlignment * kAlignment;
+    return part;
+  };
+  const int64_t num_rows = extent.num_tokens * extent.num_heads;
+  scratch.cmp = {take(num_rows * extent.d_v * DTypeBytes(extent.activation)),
+                 extent.activation,
+                 {extent.num_tokens, extent.num_heads, extent.d_v}};
+  scratch.cmp_lse = {
+      take(num_rows * DTypeBytes(DType::kF32)), DType::kF32, {extent.num_tokens, extent.num_heads}};
+  scratch.rows = take(PrefillRowsBytes(extent));
+  scratch.select = take(PrefillSelectBytes(extent));
+  const int64_t branches_bytes = PrefillBranchesScratchBytes(extent);
+  scratch.branches = {take(branches_bytes), DType::kU8, {branches_bytes}};
+  return scratch;
+}
+
+SparseAttentionExtent ExtentOf(const SparseAttentionArgs& args) {
+  return {.shape = args.shape,
+          .num_tokens = args.tokens.num_tokens(),
+          .num_seqs = args.sel.table.dim(0),
+          .max_pages = args.sel.table.dim(1),
+          .num_heads = args.q.dim(1),
+          .num_kv_heads = args.sel.num_kv_heads(),
+          .d_k = args.sel.d_k(),
+          .d_v = args.sel.d_v(),
+          .activation = args.q.dtype(),
+          .cache_dtype = args.sel.k.dtype()};
+}
+
+CompressedAttentionArgs CompressedArgs(const SparseAttentionArgs& args, const Scratch& scratch) {
+  return {.shape = args.shape,
+          .tokens = args.tokens,
+          .q = args.q,
+          .rows = args.rows,
+          .out = scratch.cmp,
+          .lse = scratch.cmp_lse,
+          .softmax_scale = args.softmax_scale};
+}
+
+SelectArgs SelectArgsOf(const SparseAttentionArgs& args, const Scratch& scratch) {
+  return {.shape = args.shape,
+          .tokens = args.tokens,
+          .q = args.q,
+          .rows = args.rows,
+          .lse = scratch.cmp_lse,
+          .blocks = args.blocks,
+          .scratch = {},
+          .softmax_scale = args.softmax_scale};
+}
+
+PrefillBranchesArgs BranchesArgs(const SparseAttentionArgs& args, const Scratch& scratch) {
+  return {.shape = args.shape,
+          .tokens = args.tokens,
+          .q = args.q,
+          .gate_logits = args.gate_logits,
+          .cmp = scratch.cmp,
+          .blocks = args.blocks,
+          .sel = args.sel,
+          .win = args.win,
+          .out = args.out,
+          .scratch = scratch.branches,
+          .softmax_scale = args.softmax_scale};
+}
+
+}  // namespace
+
+bool CanRunSparsePrefill(const SparseAttentionArgs& args) {
+  Scratch shapes;  // what the kernels look at
+  shapes.cmp = {nullptr, args.q.dtype(), {args.q.dim(0), args.q.dim(1), args.sel.d_v()}};
+  shapes.cmp_lse = {nullptr, DType::kF32, {args.q.dim(0), args.q.dim(1)}};
+  return CanPrefillCompressed(CompressedArgs(args, shapes)) &&
+         CanPrefillSelect(SelectArgsOf(args, shapes)) &&
+         CanRunPrefillBranches(BranchesArgs(args, shapes));
+}
+
+int64_t SparsePrefillScratchBytes(const SparseAttentionExtent& extent) {
+  return TakeScratch(extent, nullptr).num_bytes;
+}
+
+void LaunchSparsePrefill(const SparseAttentionArgs& args, const Stream& stream) {
+  const Scratch scratch = TakeScratch(ExtentOf(args), args.scratch.raw());
+  NSA_CHECK_LE(scratch.num_bytes, args.scratch.num_bytes());
+  const cudaStream_t cuda_stream = stream.cuda->stream();
+  const PrefillRows rows = PlacePrefillRows(args.rows, scratch.rows);
+  LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, cuda_stream);
+  LaunchPrefillCompressed(CompressedArgs(args, scratch), rows, cuda_stream);
+  LaunchPrefillSelect(SelectArgsOf(args, scratch), rows, scratch.select, cuda_stream);
+  LaunchPrefillBranches(BranchesArgs(args, scratch), stream.cuda->num_sms(), cuda_stream);
+}
+
+}  // namespace nsa::cuda
