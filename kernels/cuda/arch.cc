@@ -19,7 +19,9 @@ constexpr FastKernel<SparseAttentionArgs> kSparseDecode[] = {
        LaunchFusedDecode(args, stream.cuda->stream());
      },
      [](const SparseAttentionExtent& extent) {
-       return FusedDecodeScratchBytes(extent.shape, extent.num_tokens, extent.num_kv_heads,
+       // A sequence decodes one token.
+       const int64_t num_tokens = std::min(extent.num_tokens, extent.num_seqs);
+       return FusedDecodeScratchBytes(extent.shape, num_tokens, extent.num_kv_heads,
                                       extent.max_pages);
      }},
 };
