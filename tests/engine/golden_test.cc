@@ -18,13 +18,14 @@ namespace {
 
 constexpr float kTolerance = 1e-4F;  // absolute or relative
 // A GPU's activations are of the weights' dtype, those of the reference f32. What the rounding of
-// activations to 11 or 8 bits makes of the logits: of one of them, and of all (norm of the
-// difference over norm).
+// activations to 11 or 8 bits may do to the logits: to one of them, and to all (norm of the
+// difference over norm). The PyTorch reference with its activations rounded so shows 0.017 and
+// 0.0012 for f16, 0.13 and 0.008 for bf16.
 struct Rounding {
   float largest, norm;
 };
-constexpr Rounding kF16Rounding = {.largest = 6e-3F, .norm = 4e-3F};
-constexpr Rounding kBf16Rounding = {.largest = 0.2F, .norm = 0.04F};
+constexpr Rounding kF16Rounding = {.largest = 0.03F, .norm = 3e-3F};
+constexpr Rounding kBf16Rounding = {.largest = 0.25F, .norm = 0.02F};
 constexpr int64_t kLongTokens = 4096;
 
 int32_t Greedy(const std::vector<float>& logits) {
