@@ -37,37 +37,6 @@ __device__ __forceinline__ void IssueScores(float (&scores)[kNumScores], uint32_
   CommitWgmma();
 }
 
-// The same with Q in registers.
-template <typename T, int kDk, int kNumScores>
-__device__ __forceinline__ void IssueScores(float (&scores)[kNumScores],
-                                            const uint32_t (&q)[kDk / 16][4], uint32_t k) {
-  constexpr int kRows = kNumScores * 2;
-  constexpr int kRowsBoxBytes = kRows * kBoxColumns * 2;
-  const uint64_t k_tile = DescribeKMajor(k);
-  FenceWgmma();
-#pragma unroll
-  for (int step = 0; step < kDk / 16; ++step) {
-    Wgmma<T, kRows, Layout::kKMajor>::Registers(
-        scores, q[step], k_tile + step / 4 * (kRowsBoxBytes >> 4) + step % 4 * 2, step > 0);
-  }
-  CommitWgmma();
-}
-
-// Reads this warp's 16 rows of Q, of which `row` is the first in boxes kQueryBoxBytes apart, as a
-// left operand.
-template <int kDk, int kQueryBoxBytes>
-__device__ __forceinline__ void LoadQueries(uint32_t (&q)[kDk / 16][4], uint32_t boxes, int row) {
-  constexpr int kRowBytes = kBoxColumns * 2;
-  const int lane = threadIdx.x % 32;
-  const int own = row + lane / 8 % 2 * 8 + lane % 8;
-#pragma unroll
-  for (int step = 0; step < kDk / 16; ++step) {
-    const int chunk = step % 4 * 2 + lane / 16;
-    LoadMatrix4(q[step],
-                boxes + step / 4 * kQueryBoxBytes + own * kRowBytes + (chunk ^ (own % 8)) * 16);
-  }
-}
-
 // Issues out (+)= P V as one group, where `weights` hold P as a left operand, 16 rows of V a step.
 template <typename T, int kDv, int kSteps>
 __device__ __forceinline__ void IssueValues(float (&out)[kDv / 2],

@@ -33,7 +33,7 @@ struct PrefillBranchesArgs {
   TensorView out;          // out: [T, H, d_v] dtype of q
   TensorView scratch;      // [PrefillBranchesScratchBytes of a step at least this large] u8
   float softmax_scale = 0;
-  PrefillTuning tuning;
+  PrefillTuning tuning = {};
 };
 
 // True if the kernels are built for these operands: one 16-bit type, head dims of instances.cmake,

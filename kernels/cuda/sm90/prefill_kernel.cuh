@@ -78,11 +78,11 @@ inline CUtensorMap MapQueries(const TensorView& q, uint32_t box_heads, uint32_t 
                          {q.dim(0), q.stride(0) * 2, box_tokens}}});
 }
 
-// K or V [pages, heads, page rows, d] as rows, in boxes of 64 columns and `box_rows` rows.
-inline CUtensorMap MapRows(const TensorView& kv, uint32_t box_rows = kPageRows) {
+// K or V [pages, heads, page rows, d] as rows, in boxes of 64 columns and 64 rows.
+inline CUtensorMap MapRows(const TensorView& kv) {
   const int64_t num_rows = kv.dim(0) * kv.dim(1) * kv.dim(2), d = kv.dim(3);
   return MakeTensorMap(
-      {kv.raw(), kv.dtype() == DType::kBF16, {{d, 0, kBoxColumns}, {num_rows, d * 2, box_rows}}});
+      {kv.raw(), kv.dtype() == DType::kBF16, {{d, 0, kBoxColumns}, {num_rows, d * 2, kPageRows}}});
 }
 
 // Calls f.template operator()<T, d_k, d_v>() for the instance that serves q and a V of d_v columns,
@@ -92,9 +92,11 @@ void DispatchHopper(const TensorView& q, int64_t d_v, F&& f) {
   NSA_CHECK(DispatchInstance(q.dtype(), q.dim(2), d_v, f)) << q.ToString() << ", d_v " << d_v;
 }
 
+inline constexpr int kMaxSharedBytes = 227 * 1024;  // of a block
+
+// A grid of blocks that take work until there is none.
 struct PersistentGrid {
   int num_blocks;
-  int cluster_blocks = 1;
   int num_threads;
   int64_t shared_bytes;  // before alignment to kSharedAlignment
 };
@@ -106,20 +108,9 @@ void LaunchPersistent(const PersistentGrid& grid, cudaStream_t stream, Kernel ke
   NSA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes) ==
             cudaSuccess)
       << bytes << " bytes of shared memory";
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {static_cast<unsigned>(grid.cluster_blocks), 1, 1};
-  cudaLaunchConfig_t config{};
-  config.gridDim = dim3(grid.num_blocks);
-  config.blockDim = dim3(grid.num_threads);
-  config.dynamicSmemBytes = bytes;
-  config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
-  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, args...);
+  kernel<<<grid.num_blocks, grid.num_threads, bytes, stream>>>(args...);
+  const cudaError_t error = cudaGetLastError();
   NSA_CHECK(error == cudaSuccess) << cudaGetErrorString(error);
 }
-
-inline constexpr int kMaxSharedBytes = 227 * 1024;
 
 }  // namespace nsa::cuda
