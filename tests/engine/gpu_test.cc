@@ -19,7 +19,7 @@
 namespace nsa {
 namespace {
 
-constexpr float kTolerance = 1e-4F;  // as that of the goldens: everything is f32
+constexpr float kTolerance = 5e-4F;  // everything is f32, in two orders of addition
 
 float LargestDifference(const Logits& a, const Logits& b) {
   EXPECT_EQ(a.size(), b.size());
