@@ -30,12 +30,11 @@ std::string VersionText(int version) {
 absl::Status NoCuda(cudaError_t error) {
   int driver = 0;
   cudaDriverGetVersion(&driver);  // stays 0 where there is no driver
-  if (error == cudaErrorInsufficientDriver || (driver != 0 && driver < CUDART_VERSION)) {
-    const std::string found =
-        driver == 0 ? std::string("none") : "one for CUDA " + VersionText(driver);
+  if (driver == 0) return absl::NotFoundError("no GPU driver was found");
+  if (error == cudaErrorInsufficientDriver || driver < CUDART_VERSION) {
     return absl::FailedPreconditionError(
         absl::StrCat("the GPU driver is too old: a driver for CUDA ", VersionText(CUDART_VERSION),
-                     " or later is needed, found ", found));
+                     " or later is needed, found one for CUDA ", VersionText(driver)));
   }
   if (error == cudaErrorNoDevice) return absl::NotFoundError("no GPU was found");
   return absl::FailedPreconditionError(
