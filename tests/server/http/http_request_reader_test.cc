@@ -147,17 +147,17 @@ TEST(HttpRequestReader, RefusesWhatIsAmbiguous) {
 
 TEST(HttpRequestReader, RefusesWhatIsMalformed) {
   for (const char* bytes :
-       {"GET / HTTP/1.1\r\n\r\n",                         // no Host
-        "GET / HTTP/2.0\r\nHost: h\r\n\r\n",              // version
-        "GET /\r\n\r\n",                                  // HTTP/0.9
-        "GET  / HTTP/1.1\r\nHost: h\r\n\r\n",             // two spaces
-        "GET / HTTP/1.1\nHost: h\n\n",                    // bare LF
-        "GET / HTTP/1.1\r\nHost: h\r\nNo colon\r\n\r\n",  // not a header
-        "GET / HTTP/1.1\r\nHost: h\r\nName : v\r\n\r\n",  // space before the colon
+       {"GET / HTTP/1.1\r\n\r\n",                          // no Host
+        "GET / HTTP/2.0\r\nHost: h\r\n\r\n",               // version
+        "GET /\r\n\r\n",                                   // HTTP/0.9
+        "GET  / HTTP/1.1\r\nHost: h\r\n\r\n",              // two spaces
+        "GET / HTTP/1.1\nHost: h\n\n",                     // bare LF
+        "GET / HTTP/1.1\r\nHost: h\r\nNo colon\r\n\r\n",   // not a header
+        "GET / HTTP/1.1\r\nHost: h\r\nName : v\r\n\r\n",   // space before the colon
         "GET / HTTP/1.1\r\nHost: h\r\nX: a\001b\r\n\r\n",  // control character
-        "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n",  // bad escape
-        "G@T / HTTP/1.1\r\nHost: h\r\n\r\n",     // not a method
-        "\x16\x03\x01\x02\x01\r\n\r\n"}) {       // TLS
+        "GET /%zz HTTP/1.1\r\nHost: h\r\n\r\n",            // bad escape
+        "G@T / HTTP/1.1\r\nHost: h\r\n\r\n",               // not a method
+        "\x16\x03\x01\x02\x01\r\n\r\n"}) {                 // TLS
     EXPECT_EQ(RefusalOf(bytes), 400) << bytes;
   }
   EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: chunked\r\n", "zz\r\n")), 400);
