@@ -44,15 +44,15 @@ __device__ Largest FindLargest(const float* logits, int32_t vocab, SampleShared&
   float max = -INFINITY;
   int32_t at = vocab;
   bool finite = true;
-  for (auto id = static_cast<int32_t>(threadIdx.x); id < vocab; id += kSampleThreads) {
-    const float logit = logits[id], clean = CleanLogit(logit);
+  ForEachLogit(logits, vocab, [&](int32_t id, float logit) {
+    const float clean = CleanLogit(logit);
     finite = finite && isfinite(logit);
     // Ids ascend, so the first of equals stays; at == vocab admits a first -inf.
     if (clean > max || at == vocab) {
       max = clean;
       at = id;
     }
-  }
+  });
   const float largest = BlockReduce(max, MaxOp(), shared.values);
   const auto min_op = [](int32_t a, int32_t b) { return min(a, b); };
   const int32_t id = BlockReduce(max == largest ? at : vocab, min_op, shared.ids);
@@ -134,9 +134,9 @@ struct LogProbs {
 __device__ LogProbs FindLogProbs(const LogitRow& row, SampleShared& shared) {
   double sum = 0;
   if (row.max > -INFINITY) {
-    for (auto id = static_cast<int32_t>(threadIdx.x); id < row.vocab; id += kSampleThreads) {
-      sum += static_cast<double>(row.Weight(CleanLogit(row.logits[id])));
-    }
+    ForEachLogit(row.logits, row.vocab, [&](int32_t, float logit) {
+      sum += static_cast<double>(row.Weight(CleanLogit(logit)));
+    });
   }
   return {row.max, log(BlockReduce(sum, AddOp(), shared.sums))};
 }

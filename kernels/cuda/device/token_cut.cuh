@@ -70,6 +70,25 @@ struct CutShared {
   int32_t bin;
 };
 
+// Calls visit(id, logit) for every id that is this thread's, ascending. Several loads are in flight
+// at a time: the row comes from L2, and its latency is what sampling waits for.
+template <typename Visit>
+__device__ __forceinline__ void ForEachLogit(const float* logits, int32_t vocab, Visit visit) {
+  constexpr int kBatch = 8;
+  for (auto first = static_cast<int32_t>(threadIdx.x); first < vocab;
+       first += kBatch * kSampleThreads) {
+    float batch[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      batch[i] = logits[min(first + i * kSampleThreads, vocab - 1)];
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      if (first + i * kSampleThreads < vocab) visit(first + i * kSampleThreads, batch[i]);
+    }
+  }
+}
+
 // What is summed up: 1 per token for top_k, its probability for top_p.
 enum class Measure : uint8_t { kCount, kMass };
 
@@ -151,18 +170,18 @@ __device__ void FillHistogram(const LogitRow& row, const TokenCut& within, int l
   }
   __syncthreads();
   int32_t num_at_key = 0;
-  for (auto id = static_cast<int32_t>(threadIdx.x); id < row.vocab; id += kSampleThreads) {
-    const float clean = CleanLogit(row.logits[id]);
+  ForEachLogit(row.logits, row.vocab, [&](int32_t, float logit) {
+    const float clean = CleanLogit(logit);
     const uint32_t key = LogitKey(clean);
     bool counts = key >= within.key;
     for (int i = 0; i < level && counts; ++i) counts = BinAt(i, row, clean, key) == bins[i];
-    if (!counts) continue;
+    if (!counts) return;
     if (key == within.key) {
       ++num_at_key;
     } else {
       add(BinAt(level, row, clean, key), 1, clean);
     }
-  }
+  });
   num_at_key = BlockReduce(num_at_key, AddOp(), shared.warp_count);
   if (threadIdx.x == 0 && num_at_key > 0) {
     const float clean = LogitOfKey(within.key);
@@ -230,17 +249,26 @@ __device__ __forceinline__ WarpIds IdsOfWarp(int32_t vocab) {
 template <typename Visit>
 __device__ void ForEachKept(const LogitRow& row, const TokenCut& cut, WarpIds ids,
                             int32_t num_at_key, Visit visit) {
+  constexpr int kBatch = 8;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-  for (int32_t first = ids.begin; first < ids.end; first += kWarpThreads) {
-    const int32_t id = first + lane;
-    const float clean = id < ids.end ? CleanLogit(row.logits[id]) : -INFINITY;
-    const uint32_t key = LogitKey(clean);
-    const bool at_key = id < ids.end && key == cut.key;
-    const uint32_t lanes = __ballot_sync(kAllLanes, at_key);
-    const int32_t rank = num_at_key + __popc(lanes & ((1U << lane) - 1));
-    const bool is_kept = id < ids.end && (key > cut.key || (at_key && rank < cut.num_at_key));
-    if (!visit(id, clean, is_kept)) return;
-    num_at_key += __popc(lanes);
+  for (int32_t first = ids.begin; first < ids.end; first += kBatch * kWarpThreads) {
+    float batch[kBatch];
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int32_t id = first + i * kWarpThreads + lane;
+      batch[i] = id < ids.end ? CleanLogit(row.logits[id]) : -INFINITY;
+    }
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const int32_t id = first + i * kWarpThreads + lane;
+      const uint32_t key = LogitKey(batch[i]);
+      const bool at_key = id < ids.end && key == cut.key;
+      const uint32_t lanes = __ballot_sync(kAllLanes, at_key);
+      const int32_t rank = num_at_key + __popc(lanes & ((1U << lane) - 1));
+      const bool is_kept = id < ids.end && (key > cut.key || (at_key && rank < cut.num_at_key));
+      if (!visit(id, batch[i], is_kept)) return;
+      num_at_key += __popc(lanes);
+    }
   }
 }
 
@@ -250,8 +278,12 @@ __device__ inline int32_t NumAtKeyBefore(const LogitRow& row, const TokenCut& cu
   const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
   const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   int32_t count = 0;
-  for (int32_t id = ids.begin + lane; id < ids.end; id += kWarpThreads) {
-    count += LogitKey(CleanLogit(row.logits[id])) == cut.key ? 1 : 0;
+  // No token has the key of the cut that keeps all.
+  if (cut.key != TokenCut().key) {
+#pragma unroll 8
+    for (int32_t id = ids.begin + lane; id < ids.end; id += kWarpThreads) {
+      count += LogitKey(CleanLogit(row.logits[id])) == cut.key ? 1 : 0;
+    }
   }
   count = WarpReduce(count, AddOp());
   if (lane == 0) shared.warp_count[warp] = count;
