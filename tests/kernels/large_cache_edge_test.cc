@@ -45,7 +45,8 @@ LargeOutputs Attend(const PagedKv& cache, const PagedKv& rows, int64_t first_pag
   Tensor lse(DType::kF32, {kNumTokens, kHeads}), blocks(DType::kI32, {kNumTokens, 1, 2});
   for (int64_t t = 0; t < kNumTokens; ++t) {
     blocks.Set(2 * t, 0);
-    blocks.Set(2 * t + 1, t < kPageRows ? -1.0 : static_cast<double>(t / kPageRows));
+    const int64_t own_block = t / kPageRows;
+    blocks.Set(2 * t + 1, own_block == 0 ? -1.0 : static_cast<double>(own_block));
   }
   const TokenMap tokens = on(map.map());
   StoreProjections(
