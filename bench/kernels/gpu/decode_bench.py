@@ -1,5 +1,11 @@
 """Decode attention of one layer: the fused NSA chain against PyTorch's FlashAttention-2 and cuDNN, in one run.
 
+The library, built in the source root:
+  F="-std=c++20 -O3 --expt-relaxed-constexpr -Xcompiler=-fPIC -I."
+  nvcc $F -gencode=arch=compute_90a,code=sm_90a -c kernels/cuda/sm90/fused_decode.cu -o fused_decode.o
+  nvcc $F -x cu -c bench/kernels/gpu/capi.cc -o capi.o
+  nvcc $F -shared -o libnsa_gpu.so fused_decode.o capi.o base/check.cc base/dtype.cc base/tensor_view.cc
+
 usage: decode_bench.py LIBRARY [--check-only] [--json FILE]
 """
 

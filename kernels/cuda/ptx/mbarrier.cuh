@@ -19,18 +19,6 @@ __device__ __forceinline__ void FenceBarrierInit() {
 __device__ __forceinline__ void Arrive(uint32_t barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
-// Arrives at the barrier of the same address in block `rank` of the cluster. Not .release.cluster,
-// which costs a fence of the whole GPU's memory: this says that shared memory has been read, not
-// that something was written.
-__device__ __forceinline__ void ArrivePeer(uint32_t barrier, uint32_t rank) {
-  asm volatile(
-      "{\n.reg .b32 peer;\n"
-      "mapa.shared::cluster.u32 peer, %0, %1;\n"
-      "mbarrier.arrive.shared::cluster.b64 _, [peer];\n}"
-      :
-      : "r"(barrier), "r"(rank)
-      : "memory");
-}
 // Arrives and adds `num_bytes` to what the copy engine has to deliver in this phase.
 __device__ __forceinline__ void ArriveExpectBytes(uint32_t barrier, uint32_t num_bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier),

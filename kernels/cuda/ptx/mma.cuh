@@ -57,14 +57,6 @@ __device__ __forceinline__ void LoadMatrix4Transposed(uint32_t (&r)[4], uint32_t
                : "memory");
 }
 
-// Two matrices, transposed; lanes 0 to 15 point at their rows.
-__device__ __forceinline__ void LoadMatrix2Transposed(uint32_t (&r)[4], uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
-               : "=r"(r[0]), "=r"(r[1])
-               : "r"(address)
-               : "memory");
-}
-
 // Copies 16 bytes to shared memory past L1; writes zeros, and reads nothing, if not `valid`.
 __device__ __forceinline__ void CopyAsync16(uint32_t shared_address, const void* global,
                                             bool valid) {
@@ -77,16 +69,6 @@ __device__ __forceinline__ void CopyAsync16(uint32_t shared_address, const void*
 __device__ __forceinline__ void ArriveAfterCopies(uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
-// Closes a group of copies.
-__device__ __forceinline__ void CommitCopies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-// Waits until at most kPending of this thread's newest groups are still under way.
-template <int kPending>
-__device__ __forceinline__ void WaitForCopies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
-
 // Two floats in one register, `low` first.
 template <typename T>
 __device__ __forceinline__ uint32_t PackPair(float low, float high);

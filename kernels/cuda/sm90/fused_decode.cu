@@ -90,8 +90,7 @@ __global__ __launch_bounds__(kThreads, 2) void FusedDecodeKernel(const __grid_co
     }
   }
 
-  // ---- The pipeline of tiles: the compressed rows', then the window's; later the chosen blocks'.
-  // ----
+  // The pipeline of tiles: the compressed rows', then the window's; later the chosen blocks'.
   const int end_row =
       (position + 1 < p.span_tokens ? 0 : (position + 1 - p.span_tokens) / p.span_stride + 1) +
       I::kRowOffset;  // paged rows: model row + row offset
