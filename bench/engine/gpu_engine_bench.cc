@@ -79,7 +79,7 @@ absl::Status Run(const Flags& flags) {
     NSA_RETURN_IF_ERROR(WriteRandomModel(k8bShape, flags.folder));
   }
   LoadOptions options{.attention = flags.attention};
-  options.executor.max_num_seqs = 64;
+  options.executor.max_num_seqs = 256;
   options.executor.max_batched_tokens = 8192;
   options.executor.max_chunk_tokens = 2048;
   NSA_ASSIGN_OR_RETURN(options.device, OpenCudaDevice(0));

@@ -1,11 +1,11 @@
 #include "kernels/cuda/arch.h"
 
 #include <algorithm>
-#include <array>
 #include <span>
 
 #include "kernels/cuda/sm90/dense_attention.h"
 #include "kernels/cuda/sm90/fused_decode.h"
+#include "kernels/cuda/sm90/sparse_prefill.h"
 
 namespace nsa::cuda {
 namespace {
@@ -25,10 +25,10 @@ constexpr FastKernel<SparseAttentionArgs> kSparseDecode[] = {
                                       extent.max_pages);
      }},
 };
-// sparse_prefill.h has a chain for Hopper whose last kernel has not run on a GPU in its present
-// form; its row is {"prefill chain", kHopper, kHopper, CanRunSparsePrefill, LaunchSparsePrefill,
-// SparsePrefillScratchBytes}. Until it has, tiles run on the portable kernels.
-constexpr std::array<FastKernel<SparseAttentionArgs>, 0> kSparsePrefill{};
+constexpr FastKernel<SparseAttentionArgs> kSparsePrefill[] = {
+    {"prefill chain", kHopper, kHopper, CanRunSparsePrefill, LaunchSparsePrefill,
+     SparsePrefillScratchBytes},
+};
 constexpr FastKernel<DenseAttentionArgs> kDenseDecode[] = {
     {"split decode", kHopper, kHopper, CanRunDenseDecode,
      [](const DenseAttentionArgs& args, const Stream& stream) {
