@@ -1,70 +1,19 @@
 // The CUDA kernels behind plain C functions, for benchmarks that call them from PyTorch's process
-// (gpu_bench.py). Pointers are device memory; every call only enqueues work on `stream`.
+// (decode_bench.py). Every call only enqueues work on `stream`.
 
 #include <cuda_runtime.h>
 
-#include <cmath>
 #include <cstdint>
 
+#include "bench/kernels/gpu/sparse_call.h"
 #include "kernels/cuda/sm90/fused_decode.h"
 
 namespace nsa {
-namespace {
-
-// One cache of PagedKv: k [num_pages, heads, page_rows, d_k], v likewise, table [num_seqs, width].
-struct CachePointers {
-  void* k;
-  void* v;
-  void* table;
-  int64_t num_pages, page_rows, table_width;
-};
-
-}  // namespace
-
 extern "C" {
 
-struct SparseCall {
-  void* q;
-  void* gates;
-  void* out;
-  void* blocks;
-  void* sequence;
-  void* position;
-  void* scratch;
-  CachePointers rows, sel, win;
-  int64_t num_tokens, num_seqs, num_heads, num_kv_heads, d_k, d_v;
-  int64_t span_tokens, span_stride, block_tokens, num_selected, num_initial, num_local, window;
-  int64_t is_half, scratch_bytes;
-};
-
 void nsa_fused_decode(const SparseCall* call, void* stream) {
-  const SparseCall& c = *call;
-  const DType dtype = c.is_half != 0 ? DType::kF16 : DType::kBF16;
-  const auto paged = [&](const CachePointers& cache) {
-    return PagedKv{.k = {cache.k, dtype, {cache.num_pages, c.num_kv_heads, cache.page_rows, c.d_k}},
-                   .v = {cache.v, dtype, {cache.num_pages, c.num_kv_heads, cache.page_rows, c.d_v}},
-                   .table = {cache.table, DType::kI32, {c.num_seqs, cache.table_width}}};
-  };
-  const SparseAttentionArgs args{
-      .shape = {.span_tokens = c.span_tokens,
-                .span_stride = c.span_stride,
-                .block_tokens = c.block_tokens,
-                .num_selected = c.num_selected,
-                .num_initial = c.num_initial,
-                .num_local = c.num_local,
-                .window_tokens = c.window},
-      .tokens = {.sequence = {c.sequence, DType::kI32, {c.num_tokens}},
-                 .position = {c.position, DType::kI32, {c.num_tokens}},
-                 .num_decode_tokens = c.num_tokens},
-      .q = {c.q, dtype, {c.num_tokens, c.num_heads, c.d_k}},
-      .gate_logits = {c.gates, DType::kF32, {c.num_tokens, c.num_heads, 3}},
-      .rows = paged(c.rows),
-      .sel = paged(c.sel),
-      .win = paged(c.win),
-      .out = {c.out, dtype, {c.num_tokens, c.num_heads, c.d_v}},
-      .blocks = {c.blocks, DType::kI32, {c.num_tokens, c.num_kv_heads, c.num_selected}},
-      .scratch = {c.scratch, DType::kU8, {c.scratch_bytes}},
-      .softmax_scale = 1.0F / std::sqrt(static_cast<float>(c.d_k))};
+  SparseAttentionArgs args = ArgsOf(*call);
+  args.tokens.num_decode_tokens = call->num_tokens;
   cuda::LaunchFusedDecode(args, static_cast<cudaStream_t>(stream));
 }
 

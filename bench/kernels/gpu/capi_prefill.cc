@@ -1,0 +1,171 @@
+// The prefill kernels of Hopper behind plain C functions, for prefill_bench.py. Every call but
+// nsa_open and nsa_close only enqueues work.
+
+#include <cuda_runtime.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+
+#include "base/check.h"
+#include "bench/kernels/gpu/sparse_call.h"
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/sm90/prefill_branches.h"
+#include "kernels/cuda/sm90/prefill_compressed.h"
+#include "kernels/cuda/sm90/prefill_compressed_rows.h"
+#include "kernels/cuda/sm90/prefill_plan.h"
+#include "kernels/cuda/sm90/prefill_select.h"
+#include "kernels/cuda/sm90/sparse_prefill.h"
+
+namespace nsa {
+extern "C" {
+
+struct PrefillCall {
+  SparseCall sparse;
+  void* tiles;    // [num_tiles, 4] i32
+  void* cmp;      // [T, H, d_v], the compressed branch, where stages run by themselves
+  void* cmp_lse;  // [T, H] f32, likewise
+  int64_t num_tiles;
+};
+
+}  // extern "C"
+
+namespace {
+
+enum Stage : int64_t { kGather, kCompressed, kSelect, kPlan, kSelected, kMerge };
+
+SparseAttentionArgs ArgsOf(const PrefillCall& call) {
+  SparseAttentionArgs args = nsa::ArgsOf(call.sparse);
+  args.tokens.tiles = {call.tiles, DType::kI32, {call.num_tiles, 4}};
+  return args;
+}
+
+SparseAttentionExtent ExtentOf(const SparseAttentionArgs& args) {
+  return {.shape = args.shape,
+          .num_tokens = args.tokens.num_tokens(),
+          .num_seqs = args.sel.table.dim(0),
+          .max_pages = args.sel.table.dim(1),
+          .num_heads = args.q.dim(1),
+          .num_kv_heads = args.sel.num_kv_heads(),
+          .d_k = args.sel.d_k(),
+          .d_v = args.sel.d_v(),
+          .activation = args.q.dtype(),
+          .cache_dtype = args.sel.k.dtype()};
+}
+
+// Where the stages keep what they hand to each other, in the call's scratch.
+struct StageScratch {
+  static constexpr int64_t kAlignment = 1024;
+
+  int64_t select, branches, branches_bytes, num_bytes;
+
+  explicit StageScratch(const SparseAttentionExtent& extent) {
+    const auto aligned = [](int64_t bytes) {
+      return (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    };
+    select = aligned(cuda::PrefillRowsBytes(extent));
+    branches = select + aligned(cuda::PrefillSelectBytes(extent));
+    branches_bytes = cuda::PrefillBranchesScratchBytes(extent);
+    num_bytes = branches + branches_bytes;
+  }
+};
+
+CompressedAttentionArgs CompressedArgs(const PrefillCall& call, const SparseAttentionArgs& args) {
+  const SparseCall& c = call.sparse;
+  return {.shape = args.shape,
+          .tokens = args.tokens,
+          .q = args.q,
+          .rows = args.rows,
+          .out = {call.cmp, args.q.dtype(), {c.num_tokens, c.num_heads, c.d_v}},
+          .lse = {call.cmp_lse, DType::kF32, {c.num_tokens, c.num_heads}},
+          .softmax_scale = args.softmax_scale};
+}
+
+SelectArgs SelectArgsOf(const CompressedAttentionArgs& cmp, const SparseAttentionArgs& args) {
+  return {.shape = args.shape,
+          .tokens = args.tokens,
+          .q = args.q,
+          .rows = args.rows,
+          .lse = cmp.lse,
+          .blocks = args.blocks,
+          .scratch = {},
+          .softmax_scale = args.softmax_scale};
+}
+
+cuda::PrefillBranchesArgs BranchesArgs(const CompressedAttentionArgs& cmp,
+                                       const SparseAttentionArgs& args,
+                                       const StageScratch& scratch) {
+  return {.shape = args.shape,
+          .tokens = args.tokens,
+          .q = args.q,
+          .gate_logits = args.gate_logits,
+          .cmp = cmp.out,
+          .blocks = args.blocks,
+          .sel = args.sel,
+          .win = args.win,
+          .out = args.out,
+          .scratch = {static_cast<std::byte*>(args.scratch.raw()) + scratch.branches,
+                      DType::kU8,
+                      {scratch.branches_bytes}},
+          .softmax_scale = args.softmax_scale};
+}
+
+void LaunchBranchStage(Stage stage, const cuda::PrefillBranchesArgs& args, int num_sms,
+                       cudaStream_t stream) {
+  const cuda::PrefillSteps steps = cuda::MakePrefillSteps(args);
+  if (stage == kPlan) cuda::LaunchPrefillPlan(steps, stream);
+  for (int64_t i = 0; i < steps.num_chunks; ++i) {
+    if (stage == kSelected) cuda::LaunchPrefillSelected(args, steps.At(i), num_sms, stream);
+    if (stage == kMerge) cuda::LaunchPrefillMerge(args, steps.At(i), num_sms, stream);
+  }
+}
+
+}  // namespace
+
+extern "C" {
+
+// What the chain needs of a stream; to be closed.
+void* nsa_open(int64_t device, void* stream) {
+  return new cuda::Context(static_cast<int>(device), static_cast<cudaStream_t>(stream));
+}
+void nsa_close(void* context) { delete static_cast<cuda::Context*>(context); }
+
+// Of a call's scratch: for the chain and for stages.
+int64_t nsa_prefill_scratch_bytes(const PrefillCall* call) {
+  const SparseAttentionExtent extent = ExtentOf(ArgsOf(*call));
+  return std::max(cuda::SparsePrefillScratchBytes(extent), StageScratch(extent).num_bytes);
+}
+
+// The whole chain.
+void nsa_prefill(void* context, const PrefillCall* call) {
+  const SparseAttentionArgs args = ArgsOf(*call);
+  NSA_CHECK(cuda::CanRunSparsePrefill(args)) << args.q.ToString();
+  cuda::LaunchSparsePrefill(args, Stream{.cuda = static_cast<cuda::Context*>(context)});
+}
+
+// One stage by itself; the stages before it have run on this call. Of plan, selected and merge the
+// latter two share one chunk's partials, so that the output of stages is right for one chunk only.
+void nsa_prefill_stage(void* context, const PrefillCall* call, int64_t stage) {
+  const auto& cuda_context = *static_cast<cuda::Context*>(context);
+  const cudaStream_t stream = cuda_context.stream();
+  const int num_sms = cuda_context.num_sms();
+  const SparseAttentionArgs args = ArgsOf(*call);
+  const StageScratch scratch(ExtentOf(args));
+  NSA_CHECK_LE(scratch.num_bytes, args.scratch.num_bytes());
+  auto* memory = static_cast<std::byte*>(args.scratch.raw());
+  const CompressedAttentionArgs cmp = CompressedArgs(*call, args);
+  const cuda::PrefillRows rows = cuda::PlacePrefillRows(args.rows, memory);
+  if (stage == kGather) {
+    cuda::LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, stream);
+  } else if (stage == kCompressed) {
+    cuda::LaunchPrefillCompressed(cmp, rows, stream);
+  } else if (stage == kSelect) {
+    cuda::LaunchPrefillSelect(SelectArgsOf(cmp, args), rows, memory + scratch.select, stream);
+  } else {
+    LaunchBranchStage(static_cast<Stage>(stage), BranchesArgs(cmp, args, scratch), num_sms, stream);
+  }
+}
+
+}  // extern "C"
+
+}  // namespace nsa
