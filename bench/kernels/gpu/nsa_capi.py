@@ -19,12 +19,42 @@ class SparseCall(ctypes.Structure):
                                  "is_half", "scratch_bytes")]
 
 
+class PrefillCall(ctypes.Structure):
+    _fields_ = [("sparse", SparseCall), ("tiles", _P), ("cmp", _P), ("cmp_lse", _P), ("num_tiles", _I)]
+
+
+STAGES = ("gather", "compressed", "select", "plan", "selected", "merge")
+TILE_TOKENS = 64
+
+
 class Library:
     def __init__(self, path: str):
         self.lib = ctypes.CDLL(path)
 
     def fused_decode(self, call: SparseCall):
         self.lib.nsa_fused_decode(ctypes.byref(call), ctypes.c_void_p(torch.cuda.current_stream().cuda_stream))
+
+
+class Prefill:
+    """The prefill chain on one stream, which the timed work has to use too."""
+
+    def __init__(self, library: Library, stream: torch.cuda.Stream):
+        self.lib = library.lib
+        self.lib.nsa_open.restype = _P
+        self.lib.nsa_prefill_scratch_bytes.restype = _I
+        self.context = _P(self.lib.nsa_open(_I(torch.cuda.current_device()), _P(stream.cuda_stream)))
+
+    def close(self):
+        self.lib.nsa_close(self.context)
+
+    def scratch_bytes(self, call: PrefillCall):
+        return self.lib.nsa_prefill_scratch_bytes(ctypes.byref(call))
+
+    def chain(self, call: PrefillCall):
+        self.lib.nsa_prefill(self.context, ctypes.byref(call))
+
+    def stage(self, call: PrefillCall, name: str):
+        self.lib.nsa_prefill_stage(self.context, ctypes.byref(call), _I(STAGES.index(name)))
 
 
 class SparseWorld:
@@ -65,16 +95,56 @@ class SparseWorld:
             "position": torch.tensor(positions, dtype=torch.int32, device="cuda"),
             "scratch": torch.empty(count * self.num_kv_heads * (self.table.shape[1] + 64) * 80, dtype=torch.uint8, device="cuda"),
         }
-        call = SparseCall(**{name: tensor.data_ptr() for name, tensor in t.items()})
+        return self._sparse_call(t), t
+
+    # t: at least what SparseCall points to beside the caches.
+    def _sparse_call(self, t):
+        names = {name for name, kind in SparseCall._fields_ if kind is _P}
+        call = SparseCall(**{name: tensor.data_ptr() for name, tensor in t.items() if name in names})
         for name, table in (("rows", self.table), ("sel", self.table), ("win", self.slots)):
             k, v = getattr(self, name)
             setattr(call, name, Cache(k.data_ptr(), v.data_ptr(), table.data_ptr(), k.shape[0], k.shape[2], table.shape[1]))
         for name in ("num_heads", "num_kv_heads", "d_k", "d_v", "span_tokens", "span_stride", "block_tokens",
                      "num_selected", "num_initial", "num_local", "window", "num_seqs"):
             setattr(call, name, getattr(self, name))
-        call.num_tokens = count
+        call.num_tokens = t["q"].shape[0]
         call.scratch_bytes = t["scratch"].numel()
         call.is_half = int(self.dtype == torch.float16)
+        return call
+
+    def prefill_call(self, prefill: Prefill, chunks, seed=1):
+        """Tokens [first, first + count) of sequence s for every (s, first, count); (PrefillCall, tensors)."""
+        generator = torch.Generator("cuda").manual_seed(seed)
+        sequence, position, tiles = [], [], []
+        for s, first, count in chunks:
+            at = first
+            while at < first + count:
+                size = min(first + count, (at // TILE_TOKENS + 1) * TILE_TOKENS) - at
+                tiles.append((s, len(position), size, at))
+                sequence += [s] * size
+                position += range(at, at + size)
+                at += size
+        num_tokens = len(position)
+
+        def empty(*shape, dtype):
+            return torch.empty(*shape, dtype=dtype, device="cuda")
+
+        t = {
+            "q": torch.randn(num_tokens, self.num_heads, self.d_k, device="cuda", dtype=self.dtype, generator=generator),
+            "gates": torch.randn(num_tokens, self.num_heads, 3, device="cuda", generator=generator),
+            "out": empty(num_tokens, self.num_heads, self.d_v, dtype=self.dtype).fill_(float("nan")),
+            "blocks": empty(num_tokens, self.num_kv_heads, self.num_selected, dtype=torch.int32).fill_(-7),
+            "sequence": torch.tensor(sequence, dtype=torch.int32, device="cuda"),
+            "position": torch.tensor(position, dtype=torch.int32, device="cuda"),
+            "tiles": torch.tensor(tiles, dtype=torch.int32, device="cuda"),
+            "cmp": empty(num_tokens, self.num_heads, self.d_v, dtype=self.dtype),
+            "cmp_lse": empty(num_tokens, self.num_heads, dtype=torch.float32),
+            "scratch": empty(0, dtype=torch.uint8),
+        }
+        extra = {name: t[name].data_ptr() for name in ("tiles", "cmp", "cmp_lse")}
+        call = PrefillCall(sparse=self._sparse_call(t), num_tiles=len(tiles), **extra)
+        t["scratch"] = empty(prefill.scratch_bytes(call), dtype=torch.uint8)
+        call.sparse = self._sparse_call(t)
         return call, t
 
     def num_rows(self, num_tokens):
@@ -138,10 +208,10 @@ class SparseWorld:
         return rows * self.num_kv_heads * (self.d_k + self.d_v) * 2
 
 
-def check(world: SparseWorld, t, tolerance=0.02):
+def check(world: SparseWorld, t, tolerance=0.02, tokens=None):
     """Largest error of a call's outputs against fp32; raises where a choice differs by more than rounding."""
     worst, differing = 0.0, 0
-    for index in range(t["sequence"].shape[0]):
+    for index in range(t["sequence"].shape[0]) if tokens is None else tokens:
         if int(t["position"][index]) < 0:
             assert (t["out"][index] == 0).all() and (t["blocks"][index] == -1).all()
             continue
@@ -162,6 +232,21 @@ def check(world: SparseWorld, t, tolerance=0.02):
         assert error == error and error < tolerance, f"token {index}: error {error}"
         worst = max(worst, error)
     return worst, differing
+
+
+def time_calls(call, stream, repeats):
+    """Median milliseconds of `call`, which enqueues work on `stream`."""
+    times = []
+    with torch.cuda.stream(stream):
+        for _ in range(repeats + 2):
+            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            begin.record()
+            call()
+            end.record()
+            end.synchronize()
+            times.append(begin.elapsed_time(end))
+    times = sorted(times[2:])
+    return times[len(times) // 2]
 
 
 def time_graph(calls, repeats=20):

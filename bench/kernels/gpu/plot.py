@@ -1,6 +1,6 @@
 """The pictures of docs/performance.md from the JSON that the GPU benchmarks write.
 
-usage: plot.py decode RESULTS.json OUTPUT.png
+usage: plot.py decode|prefill RESULTS.json OUTPUT.png
 """
 
 import json
@@ -37,5 +37,37 @@ def decode(path: str, output: str):
     figure.savefig(output, dpi=110)
 
 
+def prefill(path: str, output: str):
+    with open(path, encoding="utf-8") as file:
+        data = json.load(file)
+    rows = [row for row in data["rows"] if row["prefix"] == 0 and row["d_k"] == row["d_v"]]
+    tokens = [row["tokens"] / 1024 for row in rows]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+    for name, label in (("fa2", "FlashAttention-2"), ("cudnn", "cuDNN"), ("nsa", "NSA")):
+        known = [(n, row[name + "_ms"]) for n, row in zip(tokens, rows) if name + "_ms" in row]
+        left.plot(*zip(*known), marker="o", label=label)
+    left.set_xscale("log", base=2)
+    left.set_yscale("log")
+    left.set_xlabel("tokens, Ki")
+    left.set_ylabel("ms")
+    left.grid(alpha=0.3)
+    left.legend()
+    names = [name for name in rows[0]["stages_ms"] if max(row["stages_ms"][name] / row["nsa_ms"] for row in rows) > 0.02]
+    places = range(len(rows))
+    bottom = [0.0] * len(rows)
+    for name in names:
+        share = [row["stages_ms"][name] / row["tokens"] * 1e6 for row in rows]
+        right.bar(places, share, bottom=bottom, label=name)
+        bottom = [a + b for a, b in zip(bottom, share)]
+    right.plot(places, [row["nsa_ms"] / row["tokens"] * 1e6 for row in rows], "k_", markersize=20, label="the whole chain")
+    right.set_xticks(places, [f"{n:.0f}" for n in tokens])
+    right.set_xlabel("tokens, Ki")
+    right.set_ylabel("ns per token; each stage run by itself")
+    right.legend(fontsize=8)
+    figure.suptitle(f"Prefill attention of one layer, {data['device']}")
+    figure.tight_layout()
+    figure.savefig(output, dpi=110)
+
+
 if __name__ == "__main__":
-    {"decode": decode}[sys.argv[1]](sys.argv[2], sys.argv[3])
+    {"decode": decode, "prefill": prefill}[sys.argv[1]](sys.argv[2], sys.argv[3])

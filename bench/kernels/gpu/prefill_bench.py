@@ -1,0 +1,153 @@
+"""Prefill attention of one layer: the NSA chain against PyTorch's FlashAttention-2 and cuDNN, in one run.
+
+The library is CMake's target nsa_gpu_capi of the preset cuda-release. Contents are random: every token chooses by
+itself, which is the worst case for the selected branch, where neighbours of a real prompt share blocks.
+
+usage: prefill_bench.py LIBRARY [--check-only | --no-check] [--lengths 8192,65536] [--json FILE]
+"""
+
+import argparse
+import json
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention.bias import causal_lower_right
+import torch.nn.functional as F
+
+import nsa_capi
+
+HEADS, KV_HEADS = 64, 4
+PREFIX_CASE = (63488, 2048)  # cached tokens, new tokens
+
+
+def world_of(num_tokens, **options):
+    # The window's ring holds a whole prefill; its rows are whole blocks.
+    return nsa_capi.SparseWorld(ring_lead=num_tokens + 1, num_tokens=num_tokens, **options)
+
+
+def check_all(prefill):
+    """The chain against fp32 on tokens at edges and at random, and its bits against those of other steps."""
+    def run(call):
+        torch.cuda.synchronize()
+        prefill.chain(call)
+        torch.cuda.synchronize()
+
+    cases = [("paper 128", {}), ("d 192/128", dict(d_k=192, d_v=128)), ("d 64, fp16", dict(d_k=64, d_v=64, dtype=torch.float16))]
+    for name, options in cases:
+        world = world_of(8192, num_seqs=2, **options)
+        call, t = world.prefill_call(prefill, [(0, 0, 8192), (1, 5000, 131)])
+        run(call)
+        generator = torch.Generator().manual_seed(1)
+        some = [0, 31, 32, 63, 64, 511, 512, 1023, 1024, 2047, 2048, 4095, 4096, 8191, 8192, 8322]
+        some += torch.randint(0, 8323, (48,), generator=generator).tolist()
+        error, differing = nsa_capi.check(world, t, tokens=some)
+        for _ in range(3):  # a race may show in some runs only
+            first = t["out"].clone()
+            run(call)
+            assert torch.equal(first, t["out"]), name
+        alone, single = world.prefill_call(prefill, [(1, 5000, 131)])
+        for tensor in ("q", "gates"):
+            single[tensor].copy_(t[tensor][8192:])
+        run(alone)
+        assert torch.equal(single["out"], t["out"][8192:]), name
+        print(f"check {name}: largest error {error:.4f}, {differing} choices differ by rounding, bits as alone")
+
+
+def matmul_ceiling():
+    """TFLOP/s of a bf16 product of random matrices."""
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    ms = nsa_capi.time_calls(lambda: a @ b, torch.cuda.current_stream(), 40)
+    return 2 * 8192**3 / ms / 1e9
+
+
+def dense_times(prefix, count, d_k, d_v):
+    """Milliseconds by backend; those that refuse the operands are missing."""
+    q = torch.randn(1, HEADS, count, d_k, device="cuda", dtype=torch.bfloat16)
+    k = torch.randn(1, KV_HEADS, prefix + count, d_k, device="cuda", dtype=torch.bfloat16)
+    v = torch.randn(1, KV_HEADS, prefix + count, d_v, device="cuda", dtype=torch.bfloat16)
+    causal = dict(is_causal=True) if prefix == 0 else dict(attn_mask=causal_lower_right(count, prefix + count))
+    result, refusals = {}, {}
+    for name, backend in (("fa2", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)):
+        try:
+            if prefix and name == "cudnn":
+                raise RuntimeError("PyTorch has no lower-right causal mask for cuDNN")
+            with sdpa_kernel(backend):
+                result[name] = nsa_capi.time_calls(
+                    lambda: F.scaled_dot_product_attention(q, k, v, enable_gqa=True, **causal),
+                    torch.cuda.current_stream(), 5 if count * (prefix + count) > 2**31 else 11)
+        except Exception as error:
+            refusals[name] = str(error).splitlines()[0][:120]
+            torch.cuda.synchronize()
+    return result, refusals
+
+
+def keys_seen(world, prefix, count):
+    """Keys of all tokens together: (compressed rows, selected, window, dense)."""
+    position = torch.arange(prefix, prefix + count, dtype=torch.int64)
+    rows = torch.where(position + 1 < world.span_tokens, 0, (position + 1 - world.span_tokens) // world.span_stride + 1)
+    selected = torch.clamp(position + 1, max=world.num_selected * world.block_tokens)
+    window = torch.clamp(position + 1, max=world.window)
+    return tuple(int(x.sum()) for x in (rows, selected, window, position + 1))
+
+
+def measure(prefill, stream, ceiling, prefix, count, d_k, d_v):
+    world = world_of(prefix + count, num_seqs=1, d_k=d_k, d_v=d_v)
+    call, t = world.prefill_call(prefill, [(0, prefix, count)])
+    repeats = 11 if count > 32768 else 21
+    torch.cuda.synchronize()
+    row = {"tokens": count, "prefix": prefix, "d_k": d_k, "d_v": d_v}
+    row["nsa_ms"] = nsa_capi.time_calls(lambda: prefill.chain(call), stream, repeats)
+    row["stages_ms"] = {name: nsa_capi.time_calls(lambda: prefill.stage(call, name), stream, repeats)
+                        for name in nsa_capi.STAGES}
+    rows, selected, window, dense = keys_seen(world, prefix, count)
+    del call, t
+    torch.cuda.empty_cache()
+    # Products that are needed: selection repeats the compressed branch's Q K^T.
+    nsa_flop = 2 * HEADS * ((rows + selected + window) * (d_k + d_v) + rows * d_k)
+    dense_flop = 2 * HEADS * dense * (d_k + d_v)
+    row["nsa_tflops"] = nsa_flop / row["nsa_ms"] / 1e9
+    row["percent_of_ceiling"] = 100 * row["nsa_tflops"] / ceiling
+    times, row["refusals"] = dense_times(prefix, count, d_k, d_v)
+    for name, ms in times.items():
+        row.update({f"{name}_ms": ms, f"{name}_tflops": dense_flop / ms / 1e9, f"faster_than_{name}": ms / row["nsa_ms"]})
+    torch.cuda.empty_cache()
+    return row
+
+
+def describe(row):
+    stages = ", ".join(f"{name} {ms:.2f}" for name, ms in row["stages_ms"].items())
+    dense = ", ".join(f"{name} {row[name + '_ms']:.2f} ms {row[name + '_tflops']:.0f} TF/s ({row['faster_than_' + name]:.1f}x)"
+                      if name + "_ms" in row else f"{name} refuses: {row['refusals'][name]}" for name in ("fa2", "cudnn"))
+    return (f"{row['tokens']} after {row['prefix']}, d {row['d_k']}/{row['d_v']}: nsa {row['nsa_ms']:.3f} ms "
+            f"{row['nsa_tflops']:.0f} TF/s {row['percent_of_ceiling']:.0f} % | {stages} | {dense}")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("library")
+    parser.add_argument("--check-only", action="store_true")
+    parser.add_argument("--no-check", action="store_true")
+    parser.add_argument("--lengths", default="4096,8192,16384,32768,65536,131072")
+    parser.add_argument("--json")
+    args = parser.parse_args()
+    stream = torch.cuda.Stream()
+    prefill = nsa_capi.Prefill(nsa_capi.Library(args.library), stream)
+    if not args.no_check:
+        check_all(prefill)
+    if args.check_only:
+        return
+    ceiling = matmul_ceiling()
+    print(f"{torch.cuda.get_device_name()}: bf16 product {ceiling:.0f} TF/s", flush=True)
+    lengths = [int(n) for n in args.lengths.split(",")]
+    cases = [(0, n, 128, 128) for n in lengths] + [(0, n, 192, 128) for n in lengths if n in (8192, 65536)]
+    rows = []
+    for prefix, count, d_k, d_v in cases + [(*PREFIX_CASE, 128, 128), (*PREFIX_CASE, 192, 128)]:
+        rows.append(measure(prefill, stream, ceiling, prefix, count, d_k, d_v))
+        print(describe(rows[-1]), flush=True)
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump({"device": torch.cuda.get_device_name(), "ceiling_tflops": ceiling, "rows": rows}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()
