@@ -21,10 +21,12 @@ struct Batch {
   std::vector<int32_t> token_ids;       // [num_tokens] ids, or TokenOfRow
   std::vector<int32_t> token_sequence;  // [num_tokens] in [0, num_seqs)
   std::vector<int32_t> token_position;  // [num_tokens] position in its sequence
-  std::vector<int32_t> page_table;  // [num_seqs, max_pages] page ids, -1 past the sequence's end
-  std::vector<int32_t> slots;       // [num_seqs] slot of the sequence's rings
-  int64_t num_decode_tokens = 0;    // the first tokens, as TokenMap
-  std::vector<int32_t> tiles;       // [num_tiles, 4] of the other tokens, as TokenMap
+  std::vector<int32_t> page_table;    // [num_seqs, max_pages] page ids, -1 past the sequence's end
+  int64_t recent_columns = 0;         // of recent_table; the same in every batch
+  std::vector<int32_t> recent_table;  // [num_seqs, recent_columns]: recent page p of a sequence in
+                                      // column p % recent_columns, -1 elsewhere
+  int64_t num_decode_tokens = 0;      // the first tokens, as TokenMap
+  std::vector<int32_t> tiles;         // [num_tiles, 4] of the other tokens, as TokenMap
   std::vector<int32_t>
       logit_tokens;             // [num_rows] packed indices of the tokens whose logits are sampled
   std::vector<SampleRow> rows;  // [num_rows]

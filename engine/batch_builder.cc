@@ -4,6 +4,10 @@
 
 namespace nsa {
 
+BatchBuilder::BatchBuilder(const ExecutorLimits& limits) {
+  batch_.recent_columns = limits.recent_columns();
+}
+
 const Batch& BatchBuilder::Build(const StepPlan& plan) {
   batch_.num_seqs = static_cast<int64_t>(plan.chunks.size());
   batch_.max_pages = 0;
@@ -15,18 +19,19 @@ const Batch& BatchBuilder::Build(const StepPlan& plan) {
   batch_.token_sequence.clear();
   batch_.token_position.clear();
   batch_.page_table.clear();
-  batch_.slots.clear();
+  batch_.recent_table.clear();
   batch_.num_decode_tokens = 0;
   batch_.tiles.clear();
   batch_.logit_tokens.clear();
   batch_.rows.clear();
+  int32_t sequence_idx = 0;
   for (const ScheduledChunk& chunk : plan.chunks) {
-    const auto sequence_idx = static_cast<int32_t>(batch_.slots.size());
     AddTiles(chunk, sequence_idx);
     AddTokens(chunk, sequence_idx);
     AddPages(*chunk.sequence);
-    batch_.slots.push_back(chunk.sequence->slot);
+    AddRecentPages(*chunk.sequence);
     if (chunk.samples) AddRow(chunk);
+    ++sequence_idx;
   }
   return batch_;
 }
@@ -67,6 +72,14 @@ void BatchBuilder::AddPages(const Sequence& sequence) {
   const size_t row_end = table.size() + batch_.max_pages;
   table.insert(table.end(), sequence.pages.begin(), sequence.pages.end());
   table.resize(row_end, -1);
+}
+
+void BatchBuilder::AddRecentPages(const Sequence& sequence) {
+  std::vector<int32_t>& table = batch_.recent_table;
+  const size_t row = table.size();
+  table.resize(row + batch_.recent_columns, -1);
+  int64_t logical = sequence.first_recent_page;
+  for (PageId page : sequence.recent_pages) table[row + logical++ % batch_.recent_columns] = page;
 }
 
 void BatchBuilder::AddRow(const ScheduledChunk& chunk) {

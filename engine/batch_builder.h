@@ -14,12 +14,14 @@ namespace nsa {
 // Keeps its arrays from step to step: the batch is valid until the next Build.
 class BatchBuilder {
  public:
+  explicit BatchBuilder(const ExecutorLimits& limits);
   const Batch& Build(const StepPlan& plan);
 
  private:
   void AddTokens(const ScheduledChunk& chunk, int32_t sequence_idx);
   void AddTiles(const ScheduledChunk& chunk, int32_t sequence_idx);
   void AddPages(const Sequence& sequence);
+  void AddRecentPages(const Sequence& sequence);
   void AddRow(const ScheduledChunk& chunk);
 
   Batch batch_;

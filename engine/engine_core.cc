@@ -25,6 +25,7 @@ EngineCore::EngineCore(Executor* executor, int64_t max_request_tokens,
     : executor_(executor),
       clock_(std::move(clock)),
       scheduler_(executor->limits()),
+      batch_builder_(executor->limits()),
       stats_(MakeEngineStats(max_request_tokens)) {
   stats_.last_step_finished = clock_();
   UpdateGauges();

@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "engine/batch.h"
+#include "engine/cache/cache_spec.h"
 #include "engine/request.h"
 
 namespace nsa {
@@ -18,11 +19,26 @@ inline constexpr int64_t kMaxBatchedTokens = 1 << 20;
 struct ExecutorLimits {
   int64_t page_tokens = 0;         // tokens per page = selection block
   int64_t num_pages = 0;           // pages of the pool
-  int64_t num_slots = 0;           // sequences that can be in the cache at once
+  int64_t num_recent_pages = 0;    // of theirs, MinRecentPages at least
+  int64_t lookback_tokens = 0;     // as CacheSpec; 0: sequences have no recent pages
+  int64_t max_num_seqs = 0;        // sequences that can be in the cache at once
   int64_t max_chunk_tokens = 0;    // tokens of one sequence per step (W of docs/nsa.md, 4)
   int64_t max_batched_tokens = 0;  // tokens of all sequences per step
   int64_t vocab_size = 0;
   int64_t max_seq_pages = 0;  // pages of one sequence; 0: all of the pool
+
+  // Columns of a batch's table of recent pages: those that a chunk and its lookback can touch.
+  int64_t recent_columns() const {
+    if (lookback_tokens == 0) return 0;
+    return MaxPagesTouched(lookback_tokens + max_chunk_tokens, page_tokens);
+  }
+  // As many as the sequences of the largest step can need together, so that none ever waits for
+  // one.
+  int64_t MinRecentPages() const {
+    if (lookback_tokens == 0) return 0;
+    return max_num_seqs * (MaxPagesTouched(lookback_tokens, page_tokens) + 1) +
+           max_batched_tokens / page_tokens;
+  }
 };
 
 struct SampledToken {

@@ -59,10 +59,10 @@ std::string ConfigLine(const ModelConfig& config) {
 std::string CacheLine(ModelExecutor& executor) {
   const ExecutorLimits& limits = executor.limits();
   return absl::StrCat(Mib(executor.kv_cache_bytes()), ": ", limits.num_pages, " pages of ",
-                      limits.page_tokens, " tokens, ", limits.num_slots, " sequences of at most ",
-                      limits.max_seq_pages * limits.page_tokens, " tokens; activations ",
-                      Mib(executor.workspace_bytes()), ", ", Mib(executor.device().free_bytes()),
-                      " left free");
+                      limits.page_tokens, " tokens, ", limits.max_num_seqs,
+                      " sequences of at most ", limits.max_seq_pages * limits.page_tokens,
+                      " tokens; activations ", Mib(executor.workspace_bytes()), ", ",
+                      Mib(executor.device().free_bytes()), " left free");
 }
 
 }  // namespace
@@ -78,10 +78,8 @@ absl::StatusOr<LoadedModel> LoadModel(const std::string& folder, const LoadOptio
   if (options.check_config) NSA_RETURN_IF_ERROR(options.check_config(*config));
   clock.Finish("config", ConfigLine(*config));
 
-  const ModelOptions model_options{.attention = options.attention,
-                                   .cache_dtype = options.cache_dtype,
-                                   .max_chunk_tokens = options.executor.max_chunk_tokens,
-                                   .device = device.get()};
+  const ModelOptions model_options{
+      .attention = options.attention, .cache_dtype = options.cache_dtype, .device = device.get()};
   auto model = ReadModel(folder, *std::move(config), model_options, clock);
   if (!model.ok()) return InFolder(folder, model.status());
   LoadedModel loaded{.config = (*model)->config(),

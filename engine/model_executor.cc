@@ -53,13 +53,39 @@ absl::Status CheckExecutorOptions(const ExecutorOptions& options, const Device& 
 
 namespace {
 
-// Pages that fit into cache_bytes beside the slots.
-absl::StatusOr<int64_t> NumPages(const CacheSpec& spec, int64_t cache_bytes,
-                                 const ExecutorOptions& options) {
-  const int64_t slot_bytes = spec.BytesPerSlot() * options.max_num_seqs;
-  const int64_t needed_bytes = slot_bytes + spec.BytesPerPage();
+// What the options and the model say; num_pages is not known yet.
+ExecutorLimits LimitsOf(const Model& model, const ExecutorOptions& options) {
+  const CacheSpec& spec = model.attention().cache_spec();
+  const int64_t max_seq_tokens =
+      options.max_seq_tokens > 0 ? options.max_seq_tokens : model.config().max_position;
+  ExecutorLimits limits{
+      .page_tokens = spec.page_tokens,
+      .lookback_tokens = spec.lookback_tokens,
+      .max_num_seqs = options.max_num_seqs,
+      .max_chunk_tokens = options.max_chunk_tokens,
+      .max_batched_tokens = options.max_batched_tokens,
+      .vocab_size = model.config().vocab_size,
+      .max_seq_pages = (max_seq_tokens + spec.page_tokens - 1) / spec.page_tokens};
+  limits.num_recent_pages = limits.MinRecentPages();
+  return limits;
+}
+
+StepShape LargestShape(const ExecutorLimits& limits) {
+  return {.num_tokens = limits.max_batched_tokens,
+          .num_tiles = limits.max_batched_tokens,
+          .num_seqs = limits.max_num_seqs,
+          .num_rows = limits.max_num_seqs,
+          .max_pages = limits.max_seq_pages,
+          .recent_columns = limits.recent_columns()};
+}
+
+// Pages that fit into cache_bytes beside the recent ones.
+absl::StatusOr<int64_t> NumPages(const CacheSpec& spec, int64_t num_recent_pages,
+                                 int64_t cache_bytes, const ExecutorOptions& options) {
+  const int64_t recent_bytes = spec.BytesPerRecentPage() * num_recent_pages;
+  const int64_t needed_bytes = recent_bytes + spec.BytesPerPage();
   if (cache_bytes >= needed_bytes) {
-    return std::min((cache_bytes - slot_bytes) / spec.BytesPerPage(), kMaxPages);
+    return std::min((cache_bytes - recent_bytes) / spec.BytesPerPage(), kMaxPages);
   }
   const std::string found =
       options.kv_cache_bytes > 0
@@ -67,38 +93,32 @@ absl::StatusOr<int64_t> NumPages(const CacheSpec& spec, int64_t cache_bytes,
           : absl::StrFormat("%d bytes are left for the caches (--gpu-memory-utilization=%g)",
                             cache_bytes, options.memory_utilization);
   return absl::InvalidArgumentError(
-      absl::StrCat(found, ", but ", options.max_num_seqs, " sequences need ", slot_bytes,
+      absl::StrCat(found, ", but ", options.max_num_seqs, " sequences need ", recent_bytes,
                    " bytes and one page of ", spec.page_tokens, " tokens ", spec.BytesPerPage(),
                    ": at least ", needed_bytes));
 }
 
 // Of the largest step's logits, inputs and outputs.
-int64_t StepBytes(const ExecutorOptions& options, int64_t max_seq_pages, int64_t vocab_size) {
-  const StepShape largest{.num_tokens = options.max_batched_tokens,
-                          .num_tiles = options.max_batched_tokens,
-                          .num_seqs = options.max_num_seqs,
-                          .num_rows = options.max_num_seqs,
-                          .max_pages = max_seq_pages};
-  return StepInputs::BytesOf(largest) + StepOutputs::BytesOf(options.max_num_seqs) +
-         options.max_num_seqs * vocab_size * DTypeBytes(DType::kF32);
+int64_t StepBytes(const ExecutorLimits& limits) {
+  return StepInputs::BytesOf(LargestShape(limits)) + StepOutputs::BytesOf(limits.max_num_seqs) +
+         limits.max_num_seqs * limits.vocab_size * DTypeBytes(DType::kF32);
 }
 
 }  // namespace
 
 absl::StatusOr<ModelExecutor::MemoryPlan> ModelExecutor::PlanMemory(
     const Model& model, Device& device, const ExecutorOptions& options) {
-  const CacheSpec& spec = model.attention().cache_spec();
-  const int64_t max_seq_tokens =
-      options.max_seq_tokens > 0 ? options.max_seq_tokens : model.config().max_position;
-  MemoryPlan plan{.max_seq_pages = (max_seq_tokens + spec.page_tokens - 1) / spec.page_tokens};
-  const auto extent = [&] {
-    return StepExtent{.num_tokens = options.max_batched_tokens,
-                      .num_rows = options.max_num_seqs,
-                      .num_seqs = options.max_num_seqs,
-                      .max_pages = plan.max_seq_pages};
+  MemoryPlan plan{.limits = LimitsOf(model, options)};
+  ExecutorLimits& limits = plan.limits;
+  const auto workspace_bytes = [&] {
+    return model.WorkspaceBytes({.num_tokens = limits.max_batched_tokens,
+                                 .num_rows = limits.max_num_seqs,
+                                 .num_seqs = limits.max_num_seqs,
+                                 .max_pages = limits.max_seq_pages},
+                                device.stream());
   };
-  plan.workspace_bytes = model.WorkspaceBytes(extent(), device.stream());
-  const int64_t step_bytes = StepBytes(options, plan.max_seq_pages, model.config().vocab_size);
+  plan.workspace_bytes = workspace_bytes();
+  const int64_t step_bytes = StepBytes(limits);
   int64_t cache_bytes = options.kv_cache_bytes;
   if (cache_bytes == 0) {
     const int64_t used_bytes = device.total_bytes() - device.free_bytes();
@@ -107,10 +127,11 @@ absl::StatusOr<ModelExecutor::MemoryPlan> ModelExecutor::PlanMemory(
     cache_bytes =
         std::max<int64_t>(0, allowed_bytes - used_bytes - plan.workspace_bytes - step_bytes);
   }
-  NSA_ASSIGN_OR_RETURN(plan.num_pages, NumPages(spec, cache_bytes, options));
-  if (plan.num_pages < plan.max_seq_pages) {
-    plan.max_seq_pages = plan.num_pages;
-    plan.workspace_bytes = model.WorkspaceBytes(extent(), device.stream());
+  NSA_ASSIGN_OR_RETURN(limits.num_pages, NumPages(model.attention().cache_spec(),
+                                                  limits.num_recent_pages, cache_bytes, options));
+  if (limits.num_pages < limits.max_seq_pages) {
+    limits.max_seq_pages = limits.num_pages;
+    plan.workspace_bytes = workspace_bytes();
   }
   if (device.type() == DeviceType::kCuda) {
     NSA_RETURN_IF_ERROR(CheckFreeMemory("caches and activations together",
@@ -132,45 +153,36 @@ ModelExecutor::ModelExecutor(std::unique_ptr<Model> model, std::shared_ptr<Devic
                              const ExecutorOptions& options, const MemoryPlan& plan)
     : device_(std::move(device)),
       model_(std::move(model)),
-      limits_{.page_tokens = model_->attention().cache_spec().page_tokens,
-              .num_pages = plan.num_pages,
-              .num_slots = options.max_num_seqs,
-              .max_chunk_tokens = options.max_chunk_tokens,
-              .max_batched_tokens = options.max_batched_tokens,
-              .vocab_size = model_->config().vocab_size,
-              .max_seq_pages = plan.max_seq_pages},
+      limits_(plan.limits),
       record_graphs_(options.record_graphs && device_->CanRecord()),
-      cache_(model_->attention().cache_spec(), plan.num_pages, options.max_num_seqs, device_.get()),
+      cache_(model_->attention().cache_spec(), limits_.num_pages, limits_.num_recent_pages,
+             device_.get()),
       workspace_(plan.workspace_bytes, device_.get()),
-      logits_(limits_.num_slots * limits_.vocab_size * DTypeBytes(DType::kF32), device_.get()),
-      input_block_(StepInputs::BytesOf(LargestShape()), device_.get()),
-      output_block_(StepOutputs::BytesOf(limits_.num_slots), device_.get()),
-      outputs_(output_block_.data(), limits_.num_slots) {
+      logits_(limits_.max_num_seqs * limits_.vocab_size * DTypeBytes(DType::kF32), device_.get()),
+      input_block_(StepInputs::BytesOf(LargestShape(limits_)), device_.get()),
+      output_block_(StepOutputs::BytesOf(limits_.max_num_seqs), device_.get()),
+      outputs_(output_block_.data(), limits_.max_num_seqs) {
   for (HostBlocks& blocks : host_blocks_) {
     blocks.inputs.emplace(input_block_.num_bytes(), device_.get());
     blocks.outputs.emplace(output_block_.num_bytes(), device_.get());
   }
 }
 
-StepShape ModelExecutor::LargestShape() const {
-  return {.num_tokens = limits_.max_batched_tokens,
-          .num_tiles = limits_.max_batched_tokens,
-          .num_seqs = limits_.num_slots,
-          .num_rows = limits_.num_slots,
-          .max_pages = limits_.max_seq_pages};
-}
-
 void ModelExecutor::CheckBatch(const Batch& batch) const {
   NSA_CHECK_LE(batch.num_tokens(), limits_.max_batched_tokens);
-  NSA_CHECK_LE(batch.num_seqs, limits_.num_slots);
-  NSA_CHECK_LE(batch.num_rows(), limits_.num_slots);
+  NSA_CHECK_LE(batch.num_seqs, limits_.max_num_seqs);
+  NSA_CHECK_LE(batch.num_rows(), limits_.max_num_seqs);
   NSA_CHECK_LE(batch.max_pages, limits_.max_seq_pages);
   NSA_CHECK_EQ(static_cast<int64_t>(batch.token_sequence.size()), batch.num_tokens());
   NSA_CHECK_EQ(static_cast<int64_t>(batch.token_position.size()), batch.num_tokens());
   NSA_CHECK_EQ(static_cast<int64_t>(batch.page_table.size()), batch.num_seqs * batch.max_pages);
-  NSA_CHECK_EQ(static_cast<int64_t>(batch.slots.size()), batch.num_seqs);
+  NSA_CHECK_EQ(batch.recent_columns, limits_.recent_columns());
+  NSA_CHECK_EQ(static_cast<int64_t>(batch.recent_table.size()),
+               batch.num_seqs * batch.recent_columns);
   for (int32_t page : batch.page_table) NSA_CHECK(page >= -1 && page < limits_.num_pages) << page;
-  for (int32_t slot : batch.slots) NSA_CHECK(slot >= 0 && slot < limits_.num_slots) << slot;
+  for (int32_t page : batch.recent_table) {
+    NSA_CHECK(page >= -1 && page < limits_.num_recent_pages) << page;
+  }
   for (const SampleRow& row : batch.rows) NSA_CHECK_LE(row.num_top_logprobs, kMaxTopLogprobs);
   std::vector<int64_t> seq_tokens(batch.num_seqs);
   for (int32_t sequence : batch.token_sequence) {
@@ -187,12 +199,13 @@ bool ModelExecutor::IsRecordable(const Batch& batch) const {
 }
 
 StepShape ModelExecutor::PaddedShape(const Batch& batch) const {
-  const int64_t num_tokens = PaddedTokens(batch.num_tokens(), limits_.num_slots);
+  const int64_t num_tokens = PaddedTokens(batch.num_tokens(), limits_.max_num_seqs);
   return {.num_tokens = num_tokens,
           .num_decode_tokens = num_tokens,
           .num_seqs = num_tokens,
           .num_rows = num_tokens,
-          .max_pages = PaddedPages(batch.max_pages, limits_.max_seq_pages)};
+          .max_pages = PaddedPages(batch.max_pages, limits_.max_seq_pages),
+          .recent_columns = batch.recent_columns};
 }
 
 // The inputs on the device, by way of the mark's host block.
@@ -212,7 +225,7 @@ TensorView ModelExecutor::Forward(const StepInputs& inputs) {
                                  .num_decode_tokens = inputs.shape.num_decode_tokens,
                                  .tiles = inputs.tiles},
                       .page_table = inputs.page_table,
-                      .slot_table = inputs.slots,
+                      .recent_table = inputs.recent_table,
                       .max_pages = inputs.shape.max_pages};
   model_->Forward({.token_ids = inputs.token_ids,
                    .step = step,
@@ -290,7 +303,7 @@ absl::StatusOr<std::vector<SampledToken>> ModelExecutor::Collect() {
     is_lost_ = true;
     return status;
   }
-  const StepOutputs outputs(host_blocks_[flight.mark].outputs->data(), limits_.num_slots);
+  const StepOutputs outputs(host_blocks_[flight.mark].outputs->data(), limits_.max_num_seqs);
   std::vector<SampledToken> sampled;
   for (const int32_t num_top : flight.num_top_logprobs) {
     sampled.push_back(
@@ -312,7 +325,7 @@ KvTraffic ModelExecutor::DecodeTraffic(int64_t num_tokens) const {
 
 int64_t ModelExecutor::kv_cache_bytes() const {
   return cache_.spec().BytesPerPage() * cache_.num_pages() +
-         cache_.spec().BytesPerSlot() * cache_.num_slots();
+         cache_.spec().BytesPerRecentPage() * cache_.num_recent_pages();
 }
 
 int64_t ModelExecutor::workspace_bytes() const {

@@ -23,11 +23,10 @@
 namespace nsa {
 
 struct ExecutorOptions {
-  int64_t kv_cache_bytes = 0;       // pages and slots together; 0, on a GPU only: what is left of
-  double memory_utilization = 0.9;  // this part of its memory beside weights and activations
-  int64_t max_num_seqs = 16;        // sequences in the cache at once (slots), and per step
-  int64_t max_chunk_tokens =
-      256;  // tokens of one sequence per step; the model was made with as many
+  int64_t kv_cache_bytes = 0;        // both kinds of pages; 0, on a GPU only: what is left of
+  double memory_utilization = 0.9;   // this part of its memory beside weights and activations
+  int64_t max_num_seqs = 16;         // sequences in the cache at once, and per step
+  int64_t max_chunk_tokens = 256;    // tokens of one sequence per step
   int64_t max_batched_tokens = 512;  // tokens of all sequences per step
   int64_t max_seq_tokens = 0;        // of one sequence in the cache; 0: the model's longest
   bool record_graphs = true;         // on a GPU: whether decode steps are replayed
@@ -39,8 +38,8 @@ absl::Status CheckExecutorOptions(const ExecutorOptions& options, const Device& 
 class ModelExecutor : public Executor {
  public:
   // The model's weights are on `device`, which is shared with whoever holds memory on it.
-  // INVALID_ARGUMENT: an option out of range, or kv_cache_bytes below the slots and one page (both
-  // numbers are in the message). RESOURCE_EXHAUSTED: more memory than the device has (free).
+  // INVALID_ARGUMENT: an option out of range, or kv_cache_bytes below the recent pages and one page
+  // (both numbers are in the message). RESOURCE_EXHAUSTED: more memory than the device has (free).
   static absl::StatusOr<std::unique_ptr<ModelExecutor>> Make(std::unique_ptr<Model> model,
                                                              std::shared_ptr<Device> device,
                                                              const ExecutorOptions& options);
@@ -63,15 +62,14 @@ class ModelExecutor : public Executor {
   Device& device() { return *device_; }
   // The caches themselves, for a benchmark that fills them without running the model.
   KvCache& cache() { return cache_; }
-  int64_t kv_cache_bytes() const;   // of the pages and slots taken
+  int64_t kv_cache_bytes() const;   // of all pages
   int64_t workspace_bytes() const;  // of activations and step buffers
   int64_t num_graphs() const { return static_cast<int64_t>(graphs_.size()); }
 
  private:
   // What a step of the largest extent needs beside weights and cache, and the cache itself.
   struct MemoryPlan {
-    int64_t num_pages = 0;
-    int64_t max_seq_pages = 0;
+    ExecutorLimits limits;
     int64_t workspace_bytes = 0;
   };
   // A step in flight: its host memory, and what of its outputs is wanted.
@@ -92,7 +90,6 @@ class ModelExecutor : public Executor {
                 const ExecutorOptions& options, const MemoryPlan& plan);
 
   bool on_gpu() const { return device_->type() == DeviceType::kCuda; }
-  StepShape LargestShape() const;
   void CheckBatch(const Batch& batch) const;
   bool IsRecordable(const Batch& batch) const;
   StepShape PaddedShape(const Batch& batch) const;
@@ -103,7 +100,7 @@ class ModelExecutor : public Executor {
 
   const std::shared_ptr<Device> device_;  // first: the others hold its memory
   std::unique_ptr<Model> model_;
-  ExecutorLimits limits_;
+  const ExecutorLimits limits_;
   const bool record_graphs_;
   KvCache cache_;
   Workspace workspace_;

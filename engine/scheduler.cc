@@ -27,15 +27,14 @@ void DropChunk(const Sequence& sequence, StepPlan& plan) {
 
 }  // namespace
 
-Scheduler::Scheduler(const ExecutorLimits& limits) : limits_(limits), pages_(limits.num_pages) {
+Scheduler::Scheduler(const ExecutorLimits& limits)
+    : limits_(limits), pages_(limits.num_pages), recent_pages_(limits.num_recent_pages) {
   NSA_CHECK_GT(limits.page_tokens, 0);
   NSA_CHECK_GT(limits.num_pages, 0);
-  NSA_CHECK_GT(limits.num_slots, 0);
+  NSA_CHECK_GT(limits.max_num_seqs, 0);
+  NSA_CHECK_GE(limits.num_recent_pages, limits.MinRecentPages());
   NSA_CHECK_GT(limits.max_chunk_tokens, 0);
   NSA_CHECK_GT(limits.max_batched_tokens, 0);
-  for (int64_t slot = limits.num_slots - 1; slot >= 0; --slot) {
-    free_slots_.push_back(static_cast<int32_t>(slot));
-  }
 }
 
 void Scheduler::Enqueue(Sequence* sequence) {
@@ -71,6 +70,7 @@ void Scheduler::Launched(const StepPlan& plan) {
   for (const ScheduledChunk& chunk : plan.chunks) {
     Sequence& sequence = *chunk.sequence;
     sequence.num_cached_tokens += chunk.num_tokens;
+    ReleasePassed(sequence);
     if (!chunk.samples) continue;
     sequence.state = SequenceState::kDecode;
     sequence.pending_row = num_rows++;
@@ -111,14 +111,14 @@ void Scheduler::ScheduleRunning(SequenceState state, StepPlan& plan) {
   }
 }
 
-// Admits waiting sequences in order: each with a slot and the pages of its first chunk, or not at
-// all. The head waits until the pages of all its known tokens are free and no running prefill needs
-// them: admitted any earlier, it would mostly be computed for the next preemption. For the same
-// reason a sequence that was preempted in this step is not back in it. A sequence is admitted only
-// into budget that the running ones left, so they are never more than the budget has tokens, and
-// decodes cannot keep the oldest from its prefill.
+// Admits waiting sequences in order: each with the pages of its first chunk, or not at all. The
+// head waits until the pages of all its known tokens are free and no running prefill needs them:
+// admitted any earlier, it would mostly be computed for the next preemption. For the same reason a
+// sequence that was preempted in this step is not back in it. A sequence is admitted only into
+// budget that the running ones left, so they are never more than the budget has tokens, and decodes
+// cannot keep the oldest from its prefill.
 void Scheduler::Admit(absl::Time now, StepPlan& plan) {
-  while (!waiting_.empty() && !free_slots_.empty()) {
+  while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_num_seqs) {
     Sequence& sequence = *waiting_.front();
     const int64_t num_tokens = NumWanted(sequence, plan);
     if (num_tokens <= 0 || sequence.awaits_end()) return;
@@ -126,8 +126,6 @@ void Scheduler::Admit(absl::Time now, StepPlan& plan) {
     waiting_.pop_front();
     running_.push_back(&sequence);
     sequence.state = SequenceState::kPrefill;
-    sequence.slot = free_slots_.back();
-    free_slots_.pop_back();
     sequence.times.scheduled = std::min(sequence.times.scheduled, now);
     AcquirePages(sequence, num_tokens);
     AddChunk(sequence, num_tokens, plan);
@@ -153,6 +151,24 @@ void Scheduler::AcquirePages(Sequence& sequence, int64_t num_new_tokens) {
     NSA_CHECK(page.has_value());
     sequence.pages.push_back(*page);
   }
+  if (limits_.lookback_tokens == 0) return;
+  std::deque<PageId>& recent = sequence.recent_pages;
+  while (sequence.first_recent_page + static_cast<int64_t>(recent.size()) < num_needed) {
+    const std::optional<PageId> page = recent_pages_.Acquire();
+    NSA_CHECK(page.has_value()) << "fewer recent pages than MinRecentPages";
+    recent.push_back(*page);
+  }
+}
+
+// Gives back the recent pages that no token from the next one on looks back at.
+void Scheduler::ReleasePassed(Sequence& sequence) {
+  const int64_t first_token = sequence.num_cached_tokens - limits_.lookback_tokens;
+  const int64_t first_page = std::max<int64_t>(0, first_token) / limits_.page_tokens;
+  std::deque<PageId>& pages = sequence.recent_pages;
+  for (; sequence.first_recent_page < first_page && !pages.empty(); ++sequence.first_recent_page) {
+    recent_pages_.Release(pages.front());
+    pages.pop_front();
+  }
 }
 
 // Sends the running sequence that arrived last back to the front of the queue.
@@ -169,10 +185,11 @@ void Scheduler::Preempt(StepPlan& plan) {
 
 void Scheduler::ReleaseCache(Sequence& sequence) {
   for (PageId page : sequence.pages) pages_.Release(page);
+  for (PageId page : sequence.recent_pages) recent_pages_.Release(page);
   sequence.pages.clear();
+  sequence.recent_pages.clear();
+  sequence.first_recent_page = 0;
   sequence.num_cached_tokens = 0;
-  if (sequence.slot != kNoSlot) free_slots_.push_back(sequence.slot);
-  sequence.slot = kNoSlot;
 }
 
 int64_t Scheduler::PagesFor(int64_t num_tokens) const {

@@ -47,13 +47,13 @@ class Scheduler {
   // Adds a waiting sequence at the end of the queue. It must outlive its stay here and fit the pool
   // with all tokens it may reach.
   void Enqueue(Sequence* sequence);
-  // Takes a sequence out, whatever its state; its pages and its slot are free at once. It becomes
-  // kFinished with `reason`.
+  // Takes a sequence out, whatever its state; its pages are free at once. It becomes kFinished with
+  // `reason`.
   void Remove(Sequence* sequence, FinishReason reason);
 
   // A step goes through Plan, Launched and Commit; the next one may be planned and launched before
-  // the Commit. Pages and slots are given on as soon as a sequence leaves them: steps write in the
-  // order of their launches.
+  // the Commit. Pages are given on as soon as a sequence leaves them: steps write in the order of
+  // their launches.
   //
   // Chooses the next step's work. With no step in flight it is not empty while any sequence is left
   // after the expired ones. A sequence whose last possible token is in flight is left out.
@@ -69,7 +69,7 @@ class Scheduler {
   const std::vector<Sequence*>& running() const { return running_; }
   const std::deque<Sequence*>& waiting() const { return waiting_; }
   const PagePool& pages() const { return pages_; }
-  int64_t num_free_slots() const { return static_cast<int64_t>(free_slots_.size()); }
+  const PagePool& recent_pages() const { return recent_pages_; }
 
  private:
   std::vector<Sequence*> TakeExpired(absl::Time now);
@@ -77,6 +77,7 @@ class Scheduler {
   void Admit(absl::Time now, StepPlan& plan);
   int64_t MakeRoom(Sequence& sequence, int64_t num_wanted, StepPlan& plan);
   void AcquirePages(Sequence& sequence, int64_t num_new_tokens);
+  void ReleasePassed(Sequence& sequence);
   void Preempt(StepPlan& plan);
   void ReleaseCache(Sequence& sequence);
   int64_t PagesFor(int64_t num_tokens) const;
@@ -85,8 +86,7 @@ class Scheduler {
   int64_t Room(const Sequence& sequence) const;
 
   const ExecutorLimits limits_;
-  PagePool pages_;
-  std::vector<int32_t> free_slots_;
+  PagePool pages_, recent_pages_;
   std::vector<Sequence*> running_;
   std::deque<Sequence*> waiting_;
 };

@@ -3,6 +3,7 @@
 // was reported.
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -13,13 +14,12 @@
 namespace nsa {
 
 enum class SequenceState : uint8_t {
-  kWaiting,   // nothing cached; holds no pages and no slot
+  kWaiting,   // nothing cached; holds no pages
   kPrefill,   // admitted; known tokens are still being cached
   kDecode,    // all tokens are cached or in flight, but for the last known one
   kFinished,  // `finish` is set; holds nothing
 };
 
-inline constexpr int32_t kNoSlot = -1;
 inline constexpr int32_t kNoRow = -1;
 
 // The engine thread owns it. The scheduler changes state, cache fields and tokens; the engine core
@@ -34,9 +34,10 @@ struct Sequence {
   std::vector<int32_t> tokens;  // known ones: the prompt, then what was generated
 
   SequenceState state = SequenceState::kWaiting;
-  int64_t num_cached_tokens = 0;  // by the steps launched so far
-  std::vector<PageId> pages;      // of the cached tokens and of those scheduled in this step
-  int32_t slot = kNoSlot;
+  int64_t num_cached_tokens = 0;    // by the steps launched so far
+  std::vector<PageId> pages;        // of the cached tokens and of those scheduled in this step
+  std::deque<PageId> recent_pages;  // from page first_recent_page of the sequence on
+  int64_t first_recent_page = 0;
   int64_t num_pending_tokens = 0;  // sampled by steps in flight: they exist, but are not known
   int32_t pending_row = kNoRow;    // of the step launched last, which samples the last of them
 

@@ -36,6 +36,17 @@ void FillFront(const std::vector<int32_t>& values, int32_t rest, const TensorVie
   std::fill(out, to.data<int32_t>() + to.num_elements(), rest);
 }
 
+// Copies rows of num_columns page ids to the front of the table's rows and fills the rest with -1.
+void FillTable(const std::vector<int32_t>& rows, int64_t num_columns, const TensorView& table) {
+  auto* to = table.data<int32_t>();
+  for (auto from = rows.begin(); from != rows.end(); from += num_columns) {
+    int32_t* const end = std::copy(from, from + num_columns, to);
+    to += table.dim(1);
+    std::fill(end, to, -1);
+  }
+  std::fill(to, table.data<int32_t>() + table.num_elements(), -1);
+}
+
 }  // namespace
 
 StepShape ShapeOf(const Batch& batch) {
@@ -44,7 +55,8 @@ StepShape ShapeOf(const Batch& batch) {
           .num_tiles = static_cast<int64_t>(batch.tiles.size()) / 4,
           .num_seqs = batch.num_seqs,
           .num_rows = batch.num_rows(),
-          .max_pages = batch.max_pages};
+          .max_pages = batch.max_pages,
+          .recent_columns = batch.recent_columns};
 }
 
 StepInputs::StepInputs(void* block_memory, const StepShape& step_shape) : shape(step_shape) {
@@ -55,9 +67,9 @@ StepInputs::StepInputs(void* block_memory, const StepShape& step_shape) : shape(
   token_sequence = block.Take(DType::kI32, {shape.num_tokens});
   token_position = block.Take(DType::kI32, {shape.num_tokens});
   tiles = block.Take(DType::kI32, {shape.num_tiles, 4});
-  slots = block.Take(DType::kI32, {shape.num_seqs, 1});
   logit_tokens = block.Take(DType::kI32, {shape.num_rows});
   page_table = block.Take(DType::kI32, {shape.num_seqs, shape.max_pages});
+  recent_table = block.Take(DType::kI32, {shape.num_seqs, shape.recent_columns});
   num_bytes = block.num_bytes();
 }
 
@@ -68,7 +80,6 @@ void StepInputs::Fill(const Batch& batch) const {
   FillFront(batch.token_sequence, 0, token_sequence);
   FillFront(batch.token_position, -1, token_position);
   FillFront(batch.tiles, 0, tiles);
-  FillFront(batch.slots, 0, slots);
   FillFront(batch.logit_tokens, 0, logit_tokens);
   // Padding is one token, one row and one sequence of each place beyond the batch.
   auto* const sequence = token_sequence.data<int32_t>();
@@ -79,20 +90,8 @@ void StepInputs::Fill(const Batch& batch) const {
             static_cast<int32_t>(batch.num_rows()));
   const auto rest = std::copy(batch.rows.begin(), batch.rows.end(), rows.begin());
   std::fill(rest, rows.end(), SampleRow{.params = {.temperature = 0}});
-  FillPageTable(batch);
-}
-
-void StepInputs::FillPageTable(const Batch& batch) const {
-  auto* row = page_table.data<int32_t>();
-  const int32_t* from = batch.page_table.data();
-  for (int64_t seq = 0; seq < shape.num_seqs; ++seq, row += shape.max_pages) {
-    int32_t* end = row;
-    if (seq < batch.num_seqs) {
-      end = std::copy(from, from + batch.max_pages, row);
-      from += batch.max_pages;
-    }
-    std::fill(end, row + shape.max_pages, -1);
-  }
+  FillTable(batch.page_table, batch.max_pages, page_table);
+  FillTable(batch.recent_table, batch.recent_columns, recent_table);
 }
 
 StepOutputs::StepOutputs(void* block_memory, int64_t max_rows) {

@@ -19,7 +19,8 @@ struct StepShape {
   int64_t num_tiles = 0;
   int64_t num_seqs = 0;
   int64_t num_rows = 0;
-  int64_t max_pages = 0;  // columns of the page table
+  int64_t max_pages = 0;       // columns of the page table
+  int64_t recent_columns = 0;  // of the table of recent pages
 };
 
 // The shape of a batch as it is.
@@ -38,13 +39,10 @@ struct StepInputs {
   std::span<SampleRow> rows;                             // [num_rows]
   TensorView token_ids, token_sequence, token_position;  // [num_tokens] i32
   TensorView tiles;                                      // [num_tiles, 4] i32
-  TensorView slots;                                      // [num_seqs, 1] i32
   TensorView logit_tokens;                               // [num_rows] i32
   TensorView page_table;                                 // [num_seqs, max_pages] i32
+  TensorView recent_table;                               // [num_seqs, recent_columns] i32
   int64_t num_bytes = 0;
-
- private:
-  void FillPageTable(const Batch& batch) const;
 };
 
 // A step's outputs in a block for at most max_rows rows.

@@ -41,7 +41,8 @@ struct CompressArgs {
   PhiKind phi = PhiKind::kMean;
   CmpRope rope = CmpRope::kNone;
   TokenMap tokens;
-  PagedKv raw;   // raw cmp rows: pages, or a ring of at least span_tokens + (tokens per step) - 1
+  PagedKv
+      raw;  // raw cmp rows: pages; of the latest span_tokens + (tokens per step) - 1 rows at least
   PagedKv rows;  // out: page_rows = shape.rows_per_page(); other rows stay as they are
   PhiWeights phi_k, phi_v;
   TensorView inv_freq;  // [d_k / 2] f32, RoPE frequencies; read with kAfter only
@@ -109,7 +110,7 @@ struct WindowAttentionArgs {
   int64_t window_tokens = 0;
   TokenMap tokens;
   TensorView q;    // [T, H, d_k] activation
-  PagedKv kv;      // pages, or a ring of at least window_tokens + (tokens per step) - 1 rows
+  PagedKv kv;      // pages; of the latest window_tokens + (tokens per step) - 1 rows at least
   TensorView out;  // out: [T, H, d_v] activation, or f32
   TensorView lse;  // out: [T, H] f32
   float softmax_scale = 0;

@@ -27,10 +27,10 @@ inline constexpr int64_t kTileTokens = 64;
 
 // K and V rows of the batch's sequences in pages of equal size.
 // Row r of sequence s is row r % page_rows of page table[s][(r / page_rows) % table_width].
-// Three uses, one rule: tokens in pages (table_width >= pages of the longest sequence); a ring of
-// the last page_rows tokens (table_width 1, the table holds the sequence's slot); compressed rows,
-// where row i of the model is row i + span_tokens/span_stride - 1 here, so that it lies in the page
-// in which its span ends.
+// Three uses, one rule: tokens in pages (table_width >= pages of the longest sequence); the latest
+// tokens alone, in pages whose columns are used again (table_width * page_rows rows at least as
+// many as are still read); compressed rows, where row i of the model is row i +
+// span_tokens/span_stride - 1 here, so that it lies in the page in which its span ends.
 struct PagedKv {
   TensorView k;      // [num_pages, num_kv_heads, page_rows, d_k] f32 or bf16; on CUDA f16 too
   TensorView v;      // [num_pages, num_kv_heads, page_rows, d_v] same dtype

@@ -55,6 +55,21 @@ class RandomValues {
   PinnedBuffer block_;
 };
 
+// The recent pages that a token at `position` looks back at, others for each sequence.
+void AddRecentPages(int64_t position, const ExecutorLimits& limits, Batch& batch) {
+  batch.recent_columns = limits.recent_columns();
+  batch.recent_table.assign(batch.num_seqs * batch.recent_columns, -1);
+  if (batch.recent_columns == 0) return;
+  const int64_t first = std::max<int64_t>(0, position - limits.lookback_tokens);
+  int32_t next_page = 0;
+  for (int64_t seq = 0; seq < batch.num_seqs; ++seq) {
+    for (int64_t page = first / limits.page_tokens; page <= position / limits.page_tokens; ++page) {
+      const int64_t column = page % batch.recent_columns;
+      batch.recent_table[seq * batch.recent_columns + column] = next_page++;
+    }
+  }
+}
+
 // One token of each sequence at `position`; the pages lie in no order, as after a while in a real
 // pool.
 Batch DecodeBatch(int64_t position, int64_t num_seqs, const ModelExecutor& executor) {
@@ -66,7 +81,7 @@ Batch DecodeBatch(int64_t position, int64_t num_seqs, const ModelExecutor& execu
   batch.page_table.resize(num_seqs * batch.max_pages);
   std::iota(batch.page_table.begin(), batch.page_table.end(), 0);
   std::shuffle(batch.page_table.begin(), batch.page_table.end(), std::mt19937(1));
-  batch.slots = batch.token_sequence;
+  AddRecentPages(position, executor.limits(), batch);
   batch.num_decode_tokens = num_seqs;
   batch.logit_tokens = batch.token_sequence;
   batch.rows.assign(num_seqs, {.params = {.temperature = 0}, .position = position + 1});
@@ -91,10 +106,10 @@ void FillCache(int64_t num_tokens, ModelExecutor& executor) {
       random.CopyTo(pages.k.Slice(0, num_pages));
       random.CopyTo(pages.v.Slice(0, num_pages));
     }
-    for (size_t segment = 0; segment < spec.slot_segments.size(); ++segment) {
-      const KvCache::KvTensors slots = cache.SlotTensors(layer, static_cast<int64_t>(segment));
-      random.CopyTo(slots.k);
-      random.CopyTo(slots.v);
+    for (size_t segment = 0; segment < spec.recent_segments.size(); ++segment) {
+      const KvCache::KvTensors recent = cache.RecentTensors(layer, static_cast<int64_t>(segment));
+      random.CopyTo(recent.k);
+      random.CopyTo(recent.v);
     }
   }
   executor.device().Mark(0);
@@ -103,7 +118,7 @@ void FillCache(int64_t num_tokens, ModelExecutor& executor) {
 
 int64_t MaxSequences(int64_t num_tokens, const ModelExecutor& executor) {
   const ExecutorLimits& limits = executor.limits();
-  return std::min(limits.num_slots, limits.num_pages / NumPages(num_tokens, executor));
+  return std::min(limits.max_num_seqs, limits.num_pages / NumPages(num_tokens, executor));
 }
 
 double DecodeRoundSeconds(int64_t num_tokens, int64_t num_seqs, ModelExecutor& executor) {

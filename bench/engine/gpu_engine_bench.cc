@@ -79,9 +79,14 @@ absl::Status Run(const Flags& flags) {
     NSA_RETURN_IF_ERROR(WriteRandomModel(k8bShape, flags.folder));
   }
   LoadOptions options{.attention = flags.attention};
-  options.executor.max_num_seqs = 256;
+  options.executor.max_num_seqs = 64;
   options.executor.max_batched_tokens = 8192;
   options.executor.max_chunk_tokens = 2048;
+  for (const auto& lengths : {flags.contexts, flags.prompts}) {
+    for (int64_t length : lengths) {
+      options.executor.max_seq_tokens = std::max(options.executor.max_seq_tokens, length + 1);
+    }
+  }
   NSA_ASSIGN_OR_RETURN(options.device, OpenCudaDevice(0));
   const auto on_phase = [](const std::string& phase, const std::string& detail,
                            absl::Duration elapsed) {

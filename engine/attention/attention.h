@@ -40,8 +40,8 @@ struct AttentionInputs {
 // One step's batch, seen by every layer; filled once per step (device memory on a GPU).
 struct StepView {
   TokenMap tokens;
-  TensorView page_table;  // [num_seqs, max_pages] i32
-  TensorView slot_table;  // [num_seqs, 1] i32
+  TensorView page_table;    // [num_seqs, max_pages] i32
+  TensorView recent_table;  // [num_seqs, recent_columns] i32: page p is in column p % columns
   int64_t max_pages = 0;
 };
 

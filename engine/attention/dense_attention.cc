@@ -2,21 +2,20 @@
 
 #include <cmath>
 
-#include "engine/attention/nsa_attention.h"
 #include "kernels/kv_store.h"
 
 namespace nsa {
 namespace {
 
-constexpr int64_t kSelPages = 0;     // the place of "sel" in either spec
+constexpr int64_t kSelPages = 0;     // the place of "sel" in the spec
 constexpr int64_t kPageTokens = 64;  // of a model that has no blocks of its own
 
 CacheSpec MakeSpec(const ModelConfig& config, const AttentionOptions& options) {
-  if (config.nsa) return NsaAttention::MakeCacheSpec(config, options);
+  const int64_t page_tokens = config.nsa ? config.nsa->shape.block_tokens : kPageTokens;
   CacheSpec spec{
-      .page_tokens = kPageTokens, .num_layers = config.num_layers, .dtype = options.cache_dtype};
+      .page_tokens = page_tokens, .num_layers = config.num_layers, .dtype = options.cache_dtype};
   spec.page_segments = {{.name = "sel",
-                         .num_rows = kPageTokens,
+                         .num_rows = page_tokens,
                          .num_kv_heads = config.num_kv_heads,
                          .d_k = config.d_k,
                          .d_v = config.d_v}};

@@ -8,11 +8,11 @@
 namespace nsa {
 namespace {
 
-// Places in CacheSpec::page_segments and slot_segments.
+// Places in CacheSpec::page_segments and recent_segments.
 constexpr int64_t kSelPages = 0;
 constexpr int64_t kRowPages = 1;
-constexpr int64_t kCmpRing = 0;
-constexpr int64_t kWinRing = 1;
+constexpr int64_t kCmpPages = 0;
+constexpr int64_t kWinPages = 1;
 
 PagedKv Paged(const KvCache::KvTensors& tensors, const TensorView& table) {
   return {.k = tensors.k, .v = tensors.v, .table = table};
@@ -28,8 +28,8 @@ StepExtent ExtentOf(const StepView& step) {
 
 struct NsaAttention::Caches {
   PagedKv sel, rows;
-  PagedKv raw;  // what compression reads: the cmp ring, or sel with shared KV
-  PagedKv win;  // the win ring, or sel with shared KV
+  PagedKv raw;  // what compression reads: the cmp pages, or sel with shared KV
+  PagedKv win;  // the win pages, or sel with shared KV
 };
 
 NsaAttention::NsaAttention(const ModelConfig& config, const AttentionOptions& options)
@@ -65,12 +65,9 @@ CacheSpec NsaAttention::MakeCacheSpec(const ModelConfig& config, const Attention
                  .dtype = options.cache_dtype};
   spec.page_segments = {segment("sel", shape.block_tokens), segment("rows", shape.rows_per_page())};
   if (config.nsa->shared_kv) return spec;
-  // A step stores all its tokens before the first of them looks back (docs/nsa.md, 4).
-  // The window is a whole number of tiles, so that none of them wraps around.
-  const int64_t lead = options.max_chunk_tokens - 1;
-  const int64_t num_tiles = (shape.window_tokens + lead + kTileTokens - 1) / kTileTokens;
-  spec.slot_segments = {segment("cmp", shape.span_tokens + lead),
-                        segment("win", num_tiles * kTileTokens)};
+  // A token's window and the span that it completes include the token itself.
+  spec.lookback_tokens = std::max(shape.span_tokens, shape.window_tokens) - 1;
+  spec.recent_segments = {segment("cmp", shape.block_tokens), segment("win", shape.block_tokens)};
   return spec;
 }
 
@@ -83,8 +80,8 @@ NsaAttention::Caches NsaAttention::Streams(int64_t layer, const StepView& step,
     caches.raw = caches.sel;
     caches.win = caches.sel;
   } else {
-    caches.raw = Paged(cache.SlotTensors(layer, kCmpRing), step.slot_table);
-    caches.win = Paged(cache.SlotTensors(layer, kWinRing), step.slot_table);
+    caches.raw = Paged(cache.RecentTensors(layer, kCmpPages), step.recent_table);
+    caches.win = Paged(cache.RecentTensors(layer, kWinPages), step.recent_table);
   }
   return caches;
 }

@@ -20,8 +20,6 @@ class NsaAttention : public Attention {
   NsaAttention(const ModelConfig& config, const AttentionOptions& options);
   static std::unique_ptr<Attention> Make(const ModelConfig& config,
                                          const AttentionOptions& options);
-  // What this variant caches for a model; full attention uses the same caches.
-  static CacheSpec MakeCacheSpec(const ModelConfig& config, const AttentionOptions& options);
 
   const CacheSpec& cache_spec() const override { return cache_spec_; }
   void Forward(int64_t layer, const StepView& step, const AttentionInputs& inputs, KvCache& cache,
@@ -32,6 +30,7 @@ class NsaAttention : public Attention {
   KvTraffic DecodeTraffic(int64_t num_tokens) const override;
 
  private:
+  static CacheSpec MakeCacheSpec(const ModelConfig& config, const AttentionOptions& options);
   struct Caches;  // the layer's streams, as the kernels see them
   Caches Streams(int64_t layer, const StepView& step, KvCache& cache) const;
   // What one layer's attention reads besides the caches.

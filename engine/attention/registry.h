@@ -14,15 +14,14 @@ namespace nsa {
 struct AttentionOptions {
   DType activation = DType::kF32;   // of the projections and the output
   DType cache_dtype = DType::kF32;  // f32 or bf16; on CUDA f16 too
-  int64_t max_chunk_tokens = 1;     // tokens of one sequence per step, for the rings' length
   Device* device = nullptr;         // outlives the attention; null: the host
 };
 
 // The variant that a model was made with: "nsa" with sparse settings, else "full".
 std::string NativeAttention(const ModelConfig& config);
 
-// The variant `name` for a model; "full" runs on any model, over the same caches as its own
-// variant. INVALID_ARGUMENT: an unknown name, or "nsa" for a model without sparse settings.
+// The variant `name` for a model; "full" runs on any model, over its own caches. INVALID_ARGUMENT:
+// an unknown name, or "nsa" for a model without sparse settings.
 absl::StatusOr<std::unique_ptr<Attention>> MakeAttention(const std::string& name,
                                                          const ModelConfig& config,
                                                          const AttentionOptions& options);

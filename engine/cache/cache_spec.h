@@ -1,7 +1,10 @@
 #pragma once
-// What an attention variant keeps per page and per sequence slot, declared as named tensors. The
-// page pool counts pages and the scheduler moves ids; only the attention variant knows what the
-// bytes mean.
+// What an attention variant keeps per page, declared as named tensors. The page pools count pages
+// and the scheduler moves ids; only the attention variant knows what the bytes mean.
+//
+// There are two kinds of pages, both of page_tokens tokens. A sequence keeps its pages as long as
+// it is in the cache. Its recent pages hold streams of which only the end is ever read again: one
+// is given back once every token in it lies more than lookback_tokens before the next one.
 
 #include <cstdint>
 #include <string>
@@ -11,10 +14,10 @@
 
 namespace nsa {
 
-// K and V rows of one stream of one layer, per page or per slot.
+// K and V rows of one stream of one layer in a page.
 struct KvSegment {
-  std::string name;      // "sel", "rows", "cmp", "win"
-  int64_t num_rows = 0;  // rows per page (or per slot: the ring's length)
+  std::string name;  // "sel", "rows", "cmp", "win"
+  int64_t num_rows = 0;
   int64_t num_kv_heads = 0;
   int64_t d_k = 0;
   int64_t d_v = 0;
@@ -29,10 +32,11 @@ struct CacheSpec {
   int64_t num_layers = 0;
   DType dtype = DType::kBF16;
   std::vector<KvSegment> page_segments;
-  std::vector<KvSegment> slot_segments;
+  std::vector<KvSegment> recent_segments;
+  int64_t lookback_tokens = 0;  // 0 where there are no recent segments
 
   int64_t BytesPerPage() const { return Total(page_segments); }
-  int64_t BytesPerSlot() const { return Total(slot_segments); }
+  int64_t BytesPerRecentPage() const { return Total(recent_segments); }
 
  private:
   int64_t Total(const std::vector<KvSegment>& segments) const {
@@ -41,5 +45,10 @@ struct CacheSpec {
     return bytes * num_layers;
   }
 };
+
+// Pages that num_tokens > 0 consecutive tokens touch at most, wherever they begin.
+inline int64_t MaxPagesTouched(int64_t num_tokens, int64_t page_tokens) {
+  return (num_tokens + page_tokens - 2) / page_tokens + 1;
+}
 
 }  // namespace nsa

@@ -26,10 +26,10 @@ int64_t LayOut(const CacheSpec& spec, const std::vector<KvSegment>& segments, in
 
 }  // namespace
 
-KvCache::KvCache(CacheSpec spec, int64_t num_pages, int64_t num_slots, Device* device)
-    : spec_(std::move(spec)), num_pages_(num_pages), num_slots_(num_slots) {
+KvCache::KvCache(CacheSpec spec, int64_t num_pages, int64_t num_recent_pages, Device* device)
+    : spec_(std::move(spec)), num_pages_(num_pages), num_recent_pages_(num_recent_pages) {
   int64_t num_bytes = LayOut(spec_, spec_.page_segments, num_pages, 0, page_offsets_);
-  num_bytes = LayOut(spec_, spec_.slot_segments, num_slots, num_bytes, slot_offsets_);
+  num_bytes = LayOut(spec_, spec_.recent_segments, num_recent_pages, num_bytes, recent_offsets_);
   memory_ = DeviceBuffer(num_bytes, device);
 }
 
@@ -40,11 +40,11 @@ KvCache::KvTensors KvCache::PageTensors(int64_t layer, int64_t segment) const {
                  page_offsets_[layer * num_segments + segment]);
 }
 
-KvCache::KvTensors KvCache::SlotTensors(int64_t layer, int64_t segment) const {
-  const int64_t num_segments = static_cast<int64_t>(spec_.slot_segments.size());
+KvCache::KvTensors KvCache::RecentTensors(int64_t layer, int64_t segment) const {
+  const int64_t num_segments = static_cast<int64_t>(spec_.recent_segments.size());
   NSA_CHECK(layer >= 0 && layer < spec_.num_layers && segment >= 0 && segment < num_segments);
-  return Tensors(spec_.slot_segments[segment], num_slots_,
-                 slot_offsets_[layer * num_segments + segment]);
+  return Tensors(spec_.recent_segments[segment], num_recent_pages_,
+                 recent_offsets_[layer * num_segments + segment]);
 }
 
 KvCache::KvTensors KvCache::Tensors(const KvSegment& segment, int64_t count, int64_t offset) const {

@@ -1,5 +1,5 @@
 #pragma once
-// KvCache: the memory of pages and slots, allocated once, and its tensors by layer and segment.
+// KvCache: the memory of both kinds of pages, allocated once, and its tensors by layer and segment.
 
 #include <cstdint>
 #include <vector>
@@ -12,29 +12,28 @@ namespace nsa {
 
 class KvCache {
  public:
-  // Allocates num_pages pages and num_slots slots on the device, which must outlive the cache
-  // (null: the host). Contents are undefined.
-  KvCache(CacheSpec spec, int64_t num_pages, int64_t num_slots, Device* device = nullptr);
+  // Allocates on the device, which must outlive the cache (null: the host). Contents are undefined.
+  KvCache(CacheSpec spec, int64_t num_pages, int64_t num_recent_pages, Device* device = nullptr);
 
   const CacheSpec& spec() const { return spec_; }
   int64_t num_pages() const { return num_pages_; }
-  int64_t num_slots() const { return num_slots_; }
+  int64_t num_recent_pages() const { return num_recent_pages_; }
 
   struct KvTensors {
-    TensorView k;  // [num_pages or num_slots, num_kv_heads, num_rows, d_k] of spec().dtype
+    TensorView k;  // [num_pages or num_recent_pages, num_kv_heads, num_rows, d_k] of spec().dtype
     TensorView v;  // [.., d_v]
   };
-  // The tensors of spec().page_segments[segment] (or slot_segments) in a layer.
+  // The tensors of spec().page_segments[segment] (or recent_segments) in a layer.
   KvTensors PageTensors(int64_t layer, int64_t segment) const;
-  KvTensors SlotTensors(int64_t layer, int64_t segment) const;
+  KvTensors RecentTensors(int64_t layer, int64_t segment) const;
 
  private:
   KvTensors Tensors(const KvSegment& segment, int64_t count, int64_t offset) const;
 
   CacheSpec spec_;
-  int64_t num_pages_, num_slots_;
-  std::vector<int64_t> page_offsets_,
-      slot_offsets_;  // byte offset of each (layer, segment) in memory_
+  int64_t num_pages_, num_recent_pages_;
+  // Byte offset of each (layer, segment) in memory_.
+  std::vector<int64_t> page_offsets_, recent_offsets_;
   DeviceBuffer memory_;
 };
 

@@ -16,7 +16,6 @@ struct ModelOptions {
   std::string attention;             // a name of attention/registry.cc; empty = the model's own
   std::optional<DType> cache_dtype;  // absent = bf16 for bf16 weights, on a GPU also f16 for f16,
                                      // else f32; on a GPU no other is possible
-  int64_t max_chunk_tokens = 1;      // tokens of one sequence per step
   Device* device = nullptr;          // outlives the model; null: the host
 };
 

@@ -16,7 +16,7 @@ bool IsGpu(const Device* device) {
 // The dtypes of a model whose embedding is stored as `stored`: the GPU's kernels compute and cache
 // in the weights' own, the CPU's compute in f32 and cache in f32 or bf16.
 absl::StatusOr<AttentionOptions> ChooseDtypes(DType stored, const ModelOptions& options) {
-  AttentionOptions chosen{.max_chunk_tokens = options.max_chunk_tokens, .device = options.device};
+  AttentionOptions chosen{.device = options.device};
   if (!IsGpu(options.device)) {
     const DType native_cache = stored == DType::kBF16 ? DType::kBF16 : DType::kF32;
     chosen.cache_dtype = options.cache_dtype.value_or(native_cache);

@@ -7,23 +7,28 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
+// Pages of 2 tokens, tables of 3 recent pages.
+constexpr ExecutorLimits kLimits{
+    .page_tokens = 2, .lookback_tokens = 2, .max_num_seqs = 3, .max_chunk_tokens = 3};
+
 Sequence MakeSequence(Ids tokens, int64_t num_cached_tokens, std::vector<PageId> pages,
-                      int32_t slot) {
+                      std::deque<PageId> recent_pages, int64_t first_recent_page = 0) {
   Sequence sequence({.prompt = std::move(tokens)}, nullptr, absl::UnixEpoch());
   sequence.num_cached_tokens = num_cached_tokens;
   sequence.pages = std::move(pages);
-  sequence.slot = slot;
+  sequence.recent_pages = std::move(recent_pages);
+  sequence.first_recent_page = first_recent_page;
   return sequence;
 }
 
 TEST(BatchBuilderTest, PacksADecodeAChunkAndAFirstPrompt) {
-  Sequence decode = MakeSequence({10, 11, 12, 13, 14}, 4, {7, 3, 5}, 2);
-  Sequence middle = MakeSequence({20, 21, 22, 23}, 1, {1, 0}, 0);
-  Sequence whole = MakeSequence({30, 31}, 0, {4}, 1);
+  Sequence decode = MakeSequence({10, 11, 12, 13, 14}, 4, {7, 3, 5}, {40, 41}, 1);
+  Sequence middle = MakeSequence({20, 21, 22, 23}, 1, {1, 0}, {42});
+  Sequence whole = MakeSequence({30, 31}, 0, {4}, {43});
   decode.request.sampling.seed = 99;
   decode.request.num_top_logprobs = 3;
   whole.request.sampling.temperature = 0;
-  BatchBuilder builder;
+  BatchBuilder builder(kLimits);
   const Batch& batch =
       builder.Build({.chunks = {{.sequence = &decode, .num_tokens = 1, .samples = true},
                                 {.sequence = &middle, .num_tokens = 2, .samples = false},
@@ -34,7 +39,8 @@ TEST(BatchBuilderTest, PacksADecodeAChunkAndAFirstPrompt) {
   EXPECT_EQ(batch.token_sequence, (Ids{0, 1, 1, 2, 2}));
   EXPECT_EQ(batch.token_position, (Ids{4, 1, 2, 0, 1}));
   EXPECT_EQ(batch.page_table, (Ids{7, 3, 5, 1, 0, -1, 4, -1, -1}));
-  EXPECT_EQ(batch.slots, (Ids{2, 0, 1}));
+  EXPECT_EQ(batch.recent_columns, 3);
+  EXPECT_EQ(batch.recent_table, (Ids{-1, 40, 41, 42, -1, -1, 43, -1, -1}));
   EXPECT_EQ(batch.num_decode_tokens, 1);
   EXPECT_EQ(batch.tiles, (Ids{1, 1, 2, 1, 2, 3, 2, 0}));
   EXPECT_EQ(batch.logit_tokens, (Ids{0, 4}));
@@ -48,10 +54,10 @@ TEST(BatchBuilderTest, PacksADecodeAChunkAndAFirstPrompt) {
 }
 
 TEST(BatchBuilderTest, TilesEndAtAlignedPositionsAndFollowTheDecodeTokens) {
-  Sequence first = MakeSequence(Ids(200, 7), 199, {0, 1, 2, 3}, 0);
-  Sequence second = MakeSequence(Ids(300, 7), 60, {4, 5, 6, 7}, 1);
-  Sequence third = MakeSequence(Ids(11, 7), 10, {8}, 2);  // one token, but behind a chunk
-  BatchBuilder builder;
+  Sequence first = MakeSequence(Ids(200, 7), 199, {0, 1, 2, 3}, {});
+  Sequence second = MakeSequence(Ids(300, 7), 60, {4, 5, 6, 7}, {});
+  Sequence third = MakeSequence(Ids(11, 7), 10, {8}, {});  // one token, but behind a chunk
+  BatchBuilder builder(kLimits);
   const Batch& batch =
       builder.Build({.chunks = {{.sequence = &first, .num_tokens = 1, .samples = true},
                                 {.sequence = &second, .num_tokens = 70, .samples = false},
@@ -61,13 +67,13 @@ TEST(BatchBuilderTest, TilesEndAtAlignedPositionsAndFollowTheDecodeTokens) {
 }
 
 TEST(BatchBuilderTest, NamesATokenInFlightByItsRow) {
-  Sequence decode = MakeSequence({10, 11, 12}, 3, {7}, 0);
+  Sequence decode = MakeSequence({10, 11, 12}, 3, {7}, {});
   decode.num_pending_tokens = 1;
   decode.pending_row = 5;
-  Sequence again = MakeSequence({20, 21}, 0, {8}, 1);  // preempted meanwhile
+  Sequence again = MakeSequence({20, 21}, 0, {8}, {});  // preempted meanwhile
   again.num_pending_tokens = 1;
   again.pending_row = 0;
-  BatchBuilder builder;
+  BatchBuilder builder(kLimits);
   const Batch& batch =
       builder.Build({.chunks = {{.sequence = &decode, .num_tokens = 1, .samples = true},
                                 {.sequence = &again, .num_tokens = 3, .samples = true}}});
@@ -78,16 +84,16 @@ TEST(BatchBuilderTest, NamesATokenInFlightByItsRow) {
 }
 
 TEST(BatchBuilderTest, KeepsNothingOfTheBatchBefore) {
-  Sequence large = MakeSequence({1, 2, 3}, 0, {0, 1, 2}, 0);
-  Sequence small = MakeSequence({4}, 0, {3}, 1);
-  BatchBuilder builder;
+  Sequence large = MakeSequence({1, 2, 3}, 0, {0, 1, 2}, {44});
+  Sequence small = MakeSequence({4}, 0, {3}, {45, 46}, 2);
+  BatchBuilder builder(kLimits);
   builder.Build({.chunks = {{.sequence = &large, .num_tokens = 3, .samples = true}}});
   const Batch& batch =
       builder.Build({.chunks = {{.sequence = &small, .num_tokens = 1, .samples = false}}});
   EXPECT_EQ(batch.num_seqs, 1);
   EXPECT_EQ(batch.token_ids, (Ids{4}));
   EXPECT_EQ(batch.page_table, (Ids{3}));
-  EXPECT_EQ(batch.slots, (Ids{1}));
+  EXPECT_EQ(batch.recent_table, (Ids{46, -1, 45}));
   EXPECT_EQ(batch.num_rows(), 0);
   EXPECT_TRUE(batch.rows.empty());
   EXPECT_EQ(batch.num_decode_tokens, 1);

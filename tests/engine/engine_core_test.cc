@@ -16,7 +16,7 @@ using ::testing::Not;
 
 constexpr ExecutorLimits kLimits{.page_tokens = 4,
                                  .num_pages = 16,
-                                 .num_slots = 4,
+                                 .max_num_seqs = 4,
                                  .max_chunk_tokens = 8,
                                  .max_batched_tokens = 16,
                                  .vocab_size = 1000};
@@ -114,7 +114,7 @@ TEST_P(EngineCoreTest, ALongPromptReportsItsProgress) {
 TEST_P(EngineCoreTest, ProgressNeverFallsWhenAPrefillIsPreempted) {
   Start({.page_tokens = 1,
          .num_pages = 24,
-         .num_slots = 4,
+         .max_num_seqs = 4,
          .max_chunk_tokens = 2,
          .max_batched_tokens = 4,
          .vocab_size = 1000});
@@ -133,7 +133,7 @@ TEST_P(EngineCoreTest, ProgressNeverFallsWhenAPrefillIsPreempted) {
 
 TEST_P(EngineCoreTest, TimesAndHistogramsFollowTheClock) {
   ExecutorLimits limits = kLimits;
-  limits.num_slots = 1;
+  limits.max_num_seqs = 1;
   Start(limits);
   Submit(MakeRequest(1, 8, 1));
   now_ += absl::Seconds(2);
@@ -222,7 +222,7 @@ TEST_P(EngineCoreTest, ADeadlineEndsTheRequestWithItsTokensSoFar) {
 
 TEST_P(EngineCoreTest, AStepErrorEndsItsSequencesOnlyAndTellsNothingInternal) {
   ExecutorLimits limits = kLimits;
-  limits.num_slots = 2;
+  limits.max_num_seqs = 2;
   Start(limits);
   for (RequestId id = 1; id <= 3; ++id) Submit(MakeRequest(id, 4, 4));
   step_status_ = absl::UnknownError("device 7 at 0xdeadbeef");
@@ -290,7 +290,7 @@ TEST_P(EngineCoreTest, AnIdOfALiveRequestIsAProgrammerErrorAndOfAFinishedOneIsNo
 
 TEST_P(EngineCoreTest, ALostExecutorEndsEveryRequest) {
   ExecutorLimits limits = kLimits;
-  limits.num_slots = 2;
+  limits.max_num_seqs = 2;
   Start(limits);
   for (RequestId id = 1; id <= 4; ++id) Submit(MakeRequest(id, 4, 8));
   for (int step = 0; step < 2 + GetParam(); ++step) Step();

@@ -19,7 +19,7 @@ using ::testing::HasSubstr;
 
 constexpr ExecutorLimits kLimits{.page_tokens = 4,
                                  .num_pages = 16,
-                                 .num_slots = 2,
+                                 .max_num_seqs = 2,
                                  .max_chunk_tokens = 8,
                                  .max_batched_tokens = 16,
                                  .vocab_size = 1000};

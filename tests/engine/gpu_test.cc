@@ -175,7 +175,8 @@ TEST_P(GpuEngineTest, PreemptionChangesNothing) {
   }
   const CacheSpec spec = LoadModel(folder, Options(), nullptr)->executor->cache().spec();
   LoadOptions tight = Options();
-  tight.executor.kv_cache_bytes = 6 * spec.BytesPerSlot() + 5 * spec.BytesPerPage();
+  ASSERT_EQ(spec.BytesPerRecentPage(), 0);  // a dense model
+  tight.executor.kv_cache_bytes = 5 * spec.BytesPerPage();
   const EngineRun run = RunEngine(folder, tight, requests);
   EXPECT_GT(run.num_preemptions, 0);
   EXPECT_EQ(run.tokens, RunEngine(folder, Options(), requests).tokens);
@@ -189,10 +190,12 @@ TEST_P(GpuEngineTest, AnErrorOfTheGpuIsReportedAndTheDeviceIsLost) {
     absl::StatusOr<LoadedModel> loaded =
         LoadModel(ReadGolden("nsa_paper").folder, Options(), nullptr);
     ModelExecutor& executor = *loaded->executor;
-    Batch batch{.num_seqs = 1, .max_pages = 1};
+    Batch batch{
+        .num_seqs = 1, .max_pages = 1, .recent_columns = executor.limits().recent_columns()};
     batch.num_decode_tokens = 1;
     batch.token_ids = {std::numeric_limits<int32_t>::max()};
-    batch.token_sequence = batch.token_position = batch.page_table = batch.slots = {0};
+    batch.token_sequence = batch.token_position = batch.page_table = {0};
+    batch.recent_table.assign(batch.recent_columns, 0);
     batch.logit_tokens = {0};
     batch.rows = {{.params = {.temperature = 0}, .position = 1}};
     executor.Launch(batch);

@@ -36,8 +36,11 @@ std::unique_ptr<ModelExecutor> Load(const std::string& folder,
 }
 
 // A batch of the first tokens of several sequences, each sampled greedily at its end.
-Batch MakeBatch(const std::vector<std::vector<int32_t>>& sequences, int64_t page_tokens) {
-  Batch batch{.num_seqs = static_cast<int64_t>(sequences.size()), .max_pages = 3};
+Batch MakeBatch(const std::vector<std::vector<int32_t>>& sequences, const Executor& executor) {
+  const int64_t page_tokens = executor.limits().page_tokens;
+  Batch batch{.num_seqs = static_cast<int64_t>(sequences.size()),
+              .max_pages = 3,
+              .recent_columns = executor.limits().recent_columns()};
   int32_t next_page = 0;
   for (size_t s = 0; s < sequences.size(); ++s) {
     for (size_t t = 0; t < sequences[s].size(); ++t) {
@@ -47,34 +50,40 @@ Batch MakeBatch(const std::vector<std::vector<int32_t>>& sequences, int64_t page
     }
     for (int64_t page = 0; page < batch.max_pages; ++page) {
       const bool is_used = page * page_tokens < static_cast<int64_t>(sequences[s].size());
-      batch.page_table.push_back(is_used ? next_page++ : -1);
+      batch.page_table.push_back(is_used ? next_page : -1);
+      batch.recent_table.push_back(is_used ? next_page : -1);
+      if (is_used) ++next_page;
     }
-    batch.slots.push_back(static_cast<int32_t>(s));
+    batch.recent_table.resize((s + 1) * batch.recent_columns, -1);
     batch.logit_tokens.push_back(static_cast<int32_t>(batch.token_ids.size()) - 1);
     batch.rows.push_back({.params = {.temperature = 0}, .num_top_logprobs = 2});
   }
   return batch;
 }
 
-TEST(ModelExecutorTest, DividesTheCacheIntoSlotsAndPages) {
+TEST(ModelExecutorTest, DividesTheCacheIntoBothKindsOfPages) {
   const auto executor = Load("tests/golden/nsa_paper");
   const CacheSpec& spec = executor->model().attention().cache_spec();
   const ExecutorLimits& limits = executor->limits();
   EXPECT_EQ(limits.page_tokens, 64);
-  EXPECT_EQ(limits.num_slots, 3);
+  EXPECT_EQ(limits.max_num_seqs, 3);
   EXPECT_EQ(limits.max_chunk_tokens, 64);
   EXPECT_EQ(limits.max_batched_tokens, 100);
   EXPECT_EQ(limits.vocab_size, 64);
-  EXPECT_EQ(limits.num_pages, (kCacheBytes - 3 * spec.BytesPerSlot()) / spec.BytesPerPage());
-  EXPECT_GT(spec.BytesPerSlot(), 0);
+  EXPECT_EQ(limits.lookback_tokens, spec.lookback_tokens);
+  EXPECT_EQ(limits.num_recent_pages, limits.MinRecentPages());
+  const int64_t recent_bytes = limits.num_recent_pages * spec.BytesPerRecentPage();
+  EXPECT_GT(recent_bytes, 0);
+  EXPECT_EQ(limits.num_pages, (kCacheBytes - recent_bytes) / spec.BytesPerPage());
   EXPECT_LE(executor->kv_cache_bytes(), kCacheBytes);
   EXPECT_GT(executor->kv_cache_bytes(), kCacheBytes - spec.BytesPerPage());
 }
 
-TEST(ModelExecutorTest, NeedsTheSlotsAndOnePage) {
+TEST(ModelExecutorTest, NeedsTheRecentPagesAndOnePage) {
   const auto executor = Load("tests/golden/nsa_paper");
   const CacheSpec spec = executor->model().attention().cache_spec();
-  const int64_t needed = 3 * spec.BytesPerSlot() + spec.BytesPerPage();
+  const int64_t needed =
+      executor->limits().num_recent_pages * spec.BytesPerRecentPage() + spec.BytesPerPage();
   LoadOptions options = Options();
   options.executor.kv_cache_bytes = needed;
   EXPECT_EQ(Load("tests/golden/nsa_paper", options)->limits().num_pages, 1);
@@ -109,7 +118,7 @@ TEST(ModelExecutorTest, SamplesFromTheModelsLogits) {
   const std::vector<int32_t> b(golden.tokens.begin() + 7, golden.tokens.begin() + 40);
   const auto executor = Load(golden.folder);
   const absl::StatusOr<std::vector<SampledToken>> sampled =
-      executor->Execute(MakeBatch({a, b}, 64));
+      executor->Execute(MakeBatch({a, b}, *executor));
   ASSERT_TRUE(sampled.ok()) << sampled.status();
   ASSERT_EQ(sampled->size(), 2U);
   const std::vector<int32_t>* prompts[] = {&a, &b};
@@ -134,21 +143,21 @@ TEST(ModelExecutorTest, AStepWithoutRowsOnlyFillsTheCache) {
   const Golden golden = ReadGolden("llama");
   const auto executor = Load(golden.folder);
   const std::vector<int32_t> tokens(golden.tokens.begin(), golden.tokens.begin() + 40);
-  Batch whole = MakeBatch({tokens}, 64);
+  Batch whole = MakeBatch({tokens}, *executor);
   const TensorView logits = executor->ForwardLogits(whole);
   const std::vector<float> expected(logits.data<float>(), logits.data<float>() + 64);
 
-  Batch first = MakeBatch({std::vector<int32_t>(tokens.begin(), tokens.begin() + 39)}, 64);
+  Batch first = MakeBatch({std::vector<int32_t>(tokens.begin(), tokens.begin() + 39)}, *executor);
   first.logit_tokens.clear();
   first.rows.clear();
   EXPECT_TRUE(executor->Execute(first)->empty());
-  Batch last = MakeBatch({{tokens.back()}}, 64);
+  Batch last = MakeBatch({{tokens.back()}}, *executor);
   last.token_position = {39};
   const TensorView again = executor->ForwardLogits(last);
   EXPECT_EQ(std::vector<float>(again.data<float>(), again.data<float>() + 64), expected);
 }
 
-// One token's embedding is NaN: only the sequence that uses it is hurt, and its pages and slot are
+// One token's embedding is NaN: only the sequence that uses it is hurt, and its pages are
 // harmless to the next sequence in them.
 TEST(ModelExecutorTest, NonFiniteLogitsStayWithTheirSequence) {
   constexpr int32_t kBadToken = 63;
@@ -167,16 +176,17 @@ TEST(ModelExecutorTest, NonFiniteLogitsStayWithTheirSequence) {
   }
   const std::vector<int32_t> good = {1, 2, 3, 4, 5, 6, 7, 8};
   const std::vector<int32_t> bad = {1, kBadToken, 3};
-  const auto alone = *Load(folder)->Execute(MakeBatch({good}, 64));
+  const auto fresh = Load(folder);
+  const auto alone = *fresh->Execute(MakeBatch({good}, *fresh));
   const auto executor = Load(folder);
-  const auto both = *executor->Execute(MakeBatch({bad, good}, 64));
+  const auto both = *executor->Execute(MakeBatch({bad, good}, *executor));
   EXPECT_FALSE(both[0].finite);
   EXPECT_GE(both[0].token, 0);
   EXPECT_LT(both[0].token, 64);
   EXPECT_TRUE(both[1].finite);
   EXPECT_EQ(both[1].token, alone[0].token);
   EXPECT_EQ(both[1].logprob, alone[0].logprob);
-  const auto after = *executor->Execute(MakeBatch({good}, 64));  // in the page and slot of `bad`
+  const auto after = *executor->Execute(MakeBatch({good}, *executor));  // in the pages of `bad`
   EXPECT_TRUE(after[0].finite);
   EXPECT_EQ(after[0].logprob, alone[0].logprob);
   std::filesystem::remove_all(folder);
@@ -193,9 +203,9 @@ TEST(ModelExecutorDeathTest, ABatchBeyondTheLimitsIsAProgrammerError) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");  // the executor has threads
   const auto executor = Load("tests/golden/llama");
   const std::vector<int32_t> long_chunk(65, 1);
-  EXPECT_DEATH(executor->ForwardLogits(MakeBatch({long_chunk}, 64)), "65 against 64");
-  EXPECT_DEATH(executor->ForwardLogits(MakeBatch({{1}, {1}, {1}, {1}}, 64)), "4 against 3");
-  Batch batch = MakeBatch({{1}}, 64);
+  EXPECT_DEATH(executor->ForwardLogits(MakeBatch({long_chunk}, *executor)), "65 against 64");
+  EXPECT_DEATH(executor->ForwardLogits(MakeBatch({{1}, {1}, {1}, {1}}, *executor)), "4 against 3");
+  Batch batch = MakeBatch({{1}}, *executor);
   batch.page_table[0] = static_cast<int32_t>(executor->limits().num_pages);
   EXPECT_DEATH(executor->ForwardLogits(batch), "num_pages");
 }

@@ -27,8 +27,8 @@ void FillWithNan(const KvCache& cache, Device& device) {
     for (size_t i = 0; i < spec.page_segments.size(); ++i) {
       FillWithNan(cache.PageTensors(layer, static_cast<int64_t>(i)), uploader);
     }
-    for (size_t i = 0; i < spec.slot_segments.size(); ++i) {
-      FillWithNan(cache.SlotTensors(layer, static_cast<int64_t>(i)), uploader);
+    for (size_t i = 0; i < spec.recent_segments.size(); ++i) {
+      FillWithNan(cache.RecentTensors(layer, static_cast<int64_t>(i)), uploader);
     }
   }
   NSA_CHECK(uploader.Finish().ok());
@@ -53,13 +53,10 @@ std::unique_ptr<Model> LoadOrDie(const std::string& folder, const RunnerOptions&
   NSA_CHECK(config.ok()) << config.status();
   absl::StatusOr<Weights> weights = Weights::Open(folder);
   NSA_CHECK(weights.ok()) << weights.status();
-  absl::StatusOr<std::unique_ptr<Model>> model =
-      MakeModel(*std::move(config),
-                {.attention = options.attention,
-                 .cache_dtype = options.cache_dtype,
-                 .max_chunk_tokens = options.max_chunk_tokens,
-                 .device = device},
-                *weights);
+  absl::StatusOr<std::unique_ptr<Model>> model = MakeModel(
+      *std::move(config),
+      {.attention = options.attention, .cache_dtype = options.cache_dtype, .device = device},
+      *weights);
   NSA_CHECK(model.ok()) << model.status();
   return *std::move(model);
 }
@@ -75,7 +72,12 @@ ModelRunner::ModelRunner(const std::string& folder, const RunnerOptions& options
   num_pages_per_seq_ = (options.max_seq_tokens + spec.page_tokens - 1) / spec.page_tokens;
   const int64_t num_pages = num_pages_per_seq_ * options.num_seqs;
   const int64_t num_tokens = options.max_chunk_tokens * options.num_seqs;
-  cache_ = std::make_unique<KvCache>(spec, num_pages, options.num_seqs, device_.get());
+  if (spec.lookback_tokens > 0) {
+    recent_columns_ =
+        MaxPagesTouched(spec.lookback_tokens + options.max_chunk_tokens, spec.page_tokens);
+  }
+  cache_ =
+      std::make_unique<KvCache>(spec, num_pages, recent_columns_ * options.num_seqs, device_.get());
   workspace_ = std::make_unique<Workspace>(model_->WorkspaceBytes({.num_tokens = num_tokens,
                                                                    .num_rows = num_tokens,
                                                                    .num_seqs = options.num_seqs,
@@ -114,8 +116,9 @@ Batch ModelRunner::MakeBatch(const std::vector<Chunk>& chunks) {
     num_done_[chunk.sequence] += num_tokens;
   }
   batch.page_table = PageTable();
-  batch.slots.resize(options_.num_seqs);
-  std::iota(batch.slots.rbegin(), batch.slots.rend(), 0);
+  batch.recent_columns = recent_columns_;
+  batch.recent_table.resize(options_.num_seqs * recent_columns_);
+  std::iota(batch.recent_table.rbegin(), batch.recent_table.rend(), 0);
   batch.logit_tokens.resize(batch.num_tokens());
   std::iota(batch.logit_tokens.begin(), batch.logit_tokens.end(), 0);
   batch.rows.resize(batch.num_tokens());
@@ -139,7 +142,7 @@ Logits ModelRunner::Step(const std::vector<Chunk>& chunks) {
                                        .num_decode_tokens = shape.num_decode_tokens,
                                        .tiles = inputs.tiles},
                             .page_table = inputs.page_table,
-                            .slot_table = inputs.slots,
+                            .recent_table = inputs.recent_table,
                             .max_pages = shape.max_pages},
                    .logit_tokens = inputs.logit_tokens,
                    .logits = TensorView(logit_block.data(), DType::kF32, {num_tokens, vocab})},

@@ -54,6 +54,7 @@ class ModelRunner {
   std::shared_ptr<Device> device_;
   std::unique_ptr<Model> model_;
   int64_t num_pages_per_seq_ = 0;
+  int64_t recent_columns_ = 0;  // each sequence has as many recent pages and uses them in turn
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<Workspace> workspace_;
   std::vector<int64_t> num_done_;  // tokens of each sequence in the cache

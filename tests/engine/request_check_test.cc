@@ -12,7 +12,7 @@ using ::testing::HasSubstr;
 
 constexpr ExecutorLimits kLimits{.page_tokens = 4,
                                  .num_pages = 5,
-                                 .num_slots = 1,
+                                 .max_num_seqs = 1,
                                  .max_chunk_tokens = 4,
                                  .max_batched_tokens = 4,
                                  .vocab_size = 10};

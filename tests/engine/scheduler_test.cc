@@ -56,7 +56,7 @@ class SchedulerTest : public testing::Test {
 
 constexpr ExecutorLimits kRoomy{.page_tokens = 4,
                                 .num_pages = 100,
-                                .num_slots = 10,
+                                .max_num_seqs = 10,
                                 .max_chunk_tokens = 8,
                                 .max_batched_tokens = 20};
 
@@ -78,7 +78,6 @@ TEST_F(SchedulerTest, PrefillsInChunksThenDecodesOneTokenPerStep) {
   EXPECT_EQ(sequence->finish, FinishReason::kLength);
   EXPECT_THAT(Step(), IsEmpty());
   EXPECT_EQ(scheduler_->pages().num_free(), 100);
-  EXPECT_EQ(scheduler_->num_free_slots(), 10);
 }
 
 TEST_F(SchedulerTest, TakesAPageOnlyWhenATokenNeedsIt) {
@@ -96,7 +95,7 @@ TEST_F(SchedulerTest, TakesAPageOnlyWhenATokenNeedsIt) {
 TEST_F(SchedulerTest, DecodesFirstThenRunningPrefillsThenAdmits) {
   Start({.page_tokens = 4,
          .num_pages = 100,
-         .num_slots = 10,
+         .max_num_seqs = 10,
          .max_chunk_tokens = 8,
          .max_batched_tokens = 12});
   Add(20, 2);
@@ -112,7 +111,7 @@ TEST_F(SchedulerTest, DecodesFirstThenRunningPrefillsThenAdmits) {
 TEST_F(SchedulerTest, DecodesCannotKeepTheOldestFromItsPrefill) {
   Start({.page_tokens = 4,
          .num_pages = 100,
-         .num_slots = 10,
+         .max_num_seqs = 10,
          .max_chunk_tokens = 2,
          .max_batched_tokens = 4});
   Add(10, 1);
@@ -125,7 +124,7 @@ TEST_F(SchedulerTest, DecodesCannotKeepTheOldestFromItsPrefill) {
 TEST_F(SchedulerTest, ABudgetOfOneTokenServesTheOldestFirst) {
   Start({.page_tokens = 4,
          .num_pages = 100,
-         .num_slots = 10,
+         .max_num_seqs = 10,
          .max_chunk_tokens = 8,
          .max_batched_tokens = 1});
   Add(2, 2);
@@ -139,7 +138,7 @@ TEST_F(SchedulerTest, ABudgetOfOneTokenServesTheOldestFirst) {
 TEST_F(SchedulerTest, AdmitsInOrderAndLeavesTheRestUntouched) {
   Start({.page_tokens = 4,
          .num_pages = 6,
-         .num_slots = 10,
+         .max_num_seqs = 10,
          .max_chunk_tokens = 8,
          .max_batched_tokens = 20});
   Add(16, 1);
@@ -149,7 +148,6 @@ TEST_F(SchedulerTest, AdmitsInOrderAndLeavesTheRestUntouched) {
   for (const Sequence* sequence : {large, small}) {
     EXPECT_EQ(sequence->state, SequenceState::kWaiting);
     EXPECT_THAT(sequence->pages, IsEmpty());
-    EXPECT_EQ(sequence->slot, kNoSlot);
     EXPECT_EQ(sequence->times.scheduled, absl::InfiniteFuture());
   }
   EXPECT_THAT(Step(), ElementsAre(Pair(0, 8)));
@@ -157,15 +155,14 @@ TEST_F(SchedulerTest, AdmitsInOrderAndLeavesTheRestUntouched) {
   EXPECT_EQ(large->times.scheduled, absl::FromUnixSeconds(102));
 }
 
-TEST_F(SchedulerTest, SlotsBoundTheRunningSequences) {
+TEST_F(SchedulerTest, RunsNoMoreSequencesThanAllowed) {
   Start({.page_tokens = 4,
          .num_pages = 100,
-         .num_slots = 2,
+         .max_num_seqs = 2,
          .max_chunk_tokens = 8,
          .max_batched_tokens = 20});
   for (int i = 0; i < 3; ++i) Add(1, 2);
   EXPECT_THAT(Step(), ElementsAre(Pair(0, 1), Pair(1, 1)));
-  EXPECT_NE(sequences_[0]->slot, sequences_[1]->slot);
   EXPECT_THAT(Step(), ElementsAre(Pair(0, 1), Pair(1, 1)));
   EXPECT_THAT(Step(), ElementsAre(Pair(2, 1)));
 }
@@ -173,7 +170,7 @@ TEST_F(SchedulerTest, SlotsBoundTheRunningSequences) {
 // Pages of 2 tokens; each prompt fills its pages exactly, so the next token needs a new one.
 constexpr ExecutorLimits kFourPages{.page_tokens = 2,
                                     .num_pages = 4,
-                                    .num_slots = 10,
+                                    .max_num_seqs = 10,
                                     .max_chunk_tokens = 8,
                                     .max_batched_tokens = 20};
 
@@ -187,7 +184,6 @@ TEST_F(SchedulerTest, PreemptsTheLastArrivalWhichIsComputedAgain) {
   EXPECT_EQ(plan_.num_preemptions, 1);
   EXPECT_EQ(victim->state, SequenceState::kWaiting);
   EXPECT_THAT(victim->pages, IsEmpty());
-  EXPECT_EQ(victim->slot, kNoSlot);
   EXPECT_EQ(victim->num_generated_tokens(), 1);
   EXPECT_EQ(victim->times.num_preemptions, 1);
   EXPECT_EQ(scheduler_->waiting().front(), victim);
@@ -217,7 +213,7 @@ TEST_F(SchedulerTest, TheLastArrivalPausesWithItsPagesInsteadOfPreemptingItself)
 TEST_F(SchedulerTest, AChunkShrinksToThePagesThatAreLeft) {
   Start({.page_tokens = 2,
          .num_pages = 6,
-         .num_slots = 10,
+         .max_num_seqs = 10,
          .max_chunk_tokens = 4,
          .max_batched_tokens = 20});
   Add(1, 9);
@@ -229,10 +225,63 @@ TEST_F(SchedulerTest, AChunkShrinksToThePagesThatAreLeft) {
   EXPECT_EQ(sequences_[1]->num_cached_tokens, 8);
 }
 
+// Pages of 4 tokens, a lookback of 5.
+constexpr ExecutorLimits kLookback{.page_tokens = 4,
+                                   .num_pages = 100,
+                                   .num_recent_pages = 100,
+                                   .lookback_tokens = 5,
+                                   .max_num_seqs = 10,
+                                   .max_chunk_tokens = 8,
+                                   .max_batched_tokens = 20};
+
+TEST_F(SchedulerTest, RecentPagesMoveWithTheSequence) {
+  Start(kLookback);
+  const Sequence* sequence = Add(17, 3);
+  std::vector<std::pair<int64_t, size_t>> first_and_count;
+  const auto step = [&] {
+    Step();
+    first_and_count.emplace_back(sequence->first_recent_page, sequence->recent_pages.size());
+    EXPECT_EQ(scheduler_->recent_pages().num_free(),
+              100 - static_cast<int64_t>(sequence->recent_pages.size()));
+  };
+  step();  // 8 tokens cached: the next one looks back at token 3
+  step();  // 16: at token 11
+  step();  // 17: at token 12
+  EXPECT_THAT(first_and_count, ElementsAre(Pair(0, 2U), Pair(2, 2U), Pair(3, 2U)));
+  EXPECT_EQ(sequence->pages.size(), 5U);
+  Step();
+  Step();
+  EXPECT_EQ(sequence->state, SequenceState::kFinished);
+  EXPECT_EQ(scheduler_->recent_pages().num_free(), 100);
+}
+
+TEST_F(SchedulerTest, APreemptedSequenceGivesBackItsRecentPages) {
+  ExecutorLimits limits = kLookback;
+  limits.num_pages = 4;
+  Start(limits);
+  Add(8, 8);
+  const Sequence* victim = Add(8, 8);
+  Step();
+  EXPECT_EQ(victim->recent_pages.size(), 2U);
+  Step();
+  ASSERT_EQ(victim->state, SequenceState::kWaiting);
+  EXPECT_TRUE(victim->recent_pages.empty());
+  EXPECT_EQ(victim->first_recent_page, 0);
+  EXPECT_EQ(scheduler_->recent_pages().num_free(), 98);
+}
+
+TEST_F(SchedulerTest, NeedsTheRecentPagesOfALargestStep) {
+  ExecutorLimits limits = kLookback;
+  EXPECT_EQ(limits.MinRecentPages(), 10 * (2 + 1) + 20 / 4);
+  EXPECT_EQ(limits.recent_columns(), 4);  // of 13 tokens
+  limits.num_recent_pages = limits.MinRecentPages() - 1;
+  EXPECT_DEATH(Scheduler{limits}, "check failed");
+}
+
 TEST_F(SchedulerTest, APlannedDecodeIsTakenBackWhenAnOlderPrefillNeedsItsPages) {
   Start({.page_tokens = 2,
          .num_pages = 5,
-         .num_slots = 10,
+         .max_num_seqs = 10,
          .max_chunk_tokens = 2,
          .max_batched_tokens = 20});
   Add(8, 1);
@@ -263,7 +312,6 @@ TEST_F(SchedulerTest, RemoveFreesPagesAndSlotInEveryState) {
   }
   EXPECT_TRUE(scheduler_->idle());
   EXPECT_EQ(scheduler_->pages().num_free(), 100);
-  EXPECT_EQ(scheduler_->num_free_slots(), 10);
 }
 
 TEST_F(SchedulerTest, EndsWhatIsPastItsDeadlineInEveryState) {

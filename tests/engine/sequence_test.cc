@@ -18,7 +18,7 @@ TEST(SequenceTest, StartsWaitingWithThePromptKnownAndNothingCached) {
   EXPECT_EQ(sequence.num_prompt_tokens, 3);
   EXPECT_EQ(sequence.num_generated_tokens(), 0);
   EXPECT_EQ(sequence.num_uncached_tokens(), 3);
-  EXPECT_EQ(sequence.slot, kNoSlot);
+  EXPECT_TRUE(sequence.recent_pages.empty());
   EXPECT_EQ(sequence.times.arrived, absl::FromUnixSeconds(9));
   EXPECT_EQ(sequence.times.scheduled, absl::InfiniteFuture());
 }

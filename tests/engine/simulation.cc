@@ -52,12 +52,15 @@ bool Simulation::Chance(double probability) {
 
 ExecutorLimits Simulation::RandomLimits() {
   const int64_t page_tokens = int64_t{1} << Uniform(0, 4);
-  return {.page_tokens = page_tokens,
-          .num_pages = Chance(0.2) ? 200 : Uniform(1, 24),
-          .num_slots = Uniform(1, 6),
-          .max_chunk_tokens = Chance(0.5) ? Uniform(1, 6) : Uniform(1, 40),
-          .max_batched_tokens = Chance(0.3) ? Uniform(1, 8) : Uniform(1, 64),
-          .vocab_size = kVocabSize};
+  ExecutorLimits limits{.page_tokens = page_tokens,
+                        .num_pages = Chance(0.2) ? 200 : Uniform(1, 24),
+                        .lookback_tokens = FakeExecutor::kLookbackTokens,
+                        .max_num_seqs = Uniform(1, 6),
+                        .max_chunk_tokens = Chance(0.5) ? Uniform(1, 6) : Uniform(1, 40),
+                        .max_batched_tokens = Chance(0.3) ? Uniform(1, 8) : Uniform(1, 64),
+                        .vocab_size = kVocabSize};
+  limits.num_recent_pages = limits.MinRecentPages();
+  return limits;
 }
 
 void Simulation::MakeClients() {
@@ -163,11 +166,10 @@ void Simulation::CheckStep(SimulationCounts& counts) {
 }
 
 // Every page is free or of exactly one sequence, which has just enough for its tokens; the same for
-// slots.
+// recent pages.
 void Simulation::CheckCache() {
   const Scheduler& scheduler = core_.scheduler();
-  std::set<PageId> pages;
-  std::set<int32_t> slots;
+  std::set<PageId> pages, recent_pages;
   for (const Sequence* sequence : scheduler.running()) {
     const int64_t num_needed =
         (sequence->num_cached_tokens + limits_.page_tokens - 1) / limits_.page_tokens;
@@ -176,16 +178,24 @@ void Simulation::CheckCache() {
       ASSERT_TRUE(pages.insert(page).second) << "page " << page << " has two owners";
       ASSERT_EQ(scheduler.pages().num_references(page), 1);
     }
-    ASSERT_TRUE(slots.insert(sequence->slot).second) << "slot " << sequence->slot;
+    const int64_t first_token =
+        std::max<int64_t>(0, sequence->num_cached_tokens - limits_.lookback_tokens);
+    ASSERT_EQ(sequence->first_recent_page, first_token / limits_.page_tokens);
+    ASSERT_EQ(sequence->first_recent_page + static_cast<int64_t>(sequence->recent_pages.size()),
+              num_needed);
+    for (PageId page : sequence->recent_pages) {
+      ASSERT_TRUE(recent_pages.insert(page).second) << "recent page " << page;
+    }
     ASSERT_GE(sequence->num_uncached_tokens(), 1);
   }
   for (const Sequence* sequence : scheduler.waiting()) {
     ASSERT_TRUE(sequence->pages.empty());
-    ASSERT_EQ(sequence->slot, kNoSlot);
+    ASSERT_TRUE(sequence->recent_pages.empty());
     ASSERT_EQ(sequence->num_cached_tokens, 0);
   }
   ASSERT_EQ(scheduler.pages().num_free() + static_cast<int64_t>(pages.size()), limits_.num_pages);
-  ASSERT_EQ(scheduler.num_free_slots() + static_cast<int64_t>(slots.size()), limits_.num_slots);
+  ASSERT_EQ(scheduler.recent_pages().num_free() + static_cast<int64_t>(recent_pages.size()),
+            limits_.num_recent_pages);
   ASSERT_EQ(core_.stats().num_free_pages, scheduler.pages().num_free());
   ASSERT_EQ(core_.stats().num_running, static_cast<int64_t>(scheduler.running().size()));
   ASSERT_EQ(core_.stats().num_waiting, static_cast<int64_t>(scheduler.waiting().size()));
@@ -251,7 +261,7 @@ void Simulation::CheckEnd(const Client& client, const TokenEvent& event) {
 void Simulation::CheckTotals() {
   const EngineStats& stats = core_.stats();
   ASSERT_EQ(stats.num_free_pages, limits_.num_pages);
-  ASSERT_EQ(core_.scheduler().num_free_slots(), limits_.num_slots);
+  ASSERT_EQ(core_.scheduler().recent_pages().num_free(), limits_.num_recent_pages);
   std::array<int64_t, kNumFinishReasons> num_finished{};
   int64_t num_generated = 0, num_prompt = 0, num_preemptions = 0;
   KvTraffic traffic;

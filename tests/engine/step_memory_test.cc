@@ -26,7 +26,8 @@ Batch DecodeBatch() {
           .token_sequence = {0, 1},
           .token_position = {40, 99},
           .page_table = {5, -1, 6, 4},
-          .slots = {3, 1},
+          .recent_columns = 2,
+          .recent_table = {3, -1, 2, 1},
           .num_decode_tokens = 2,
           .tiles = {},
           .logit_tokens = {0, 1},
@@ -44,7 +45,7 @@ TEST(StepInputsTest, HoldsABatchAsItIs) {
   EXPECT_THAT(Values(inputs.token_sequence), ElementsAre(0, 1));
   EXPECT_THAT(Values(inputs.token_position), ElementsAre(40, 99));
   EXPECT_THAT(Values(inputs.tiles), ElementsAre(1, 2, 3, 4));
-  EXPECT_THAT(Values(inputs.slots), ElementsAre(3, 1));
+  EXPECT_THAT(Values(inputs.recent_table), ElementsAre(3, -1, 2, 1));
   EXPECT_THAT(Values(inputs.logit_tokens), ElementsAre(0, 1));
   EXPECT_THAT(Values(inputs.page_table), ElementsAre(5, -1, 6, 4));
   EXPECT_EQ(inputs.shape.num_decode_tokens, 2);
@@ -57,15 +58,19 @@ TEST(StepInputsTest, HoldsABatchAsItIs) {
 }
 
 TEST(StepInputsTest, PadsToAShape) {
-  const StepShape shape{
-      .num_tokens = 4, .num_decode_tokens = 4, .num_seqs = 4, .num_rows = 4, .max_pages = 3};
+  const StepShape shape{.num_tokens = 4,
+                        .num_decode_tokens = 4,
+                        .num_seqs = 4,
+                        .num_rows = 4,
+                        .max_pages = 3,
+                        .recent_columns = 2};
   HostBlock block(StepInputs::BytesOf(shape));
   const StepInputs inputs(block.data(), shape);
   inputs.Fill(DecodeBatch());
   EXPECT_THAT(Values(inputs.token_ids), ElementsAre(7, -4, 0, 0));
   EXPECT_THAT(Values(inputs.token_sequence), ElementsAre(0, 1, 2, 3));
   EXPECT_THAT(Values(inputs.token_position), ElementsAre(40, 99, -1, -1));
-  EXPECT_THAT(Values(inputs.slots), ElementsAre(3, 1, 0, 0));
+  EXPECT_THAT(Values(inputs.recent_table), ElementsAre(3, -1, 2, 1, -1, -1, -1, -1));
   EXPECT_THAT(Values(inputs.logit_tokens), ElementsAre(0, 1, 2, 3));
   EXPECT_THAT(Values(inputs.page_table), ElementsAre(5, -1, -1, 6, 4, -1, -1, -1, -1, -1, -1, -1));
   EXPECT_EQ(inputs.rows[3].params.temperature, 0);

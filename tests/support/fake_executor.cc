@@ -8,7 +8,7 @@
 namespace nsa {
 namespace {
 
-constexpr int64_t kWindowTokens = 5;
+constexpr int64_t kWindowTokens = FakeExecutor::kLookbackTokens + 1;
 constexpr int32_t kNeverStored = -7;
 
 uint64_t Mix(uint64_t hash, uint64_t value) {
@@ -75,16 +75,19 @@ std::string FindRowViolation(const Batch& batch) {
   return "";
 }
 
-// Nothing is shared: two sequences of a batch never hold the same slot or page.
+// Nothing is shared: two sequences of a batch never hold the same page.
 std::string FindSharing(const Batch& batch, const ExecutorLimits& limits) {
-  std::set<int32_t> slots, pages;
-  for (int32_t slot : batch.slots) {
-    if (slot < 0 || slot >= limits.num_slots) return absl::StrCat("slot ", slot);
-    if (!slots.insert(slot).second) return absl::StrCat("slot ", slot, " is used twice");
-  }
+  std::set<int32_t> pages;
   for (int32_t page : batch.page_table) {
     if (page != -1 && !pages.insert(page).second) {
       return absl::StrCat("page ", page, " is used twice");
+    }
+  }
+  pages.clear();
+  for (int32_t page : batch.recent_table) {
+    if (page < -1 || page >= limits.num_recent_pages) return absl::StrCat("recent page ", page);
+    if (page != -1 && !pages.insert(page).second) {
+      return absl::StrCat("recent page ", page, " is used twice");
     }
   }
   return "";
@@ -99,7 +102,7 @@ std::string FindViolation(const Batch& batch, const ExecutorLimits& limits) {
   }
   if (static_cast<int64_t>(batch.token_sequence.size()) != num_tokens ||
       static_cast<int64_t>(batch.token_position.size()) != num_tokens ||
-      static_cast<int64_t>(batch.slots.size()) != batch.num_seqs ||
+      static_cast<int64_t>(batch.recent_table.size()) != batch.num_seqs * batch.recent_columns ||
       static_cast<int64_t>(batch.page_table.size()) != batch.num_seqs * batch.max_pages) {
     return "arrays of different lengths";
   }
@@ -134,13 +137,11 @@ std::vector<int32_t> FakeContinuation(const Request& request, int64_t vocab_size
   return {tokens.begin() + static_cast<int64_t>(request.prompt.size()), tokens.end()};
 }
 
-// As NSA's window ring: one chunk may be written before the window of its first token is read.
 FakeExecutor::FakeExecutor(const ExecutorLimits& limits, int max_steps_ahead)
     : limits_(limits),
       max_steps_ahead_(max_steps_ahead),
-      ring_tokens_(kWindowTokens + limits.max_chunk_tokens - 1),
       pages_(limits.num_pages * limits.page_tokens, kNeverStored),
-      slots_(limits.num_slots * ring_tokens_, kNeverStored) {}
+      recent_pages_(limits.num_recent_pages * limits.page_tokens, kNeverStored) {}
 
 void FakeExecutor::Launch(const Batch& batch) {
   if (violation_.empty() && static_cast<int>(launched_.size()) > max_steps_ahead_) {
@@ -164,8 +165,8 @@ absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Collect() {
   std::vector<SampledToken> sampled;
   for (int64_t r = 0; r < batch.num_rows(); ++r) {
     const int64_t token_idx = batch.logit_tokens[r];
-    sampled.push_back(Sample(ReadPages(batch, token_idx), ReadSlot(batch, token_idx), batch.rows[r],
-                             limits_.vocab_size));
+    sampled.push_back(Sample(ReadPages(batch, token_idx), ReadRecent(batch, token_idx),
+                             batch.rows[r], limits_.vocab_size));
     if (is_finite) sampled.back().finite = is_finite(batch.rows[r]);
     last_tokens_[r] = sampled.back().token;
   }
@@ -197,7 +198,8 @@ void FakeExecutor::Store(const Batch& batch) {
     const int64_t position = batch.token_position[i];
     const int64_t page = batch.page_table[seq * batch.max_pages + position / limits_.page_tokens];
     pages_[page * limits_.page_tokens + position % limits_.page_tokens] = batch.token_ids[i];
-    slots_[batch.slots[seq] * ring_tokens_ + position % ring_tokens_] = batch.token_ids[i];
+    if (limits_.lookback_tokens > 0)
+      recent_pages_[RecentRow(batch, seq, position)] = batch.token_ids[i];
   }
 }
 
@@ -215,12 +217,23 @@ std::vector<int32_t> FakeExecutor::ReadPages(const Batch& batch, int64_t token_i
   return tokens;
 }
 
-std::vector<int32_t> FakeExecutor::ReadSlot(const Batch& batch, int64_t token_idx) const {
+int64_t FakeExecutor::RecentRow(const Batch& batch, int64_t seq, int64_t position) const {
+  const int64_t column = position / limits_.page_tokens % batch.recent_columns;
+  const int64_t page = batch.recent_table[seq * batch.recent_columns + column];
+  return page * limits_.page_tokens + position % limits_.page_tokens;
+}
+
+// The window of a token: its last tokens as the recent pages have them, or as the pages do.
+std::vector<int32_t> FakeExecutor::ReadRecent(const Batch& batch, int64_t token_idx) const {
   const int64_t last = batch.token_position[token_idx];
-  const int64_t slot = batch.slots[batch.token_sequence[token_idx]];
+  const int64_t first = std::max<int64_t>(0, last - kWindowTokens + 1);
+  if (limits_.lookback_tokens == 0) {
+    const std::vector<int32_t> all = ReadPages(batch, token_idx);
+    return {all.begin() + first, all.end()};
+  }
   std::vector<int32_t> tokens;
-  for (int64_t p = std::max<int64_t>(0, last - kWindowTokens + 1); p <= last; ++p) {
-    tokens.push_back(slots_[slot * ring_tokens_ + p % ring_tokens_]);
+  for (int64_t position = first; position <= last; ++position) {
+    tokens.push_back(recent_pages_[RecentRow(batch, batch.token_sequence[token_idx], position)]);
   }
   return tokens;
 }

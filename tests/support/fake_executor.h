@@ -1,7 +1,8 @@
 #pragma once
 // FakeExecutor: an executor without a model. The next token is a hash of every token before it, so
 // one that was computed from a wrong prefix shows. It reads that prefix from where a model would
-// read it: from token ids that earlier steps stored in the pages and in the slot of the sequence.
+// read it: from token ids that earlier steps stored in the pages and, where the limits have a
+// lookback, the recent pages of the sequence.
 // A step runs when it is collected; one that was launched ahead then finds its tokens in the rows
 // of the step before, as on a GPU.
 
@@ -18,6 +19,8 @@ namespace nsa {
 
 class FakeExecutor : public Executor {
  public:
+  static constexpr int64_t kLookbackTokens = 4;  // the one it has if it has any
+
   explicit FakeExecutor(const ExecutorLimits& limits, int max_steps_ahead = 0);
 
   const ExecutorLimits& limits() const override { return limits_; }
@@ -43,15 +46,15 @@ class FakeExecutor : public Executor {
   Batch Resolve(const Batch& batch);
   void Store(const Batch& batch);
   std::vector<int32_t> ReadPages(const Batch& batch, int64_t token_idx) const;
-  std::vector<int32_t> ReadSlot(const Batch& batch, int64_t token_idx) const;
+  int64_t RecentRow(const Batch& batch, int64_t seq, int64_t position) const;
+  std::vector<int32_t> ReadRecent(const Batch& batch, int64_t token_idx) const;
 
   const ExecutorLimits limits_;
   const int max_steps_ahead_;
-  const int64_t ring_tokens_;
-  std::vector<int32_t> pages_;  // [num_pages, page_tokens] token ids
-  std::vector<int32_t> slots_;  // [num_slots, ring_tokens_] the latest token ids of a sequence
-  std::deque<Batch> launched_;  // oldest first
-  std::vector<int32_t> last_tokens_;  // by row of the step collected last
+  std::vector<int32_t> pages_;         // [num_pages, page_tokens] token ids
+  std::vector<int32_t> recent_pages_;  // [num_recent_pages, page_tokens] likewise
+  std::deque<Batch> launched_;         // oldest first
+  std::vector<int32_t> last_tokens_;   // by row of the step collected last
   bool is_lost_ = false;
   std::string violation_;
 };

@@ -22,7 +22,7 @@ class ScriptedExecutor : public Executor {
   explicit ScriptedExecutor(int64_t vocab_size, Script script = {}) : script_(std::move(script)) {
     limits_ = {.page_tokens = 4,
                .num_pages = 256,
-               .num_slots = 16,
+               .max_num_seqs = 16,
                .max_chunk_tokens = 8,
                .max_batched_tokens = 64,
                .vocab_size = vocab_size};

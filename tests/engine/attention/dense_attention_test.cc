@@ -1,6 +1,5 @@
 #include "engine/attention/dense_attention.h"
 
-#include "engine/attention/nsa_attention.h"
 #include "gtest/gtest.h"
 
 namespace nsa {
@@ -16,24 +15,25 @@ ModelConfig Config() {
   return config;
 }
 
-constexpr AttentionOptions kOptions{.cache_dtype = DType::kF32, .max_chunk_tokens = 10};
+constexpr AttentionOptions kOptions{.cache_dtype = DType::kF32};
 
 TEST(DenseAttentionVariantTest, CachesPagesOfTokensAlone) {
   const CacheSpec spec = DenseAttentionVariant(Config(), kOptions).cache_spec();
   EXPECT_EQ(spec.page_tokens, 64);
   ASSERT_EQ(spec.page_segments.size(), 1U);
   EXPECT_EQ(spec.BytesPerPage(), 64 * 2 * (8 + 6) * 4 * 2);
-  EXPECT_EQ(spec.BytesPerSlot(), 0);
+  EXPECT_EQ(spec.BytesPerRecentPage(), 0);
+  EXPECT_EQ(spec.lookback_tokens, 0);
 }
 
-TEST(DenseAttentionVariantTest, UsesASparseModelsOwnCaches) {
+TEST(DenseAttentionVariantTest, CachesOneStreamOfASparseModelInPagesOfItsBlocks) {
   ModelConfig config = Config();
   config.nsa = NsaConfig{.shared_kv = false};
-  const CacheSpec full = DenseAttentionVariant(config, kOptions).cache_spec();
-  const CacheSpec sparse = NsaAttention(config, kOptions).cache_spec();
-  EXPECT_EQ(full.page_tokens, sparse.page_tokens);
-  EXPECT_EQ(full.BytesPerPage(), sparse.BytesPerPage());
-  EXPECT_EQ(full.BytesPerSlot(), sparse.BytesPerSlot());
+  config.nsa->shape.block_tokens = 32;
+  const CacheSpec spec = DenseAttentionVariant(config, kOptions).cache_spec();
+  EXPECT_EQ(spec.page_tokens, 32);
+  EXPECT_EQ(spec.BytesPerPage(), 32 * 2 * (8 + 6) * 4 * 2);
+  EXPECT_EQ(spec.BytesPerRecentPage(), 0);
 }
 
 TEST(DenseAttentionVariantTest, DecodeReadsEveryToken) {

@@ -26,9 +26,9 @@ ModelConfig Config(bool shared_kv) {
   return config;
 }
 
-constexpr AttentionOptions kOptions{.cache_dtype = DType::kBF16, .max_chunk_tokens = 10};
+constexpr AttentionOptions kOptions{.cache_dtype = DType::kBF16};
 
-TEST(NsaAttentionTest, KeepsRingsForSeparateKvOnly) {
+TEST(NsaAttentionTest, KeepsRecentPagesForSeparateKvOnly) {
   const CacheSpec separate = NsaAttention(Config(false), kOptions).cache_spec();
   EXPECT_EQ(separate.page_tokens, 16);
   EXPECT_EQ(separate.num_layers, 3);
@@ -36,12 +36,14 @@ TEST(NsaAttentionTest, KeepsRingsForSeparateKvOnly) {
   ASSERT_EQ(separate.page_segments.size(), 2U);
   EXPECT_EQ(separate.page_segments[0].num_rows, 16);
   EXPECT_EQ(separate.page_segments[1].num_rows, 4);
-  ASSERT_EQ(separate.slot_segments.size(), 2U);
-  EXPECT_EQ(separate.slot_segments[0].num_rows, 8 + 10 - 1);
-  EXPECT_EQ(separate.slot_segments[1].num_rows, 64);  // at least 20 + 10 - 1, in whole tiles
+  ASSERT_EQ(separate.recent_segments.size(), 2U);
+  EXPECT_EQ(separate.recent_segments[0].num_rows, 16);
+  EXPECT_EQ(separate.recent_segments[1].num_rows, 16);
+  EXPECT_EQ(separate.lookback_tokens, 20 - 1);
   const CacheSpec shared = NsaAttention(Config(true), kOptions).cache_spec();
   EXPECT_EQ(shared.page_segments.size(), 2U);
-  EXPECT_EQ(shared.BytesPerSlot(), 0);
+  EXPECT_EQ(shared.BytesPerRecentPage(), 0);
+  EXPECT_EQ(shared.lookback_tokens, 0);
 }
 
 // Counts what the branches of one decode step read, row by row.

@@ -12,25 +12,36 @@ CacheSpec Spec() {
   CacheSpec spec{.page_tokens = 8, .num_layers = 3, .dtype = DType::kBF16};
   spec.page_segments = {{.name = "sel", .num_rows = 8, .num_kv_heads = 2, .d_k = 4, .d_v = 6},
                         {.name = "rows", .num_rows = 2, .num_kv_heads = 2, .d_k = 4, .d_v = 6}};
-  spec.slot_segments = {{.name = "win", .num_rows = 5, .num_kv_heads = 2, .d_k = 4, .d_v = 6}};
+  spec.recent_segments = {{.name = "win", .num_rows = 5, .num_kv_heads = 2, .d_k = 4, .d_v = 6}};
   return spec;
 }
 
 TEST(CacheSpecTest, CountsBytesOfAllLayers) {
   EXPECT_EQ(Spec().BytesPerPage(), (8 + 2) * 2 * (4 + 6) * 2 * 3);
-  EXPECT_EQ(Spec().BytesPerSlot(), 5 * 2 * (4 + 6) * 2 * 3);
+  EXPECT_EQ(Spec().BytesPerRecentPage(), 5 * 2 * (4 + 6) * 2 * 3);
+}
+
+TEST(CacheSpecTest, CountsThePagesThatTokensTouch) {
+  const auto touched = [](int64_t begin, int64_t num_tokens) {
+    return (begin + num_tokens - 1) / 8 - begin / 8 + 1;
+  };
+  for (int64_t num_tokens = 1; num_tokens <= 40; ++num_tokens) {
+    int64_t most = 0;
+    for (int64_t begin = 0; begin < 8; ++begin) most = std::max(most, touched(begin, num_tokens));
+    EXPECT_EQ(MaxPagesTouched(num_tokens, 8), most) << num_tokens;
+  }
 }
 
 TEST(KvCacheTest, TensorsHaveTheirSegmentsShape) {
-  const KvCache cache(Spec(), /*num_pages=*/7, /*num_slots=*/3);
+  const KvCache cache(Spec(), /*num_pages=*/7, /*num_recent_pages=*/3);
   EXPECT_TRUE(cache.PageTensors(0, 0).k.HasShape({7, 2, 8, 4}));
   EXPECT_TRUE(cache.PageTensors(2, 1).v.HasShape({7, 2, 2, 6}));
-  EXPECT_TRUE(cache.SlotTensors(1, 0).k.HasShape({3, 2, 5, 4}));
-  EXPECT_EQ(cache.SlotTensors(1, 0).v.dtype(), DType::kBF16);
+  EXPECT_TRUE(cache.RecentTensors(1, 0).k.HasShape({3, 2, 5, 4}));
+  EXPECT_EQ(cache.RecentTensors(1, 0).v.dtype(), DType::kBF16);
 }
 
 TEST(KvCacheTest, TensorsDoNotOverlap) {
-  const KvCache cache(Spec(), /*num_pages=*/7, /*num_slots=*/3);
+  const KvCache cache(Spec(), /*num_pages=*/7, /*num_recent_pages=*/3);
   std::vector<std::pair<const char*, const char*>> ranges;
   const auto add = [&](const TensorView& view) {
     const char* begin = static_cast<const char*>(view.raw());
@@ -41,8 +52,8 @@ TEST(KvCacheTest, TensorsDoNotOverlap) {
       add(cache.PageTensors(layer, segment).k);
       add(cache.PageTensors(layer, segment).v);
     }
-    add(cache.SlotTensors(layer, 0).k);
-    add(cache.SlotTensors(layer, 0).v);
+    add(cache.RecentTensors(layer, 0).k);
+    add(cache.RecentTensors(layer, 0).v);
   }
   std::sort(ranges.begin(), ranges.end());
   for (size_t i = 1; i < ranges.size(); ++i) EXPECT_LE(ranges[i - 1].second, ranges[i].first);
@@ -51,7 +62,7 @@ TEST(KvCacheTest, TensorsDoNotOverlap) {
 TEST(KvCacheDeathTest, AnUnknownSegmentIsAProgrammerError) {
   const KvCache cache(Spec(), 1, 1);
   EXPECT_DEATH(cache.PageTensors(3, 0), "check failed");
-  EXPECT_DEATH(cache.SlotTensors(0, 1), "check failed");
+  EXPECT_DEATH(cache.RecentTensors(0, 1), "check failed");
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ constexpr char kChatTemplate[] =
 ApiTest::ApiTest() {
   limits_ = {.page_tokens = kPageTokens,
              .num_pages = kNumPages,
-             .num_slots = 8,
+             .max_num_seqs = 8,
              .max_chunk_tokens = 64,
              .max_batched_tokens = 128,
              .vocab_size = WordTokenizer::kVocabSize};

@@ -49,7 +49,7 @@ TEST_F(GenerationExchangeTest, ADepartedClientFreesItsPagesBeforeTheResponse) {
 }
 
 TEST_F(GenerationExchangeTest, ADepartedClientLeavesTheQueue) {
-  limits_.num_slots = 1;
+  limits_.max_num_seqs = 1;
   SleepPerStep(absl::Milliseconds(5));
   Start();
   RawClient running(port()), queued(port());
@@ -80,7 +80,7 @@ TEST_F(GenerationExchangeTest, ASlowReaderIsDroppedAndCancelled) {
 }
 
 TEST_F(GenerationExchangeTest, AFullQueueAnswers429) {
-  limits_.num_slots = 1;
+  limits_.max_num_seqs = 1;
   engine_options_.max_queued_requests = 1;
   Start();
   HoldSteps(true);
