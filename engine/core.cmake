@@ -3,10 +3,12 @@ nsa_library(nsa_engine_core
   SOURCES
     batch_builder.cc
     cache/page_pool.cc
+    cache/prefix_index.cc
     engine.cc
     engine_core.cc
     request_check.cc
     scheduler.cc
     sequence.cc
     stats.cc
-  DEPS nsa_base absl::status absl::statusor absl::strings absl::time Threads::Threads)
+  DEPS nsa_base absl::flat_hash_map absl::hash absl::status absl::statusor absl::strings absl::time
+       Threads::Threads)

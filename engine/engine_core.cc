@@ -74,6 +74,8 @@ bool EngineCore::Launch() {
   StepPlan plan = scheduler_.Plan(now);
   for (Sequence* sequence : plan.expired) ReportEnd(*sequence, absl::OkStatus(), now);
   stats_.num_preemptions += plan.num_preemptions;
+  stats_.num_prefix_queried_tokens += plan.num_queried_tokens;
+  stats_.num_prefix_shared_tokens += plan.num_shared_tokens;
   if (plan.chunks.empty()) {
     NSA_CHECK(scheduler_.idle() || !in_flight_.empty()) << "no sequence can advance";
     return false;
@@ -97,6 +99,7 @@ absl::Status EngineCore::Collect() {
   // It began when it was launched, or when the step before it ended.
   stats_.step_seconds.Observe(Seconds(std::max(flight.launched, stats_.last_step_finished), now));
   stats_.last_step_finished = now;
+  scheduler_.Ended(sampled.ok());
   if (sampled.ok()) return Commit(flight, *std::move(sampled), now);
   for (const ScheduledChunk& chunk : flight.plan.chunks) {
     if (chunk.sequence != nullptr) Fail(*chunk.sequence, now);
@@ -228,6 +231,7 @@ TokenEvent& EngineCore::AddEvent(const Sequence& sequence) {
   event.id = sequence.request.id;
   event.finish = sequence.finish;
   event.num_prompt_tokens_done = sequence.num_prompt_tokens_reported;
+  event.num_prompt_tokens_shared = sequence.num_prompt_tokens_shared;
   event.traffic = sequence.traffic;
   event.times = sequence.times;
   return event;
@@ -238,6 +242,7 @@ void EngineCore::UpdateGauges() {
   stats_.num_waiting = static_cast<int64_t>(scheduler_.waiting().size());
   stats_.num_pages = scheduler_.pages().num_pages();
   stats_.num_free_pages = scheduler_.pages().num_free();
+  stats_.num_kept_pages = scheduler_.pages().num_kept();
 }
 
 }  // namespace nsa

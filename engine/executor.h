@@ -25,7 +25,8 @@ struct ExecutorLimits {
   int64_t max_chunk_tokens = 0;    // tokens of one sequence per step (W of docs/nsa.md, 4)
   int64_t max_batched_tokens = 0;  // tokens of all sequences per step
   int64_t vocab_size = 0;
-  int64_t max_seq_pages = 0;  // pages of one sequence; 0: all of the pool
+  int64_t max_seq_pages = 0;     // pages of one sequence; 0: all of the pool
+  bool shares_prefixes = false;  // whether sequences begin in the pages of others, where they can
 
   // Columns of a batch's table of recent pages: those that a chunk and its lookback can touch.
   int64_t recent_columns() const {

@@ -53,21 +53,19 @@ absl::Status CheckExecutorOptions(const ExecutorOptions& options, const Device& 
 
 namespace {
 
-// What the options and the model say; num_pages is not known yet.
+// What the options and the model say; the numbers of pages are not known yet.
 ExecutorLimits LimitsOf(const Model& model, const ExecutorOptions& options) {
   const CacheSpec& spec = model.attention().cache_spec();
   const int64_t max_seq_tokens =
       options.max_seq_tokens > 0 ? options.max_seq_tokens : model.config().max_position;
-  ExecutorLimits limits{
-      .page_tokens = spec.page_tokens,
-      .lookback_tokens = spec.lookback_tokens,
-      .max_num_seqs = options.max_num_seqs,
-      .max_chunk_tokens = options.max_chunk_tokens,
-      .max_batched_tokens = options.max_batched_tokens,
-      .vocab_size = model.config().vocab_size,
-      .max_seq_pages = (max_seq_tokens + spec.page_tokens - 1) / spec.page_tokens};
-  limits.num_recent_pages = limits.MinRecentPages();
-  return limits;
+  return {.page_tokens = spec.page_tokens,
+          .lookback_tokens = spec.lookback_tokens,
+          .max_num_seqs = options.max_num_seqs,
+          .max_chunk_tokens = options.max_chunk_tokens,
+          .max_batched_tokens = options.max_batched_tokens,
+          .vocab_size = model.config().vocab_size,
+          .max_seq_pages = (max_seq_tokens + spec.page_tokens - 1) / spec.page_tokens,
+          .shares_prefixes = options.share_prefixes};
 }
 
 StepShape LargestShape(const ExecutorLimits& limits) {
@@ -79,13 +77,22 @@ StepShape LargestShape(const ExecutorLimits& limits) {
           .recent_columns = limits.recent_columns()};
 }
 
-// Pages that fit into cache_bytes beside the recent ones.
-absl::StatusOr<int64_t> NumPages(const CacheSpec& spec, int64_t num_recent_pages,
-                                 int64_t cache_bytes, const ExecutorOptions& options) {
-  const int64_t recent_bytes = spec.BytesPerRecentPage() * num_recent_pages;
+// Divides cache_bytes: the recent pages that sequences need and one page; of what is left an eighth
+// for recent pages that prefixes keep, where they do, and pages.
+absl::Status DivideCache(const CacheSpec& spec, int64_t cache_bytes, const ExecutorOptions& options,
+                         ExecutorLimits& limits) {
+  limits.num_recent_pages = limits.MinRecentPages();
+  const int64_t recent_bytes = spec.BytesPerRecentPage() * limits.num_recent_pages;
   const int64_t needed_bytes = recent_bytes + spec.BytesPerPage();
   if (cache_bytes >= needed_bytes) {
-    return std::min((cache_bytes - recent_bytes) / spec.BytesPerPage(), kMaxPages);
+    if (options.share_prefixes && recent_bytes > 0) {
+      constexpr int64_t kRecentShare = 8;
+      limits.num_recent_pages +=
+          (cache_bytes - needed_bytes) / kRecentShare / spec.BytesPerRecentPage();
+    }
+    const int64_t page_bytes = cache_bytes - spec.BytesPerRecentPage() * limits.num_recent_pages;
+    limits.num_pages = std::min(page_bytes / spec.BytesPerPage(), kMaxPages);
+    return absl::OkStatus();
   }
   const std::string found =
       options.kv_cache_bytes > 0
@@ -127,8 +134,7 @@ absl::StatusOr<ModelExecutor::MemoryPlan> ModelExecutor::PlanMemory(
     cache_bytes =
         std::max<int64_t>(0, allowed_bytes - used_bytes - plan.workspace_bytes - step_bytes);
   }
-  NSA_ASSIGN_OR_RETURN(limits.num_pages, NumPages(model.attention().cache_spec(),
-                                                  limits.num_recent_pages, cache_bytes, options));
+  NSA_RETURN_IF_ERROR(DivideCache(model.attention().cache_spec(), cache_bytes, options, limits));
   if (limits.num_pages < limits.max_seq_pages) {
     limits.max_seq_pages = limits.num_pages;
     plan.workspace_bytes = workspace_bytes();

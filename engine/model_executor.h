@@ -30,6 +30,7 @@ struct ExecutorOptions {
   int64_t max_batched_tokens = 512;  // tokens of all sequences per step
   int64_t max_seq_tokens = 0;        // of one sequence in the cache; 0: the model's longest
   bool record_graphs = true;         // on a GPU: whether decode steps are replayed
+  bool share_prefixes = true;        // whether prompts begin in what is cached of others
 };
 
 // What Make asks of the options alone, before there is a model. The errors name the server's flags.

@@ -3,6 +3,7 @@
 // only, no text.
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -21,6 +22,7 @@ struct Request {
   int64_t max_tokens = 16;              // tokens to generate at most, >= 1
   std::vector<int32_t> stop_token_ids;  // generating one of these ends the request (it is reported)
   SamplingParams sampling;
+  std::string cache_salt;     // cached prefixes are shared with requests of the same salt only
   bool counts_prompt = true;  // into EngineStats::num_prompt_tokens; of a call's choices, one does
   int32_t num_top_logprobs = -1;                 // as SampleRow::num_top_logprobs
   absl::Time deadline = absl::InfiniteFuture();  // past it the request ends with kTimeout
@@ -61,6 +63,7 @@ struct TokenEvent {
   FinishReason finish = FinishReason::kNone;  // other than kNone: the request's last event
   absl::Status error;                         // with kError: safe to show to a client
   int64_t num_prompt_tokens_done = 0;         // most prompt tokens in the cache so far
+  int64_t num_prompt_tokens_shared = 0;       // of them, those found in the cache at the start
   KvTraffic traffic;                          // of the request so far
   RequestTimes times;
 };

@@ -28,7 +28,10 @@ void DropChunk(const Sequence& sequence, StepPlan& plan) {
 }  // namespace
 
 Scheduler::Scheduler(const ExecutorLimits& limits)
-    : limits_(limits), pages_(limits.num_pages), recent_pages_(limits.num_recent_pages) {
+    : limits_(limits),
+      pages_(limits.num_pages),
+      recent_pages_(limits.num_recent_pages),
+      prefix_index_(limits.page_tokens, limits.lookback_tokens, &pages_, &recent_pages_) {
   NSA_CHECK_GT(limits.page_tokens, 0);
   NSA_CHECK_GT(limits.num_pages, 0);
   NSA_CHECK_GT(limits.max_num_seqs, 0);
@@ -51,6 +54,9 @@ void Scheduler::Remove(Sequence* sequence, FinishReason reason) {
                                ? std::erase(waiting_, sequence)
                                : std::erase(running_, sequence);
   NSA_CHECK_EQ(num_removed, 1U) << "not a sequence of this scheduler";
+  if (reason == FinishReason::kError) {
+    for (PageId page : sequence->pages) prefix_index_.Forget(page);  // whatever went wrong there
+  }
   ReleaseCache(*sequence);
   sequence->state = SequenceState::kFinished;
   sequence->finish = reason;
@@ -66,10 +72,12 @@ StepPlan Scheduler::Plan(absl::Time now) {
 }
 
 void Scheduler::Launched(const StepPlan& plan) {
+  ++num_launched_;
   int32_t num_rows = 0;
   for (const ScheduledChunk& chunk : plan.chunks) {
     Sequence& sequence = *chunk.sequence;
     sequence.num_cached_tokens += chunk.num_tokens;
+    IndexFullPages(sequence);
     ReleasePassed(sequence);
     if (!chunk.samples) continue;
     sequence.state = SequenceState::kDecode;
@@ -84,7 +92,14 @@ void Scheduler::Commit(const ScheduledChunk& chunk, std::optional<int32_t> token
   Sequence& sequence = *chunk.sequence;
   --sequence.num_pending_tokens;
   const FinishReason reason = sequence.Append(*token);
+  IndexFullPages(sequence);
   if (reason != FinishReason::kNone) Remove(&sequence, reason);
+}
+
+void Scheduler::Ended(bool ok) {
+  NSA_CHECK_LT(num_ended_, num_launched_);
+  ++num_ended_;
+  if (!ok) prefix_index_.ForgetSince(num_ended_);
 }
 
 std::vector<Sequence*> Scheduler::TakeExpired(absl::Time now) {
@@ -120,12 +135,16 @@ void Scheduler::ScheduleRunning(SequenceState state, StepPlan& plan) {
 void Scheduler::Admit(absl::Time now, StepPlan& plan) {
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_num_seqs) {
     Sequence& sequence = *waiting_.front();
-    const int64_t num_tokens = NumWanted(sequence, plan);
-    if (num_tokens <= 0 || sequence.awaits_end()) return;
-    if (PagesFor(sequence.num_coming_tokens()) > pages_.num_free() - NumReservedPages()) return;
+    if (NumWanted(sequence, plan) <= 0 || sequence.awaits_end()) return;
+    const PrefixMatch prefix = FindPrefix(sequence);
+    const int64_t num_left = pages_.num_free() - NumPagesTaken(prefix) - NumReservedPages();
+    const auto num_shared = static_cast<int64_t>(prefix.pages.size());
+    if (PagesFor(sequence.num_coming_tokens()) - num_shared > num_left) return;
     waiting_.pop_front();
     running_.push_back(&sequence);
     sequence.state = SequenceState::kPrefill;
+    SharePrefix(prefix, sequence, plan);
+    const int64_t num_tokens = NumWanted(sequence, plan);
     sequence.times.scheduled = std::min(sequence.times.scheduled, now);
     AcquirePages(sequence, num_tokens);
     AddChunk(sequence, num_tokens, plan);
@@ -171,6 +190,52 @@ void Scheduler::ReleasePassed(Sequence& sequence) {
   }
 }
 
+// The longest prefix of a waiting sequence that others have left in the cache.
+PrefixMatch Scheduler::FindPrefix(const Sequence& sequence) const {
+  if (!limits_.shares_prefixes) return {};
+  return prefix_index_.Find(sequence.tokens, sequence.request.cache_salt, num_ended_);
+}
+
+// Pages of the prefix that nobody holds: sharing them makes fewer free.
+int64_t Scheduler::NumPagesTaken(const PrefixMatch& prefix) const {
+  return std::count_if(prefix.pages.begin(), prefix.pages.end(),
+                       [this](PageId page) { return pages_.num_references(page) == 0; });
+}
+
+// Makes the pages of the prefix the first ones of a sequence that has none.
+void Scheduler::SharePrefix(const PrefixMatch& prefix, Sequence& sequence, StepPlan& plan) {
+  for (PageId page : prefix.pages) pages_.Share(page);
+  for (PageId page : prefix.recent_pages) recent_pages_.Share(page);
+  sequence.pages = prefix.pages;
+  sequence.recent_pages.assign(prefix.recent_pages.begin(), prefix.recent_pages.end());
+  sequence.first_recent_page = prefix.first_recent_page;
+  sequence.num_indexed_pages = static_cast<int64_t>(prefix.pages.size());
+  sequence.last_indexed_entry = prefix.last_entry;
+  sequence.num_cached_tokens = sequence.num_indexed_pages * limits_.page_tokens;
+  if (sequence.times.num_preemptions > 0) return;
+  sequence.num_prompt_tokens_shared = sequence.num_cached_tokens;
+  plan.num_queried_tokens += sequence.num_prompt_tokens;
+  plan.num_shared_tokens += sequence.num_cached_tokens;
+}
+
+// Adds the pages to the prefix index whose tokens are all known and cached by now, or in flight.
+void Scheduler::IndexFullPages(Sequence& sequence) {
+  if (!limits_.shares_prefixes) return;
+  const int64_t num_tokens = std::min(sequence.num_cached_tokens, sequence.num_tokens());
+  const std::span<const int32_t> tokens(sequence.tokens);
+  for (int64_t& page = sequence.num_indexed_pages; (page + 1) * limits_.page_tokens <= num_tokens;
+       ++page) {
+    const int64_t recent = page - sequence.first_recent_page;
+    const auto num_recent = static_cast<int64_t>(sequence.recent_pages.size());
+    sequence.last_indexed_entry = prefix_index_.Insert(
+        sequence.last_indexed_entry,
+        tokens.subspan(page * limits_.page_tokens, limits_.page_tokens),
+        sequence.request.cache_salt, sequence.pages[page],
+        recent >= 0 && recent < num_recent ? sequence.recent_pages[recent] : PageId{-1},
+        num_launched_);
+  }
+}
+
 // Sends the running sequence that arrived last back to the front of the queue.
 void Scheduler::Preempt(StepPlan& plan) {
   Sequence& sequence = *running_.back();
@@ -184,11 +249,16 @@ void Scheduler::Preempt(StepPlan& plan) {
 }
 
 void Scheduler::ReleaseCache(Sequence& sequence) {
-  for (PageId page : sequence.pages) pages_.Release(page);
+  // From the end: of the pages that are kept, the end of a sequence is of use to the fewest others,
+  // and given to somebody else first.
+  std::for_each(sequence.pages.rbegin(), sequence.pages.rend(),
+                [this](PageId page) { pages_.Release(page); });
   for (PageId page : sequence.recent_pages) recent_pages_.Release(page);
   sequence.pages.clear();
   sequence.recent_pages.clear();
   sequence.first_recent_page = 0;
+  sequence.num_indexed_pages = 0;
+  sequence.last_indexed_entry = 0;
   sequence.num_cached_tokens = 0;
 }
 

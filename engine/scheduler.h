@@ -16,6 +16,7 @@
 
 #include "absl/time/time.h"
 #include "engine/cache/page_pool.h"
+#include "engine/cache/prefix_index.h"
 #include "engine/executor.h"
 #include "engine/sequence.h"
 
@@ -38,6 +39,8 @@ struct StepPlan {
   std::vector<Sequence*> expired;  // past their deadline, removed, kFinished with kTimeout
   int64_t num_tokens = 0;          // of all chunks
   int64_t num_preemptions = 0;
+  int64_t num_queried_tokens = 0;  // of sequences admitted for the first time
+  int64_t num_shared_tokens = 0;   // of them, those found in the prefix index
 };
 
 class Scheduler {
@@ -51,9 +54,9 @@ class Scheduler {
   // `reason`.
   void Remove(Sequence* sequence, FinishReason reason);
 
-  // A step goes through Plan, Launched and Commit; the next one may be planned and launched before
-  // the Commit. Pages are given on as soon as a sequence leaves them: steps write in the order of
-  // their launches.
+  // A step goes through Plan, Launched, a Commit per chunk and Ended; the next one may be planned
+  // and launched before the Commit. Pages are given on as soon as a sequence leaves them: steps
+  // write in the order of their launches.
   //
   // Chooses the next step's work. With no step in flight it is not empty while any sequence is left
   // after the expired ones. A sequence whose last possible token is in flight is left out.
@@ -64,12 +67,16 @@ class Scheduler {
   // samples; if it ends the sequence, the sequence is removed with kStop or kLength.
   void Commit(const ScheduledChunk& chunk, std::optional<int32_t> token);
 
+  // Records that the oldest launched step is over. What a failed one cached is not shared.
+  void Ended(bool ok);
+
   bool idle() const { return running_.empty() && waiting_.empty(); }
   // Both in order of arrival; every waiting one arrived after every running one.
   const std::vector<Sequence*>& running() const { return running_; }
   const std::deque<Sequence*>& waiting() const { return waiting_; }
   const PagePool& pages() const { return pages_; }
   const PagePool& recent_pages() const { return recent_pages_; }
+  const PrefixIndex& prefix_index() const { return prefix_index_; }
 
  private:
   std::vector<Sequence*> TakeExpired(absl::Time now);
@@ -78,6 +85,10 @@ class Scheduler {
   int64_t MakeRoom(Sequence& sequence, int64_t num_wanted, StepPlan& plan);
   void AcquirePages(Sequence& sequence, int64_t num_new_tokens);
   void ReleasePassed(Sequence& sequence);
+  PrefixMatch FindPrefix(const Sequence& sequence) const;
+  void SharePrefix(const PrefixMatch& prefix, Sequence& sequence, StepPlan& plan);
+  int64_t NumPagesTaken(const PrefixMatch& prefix) const;
+  void IndexFullPages(Sequence& sequence);
   void Preempt(StepPlan& plan);
   void ReleaseCache(Sequence& sequence);
   int64_t PagesFor(int64_t num_tokens) const;
@@ -87,6 +98,8 @@ class Scheduler {
 
   const ExecutorLimits limits_;
   PagePool pages_, recent_pages_;
+  PrefixIndex prefix_index_;
+  uint64_t num_launched_ = 0, num_ended_ = 0;  // steps
   std::vector<Sequence*> running_;
   std::deque<Sequence*> waiting_;
 };

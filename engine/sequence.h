@@ -38,12 +38,16 @@ struct Sequence {
   std::vector<PageId> pages;        // of the cached tokens and of those scheduled in this step
   std::deque<PageId> recent_pages;  // from page first_recent_page of the sequence on
   int64_t first_recent_page = 0;
+  // The first of its pages that are in the prefix index, and the entry of the last of them.
+  int64_t num_indexed_pages = 0;
+  uint64_t last_indexed_entry = 0;
   int64_t num_pending_tokens = 0;  // sampled by steps in flight: they exist, but are not known
   int32_t pending_row = kNoRow;    // of the step launched last, which samples the last of them
 
   FinishReason finish = FinishReason::kNone;
   RequestTimes times;
   absl::Time last_token;                   // when the last generated token was known
+  int64_t num_prompt_tokens_shared = 0;    // found in the cache when it was first scheduled
   int64_t num_prompt_tokens_reported = 0;  // never falls, though preemption empties the cache
   KvTraffic traffic;
 

@@ -33,7 +33,9 @@ struct EngineStats {
   int64_t num_running = 0;
   int64_t num_waiting = 0;
   int64_t num_pages = 0;
-  int64_t num_free_pages = 0;
+  int64_t num_free_pages = 0;  // of num_pages, those that no sequence holds
+  int64_t num_kept_pages =
+      0;  // of num_free_pages, those kept for sequences with the same beginning
   bool draining = false;
   // When the last step ended, or when work reached an idle engine (or it started), if that was
   // later: with work pending, the time since then is how long the engine has been silent.
@@ -44,6 +46,8 @@ struct EngineStats {
   int64_t num_prompt_tokens = 0;  // of requests that left prefill, each call once
   int64_t num_generated_tokens = 0;
   int64_t num_preemptions = 0;
+  int64_t num_prefix_queried_tokens = 0;  // prompt tokens of sequences, when first scheduled
+  int64_t num_prefix_shared_tokens = 0;   // of them, those found in the cache
   int64_t num_rejected_queue_full = 0;
   int64_t num_admitted = 0;
   std::array<int64_t, kNumFinishReasons> num_finished{};  // by FinishReason

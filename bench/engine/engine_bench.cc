@@ -55,6 +55,7 @@ absl::StatusOr<LoadedModel> Load(const std::string& folder, const std::string& a
   LoadOptions options{.attention = attention};
   options.executor.kv_cache_bytes = kCacheBytes;
   options.executor.max_num_seqs = 1;
+  options.executor.share_prefixes = false;  // prompts are measured that repeat
   options.device = OpenHostDevice(flags.num_threads, "");
   return LoadModel(folder, options, nullptr);
 }

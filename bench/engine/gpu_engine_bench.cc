@@ -81,6 +81,7 @@ absl::Status Run(const Flags& flags) {
   LoadOptions options{.attention = flags.attention};
   options.executor.max_num_seqs = 64;
   options.executor.max_batched_tokens = 8192;
+  options.executor.share_prefixes = false;  // prompts are measured that repeat
   options.executor.max_chunk_tokens = 2048;
   for (const auto& lengths : {flags.contexts, flags.prompts}) {
     for (int64_t length : lengths) {

@@ -3,6 +3,7 @@ nsa_test(engine_test
   SOURCES
     batch_builder_test.cc
     cache/page_pool_test.cc
+    cache/prefix_index_test.cc
     engine_core_test.cc
     engine_test.cc
     request_check_test.cc

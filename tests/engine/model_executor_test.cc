@@ -71,7 +71,13 @@ TEST(ModelExecutorTest, DividesTheCacheIntoBothKindsOfPages) {
   EXPECT_EQ(limits.max_batched_tokens, 100);
   EXPECT_EQ(limits.vocab_size, 64);
   EXPECT_EQ(limits.lookback_tokens, spec.lookback_tokens);
-  EXPECT_EQ(limits.num_recent_pages, limits.MinRecentPages());
+  // A share for prefixes that are kept, about an eighth of what the sequences leave.
+  const int64_t kept_bytes =
+      (limits.num_recent_pages - limits.MinRecentPages()) * spec.BytesPerRecentPage();
+  const int64_t left_bytes =
+      kCacheBytes - limits.MinRecentPages() * spec.BytesPerRecentPage() - spec.BytesPerPage();
+  EXPECT_LE(kept_bytes, left_bytes / 8);
+  EXPECT_GT(kept_bytes, left_bytes / 8 - spec.BytesPerRecentPage());
   const int64_t recent_bytes = limits.num_recent_pages * spec.BytesPerRecentPage();
   EXPECT_GT(recent_bytes, 0);
   EXPECT_EQ(limits.num_pages, (kCacheBytes - recent_bytes) / spec.BytesPerPage());
@@ -83,7 +89,7 @@ TEST(ModelExecutorTest, NeedsTheRecentPagesAndOnePage) {
   const auto executor = Load("tests/golden/nsa_paper");
   const CacheSpec spec = executor->model().attention().cache_spec();
   const int64_t needed =
-      executor->limits().num_recent_pages * spec.BytesPerRecentPage() + spec.BytesPerPage();
+      executor->limits().MinRecentPages() * spec.BytesPerRecentPage() + spec.BytesPerPage();
   LoadOptions options = Options();
   options.executor.kv_cache_bytes = needed;
   EXPECT_EQ(Load("tests/golden/nsa_paper", options)->limits().num_pages, 1);

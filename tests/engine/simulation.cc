@@ -58,8 +58,9 @@ ExecutorLimits Simulation::RandomLimits() {
                         .max_num_seqs = Uniform(1, 6),
                         .max_chunk_tokens = Chance(0.5) ? Uniform(1, 6) : Uniform(1, 40),
                         .max_batched_tokens = Chance(0.3) ? Uniform(1, 8) : Uniform(1, 64),
-                        .vocab_size = kVocabSize};
-  limits.num_recent_pages = limits.MinRecentPages();
+                        .vocab_size = kVocabSize,
+                        .shares_prefixes = Chance(0.7)};
+  limits.num_recent_pages = limits.MinRecentPages() + (Chance(0.5) ? Uniform(0, 20) : 0);
   return limits;
 }
 
@@ -78,7 +79,8 @@ void Simulation::MakeClient() {
   const int64_t num_prompt_tokens = num_tokens == 1 ? 1 : Uniform(1, num_tokens - 1);
   request.max_tokens = std::max<int64_t>(1, num_tokens - num_prompt_tokens);
   if (num_prompt_tokens + request.max_tokens > capacity) return;  // a pool of one token
-  for (int64_t i = 0; i < num_prompt_tokens; ++i) {
+  if (!clients_.empty() && Chance(0.5)) BeginAsAnother(num_prompt_tokens, request);
+  while (static_cast<int64_t>(request.prompt.size()) < num_prompt_tokens) {
     request.prompt.push_back(static_cast<int32_t>(Uniform(0, kVocabSize - 1)));
   }
   if (Chance(0.3)) request.stop_token_ids = {static_cast<int32_t>(Uniform(0, kVocabSize - 1))};
@@ -92,6 +94,16 @@ void Simulation::MakeClient() {
   }
   request.id = clients_.size();
   clients_.push_back(std::move(client));
+}
+
+// With the beginning of an earlier request, its answer included.
+void Simulation::BeginAsAnother(int64_t max_tokens, Request& request) {
+  const Client& other = *clients_[Uniform(0, static_cast<int64_t>(clients_.size()) - 1)];
+  std::vector<int32_t> tokens = other.request.prompt;
+  tokens.insert(tokens.end(), other.expected.begin(), other.expected.end());
+  const auto num_tokens = Uniform(1, std::min<int64_t>(max_tokens, std::ssize(tokens)));
+  request.prompt.assign(tokens.begin(), tokens.begin() + num_tokens);
+  request.cache_salt = Chance(0.9) ? other.request.cache_salt : "another";
 }
 
 void Simulation::Run(SimulationCounts& counts) {
@@ -108,6 +120,7 @@ void Simulation::Run(SimulationCounts& counts) {
   }
   CheckTotals();
   counts.num_step_errors += num_step_errors_;
+  counts.num_shared_tokens += core_.stats().num_prefix_shared_tokens;
   counts.num_row_errors += num_row_errors_;
   counts.num_unread_tokens += num_step_rows_ - num_row_errors_ - core_.stats().num_generated_tokens;
   for (int i = 0; i < kNumFinishReasons; ++i) {
@@ -165,27 +178,22 @@ void Simulation::CheckStep(SimulationCounts& counts) {
   }
 }
 
-// Every page is free or of exactly one sequence, which has just enough for its tokens; the same for
-// recent pages.
+// Every page is free or has as many owners as references, and a sequence has just enough for its
+// tokens; the same for recent pages.
 void Simulation::CheckCache() {
   const Scheduler& scheduler = core_.scheduler();
-  std::set<PageId> pages, recent_pages;
+  std::map<PageId, int64_t> pages, recent_pages;
   for (const Sequence* sequence : scheduler.running()) {
     const int64_t num_needed =
         (sequence->num_cached_tokens + limits_.page_tokens - 1) / limits_.page_tokens;
     ASSERT_EQ(static_cast<int64_t>(sequence->pages.size()), num_needed);
-    for (PageId page : sequence->pages) {
-      ASSERT_TRUE(pages.insert(page).second) << "page " << page << " has two owners";
-      ASSERT_EQ(scheduler.pages().num_references(page), 1);
-    }
+    for (PageId page : sequence->pages) ++pages[page];
     const int64_t first_token =
         std::max<int64_t>(0, sequence->num_cached_tokens - limits_.lookback_tokens);
     ASSERT_EQ(sequence->first_recent_page, first_token / limits_.page_tokens);
     ASSERT_EQ(sequence->first_recent_page + static_cast<int64_t>(sequence->recent_pages.size()),
               num_needed);
-    for (PageId page : sequence->recent_pages) {
-      ASSERT_TRUE(recent_pages.insert(page).second) << "recent page " << page;
-    }
+    for (PageId page : sequence->recent_pages) ++recent_pages[page];
     ASSERT_GE(sequence->num_uncached_tokens(), 1);
   }
   for (const Sequence* sequence : scheduler.waiting()) {
@@ -193,12 +201,22 @@ void Simulation::CheckCache() {
     ASSERT_TRUE(sequence->recent_pages.empty());
     ASSERT_EQ(sequence->num_cached_tokens, 0);
   }
-  ASSERT_EQ(scheduler.pages().num_free() + static_cast<int64_t>(pages.size()), limits_.num_pages);
-  ASSERT_EQ(scheduler.recent_pages().num_free() + static_cast<int64_t>(recent_pages.size()),
-            limits_.num_recent_pages);
+  CheckPool(scheduler.pages(), pages);
+  CheckPool(scheduler.recent_pages(), recent_pages);
+  ASSERT_EQ(core_.stats().num_kept_pages, scheduler.pages().num_kept());
+  ASSERT_TRUE(limits_.shares_prefixes || scheduler.pages().num_kept() == 0);
+  // Whoever is in the index is held or kept.
+  ASSERT_GE(scheduler.prefix_index().num_entries(), scheduler.pages().num_kept());
   ASSERT_EQ(core_.stats().num_free_pages, scheduler.pages().num_free());
   ASSERT_EQ(core_.stats().num_running, static_cast<int64_t>(scheduler.running().size()));
   ASSERT_EQ(core_.stats().num_waiting, static_cast<int64_t>(scheduler.waiting().size()));
+}
+
+void Simulation::CheckPool(const PagePool& pool, const std::map<PageId, int64_t>& num_owners) {
+  for (const auto& [page, owners] : num_owners) {
+    ASSERT_EQ(pool.num_references(page), owners) << "page " << page;
+  }
+  ASSERT_EQ(pool.num_free() + static_cast<int64_t>(num_owners.size()), pool.num_pages());
 }
 
 // Running, then waiting, both in order of arrival.
@@ -263,7 +281,7 @@ void Simulation::CheckTotals() {
   ASSERT_EQ(stats.num_free_pages, limits_.num_pages);
   ASSERT_EQ(core_.scheduler().recent_pages().num_free(), limits_.num_recent_pages);
   std::array<int64_t, kNumFinishReasons> num_finished{};
-  int64_t num_generated = 0, num_prompt = 0, num_preemptions = 0;
+  int64_t num_generated = 0, num_prompt = 0, num_shared = 0, num_preemptions = 0;
   KvTraffic traffic;
   for (const std::shared_ptr<Client>& client : clients_) {
     ASSERT_TRUE(client->ended);
@@ -276,11 +294,14 @@ void Simulation::CheckTotals() {
     num_preemptions += last.times.num_preemptions;
     traffic.read_bytes += last.traffic.read_bytes;
     traffic.dense_bytes += last.traffic.dense_bytes;
+    num_shared += last.num_prompt_tokens_shared;
   }
   ASSERT_EQ(stats.num_finished, num_finished);
   ASSERT_EQ(stats.num_generated_tokens, num_generated);
   ASSERT_EQ(stats.num_prompt_tokens, num_prompt);
   ASSERT_EQ(stats.num_preemptions, num_preemptions);
+  ASSERT_EQ(stats.num_prefix_shared_tokens, num_shared);
+  ASSERT_LE(stats.num_prefix_shared_tokens, stats.num_prefix_queried_tokens);
   ASSERT_EQ(stats.e2e_latency.total(), clients_.size());
   ASSERT_EQ(stats.request_generated_tokens.sum, static_cast<double>(num_generated));
   ASSERT_EQ(stats.step_tokens.sum, static_cast<double>(num_step_tokens_));

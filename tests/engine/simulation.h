@@ -19,6 +19,7 @@ struct SimulationCounts {
   int64_t num_step_errors = 0, num_row_errors = 0;
   int64_t num_cancelled_waiting = 0, num_cancelled_prefill = 0, num_cancelled_decode = 0;
   int64_t num_finished[kNumFinishReasons] = {};
+  int64_t num_shared_tokens = 0;  // found in pages of other sequences
   int64_t num_unread_tokens = 0;  // sampled for sequences that had ended
 };
 
@@ -49,11 +50,13 @@ class Simulation {
   ExecutorLimits RandomLimits();
   void MakeClients();
   void MakeClient();
+  void BeginAsAnother(int64_t max_tokens, Request& request);
 
   void Arrive();
   void CancelSome(SimulationCounts& counts);
   void CheckStep(SimulationCounts& counts);
   void CheckCache();
+  static void CheckPool(const PagePool& pool, const std::map<PageId, int64_t>& num_owners);
   void CheckOrder();
   void CheckEvents(Client& client);
   void CheckEnd(const Client& client, const TokenEvent& event);

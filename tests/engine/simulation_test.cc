@@ -31,6 +31,7 @@ TEST_P(SimulationBlockTest, EveryRequestEndsOnceWithTheOutputOfItsSoloRun) {
   if (HasFailure()) return;
   EXPECT_EQ(counts.num_unread_tokens > 0, max_steps_ahead > 0);
   EXPECT_GT(counts.num_preemptions, 0);
+  EXPECT_GT(counts.num_shared_tokens, 0);
   EXPECT_GT(counts.num_pauses, 0);
   EXPECT_GT(counts.num_step_errors, 0);
   EXPECT_GT(counts.num_row_errors, 0);

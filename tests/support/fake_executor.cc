@@ -1,7 +1,7 @@
 #include "tests/support/fake_executor.h"
 
 #include <algorithm>
-#include <set>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 
@@ -75,19 +75,24 @@ std::string FindRowViolation(const Batch& batch) {
   return "";
 }
 
-// Nothing is shared: two sequences of a batch never hold the same page.
+// What a sequence writes in this step is in nobody else's table.
 std::string FindSharing(const Batch& batch, const ExecutorLimits& limits) {
-  std::set<int32_t> pages;
-  for (int32_t page : batch.page_table) {
-    if (page != -1 && !pages.insert(page).second) {
-      return absl::StrCat("page ", page, " is used twice");
-    }
-  }
-  pages.clear();
+  std::map<int32_t, int> num_uses, num_recent_uses;
+  for (int32_t page : batch.page_table) ++num_uses[page];
   for (int32_t page : batch.recent_table) {
     if (page < -1 || page >= limits.num_recent_pages) return absl::StrCat("recent page ", page);
-    if (page != -1 && !pages.insert(page).second) {
-      return absl::StrCat("recent page ", page, " is used twice");
+    ++num_recent_uses[page];
+  }
+  for (int64_t i = 0; i < batch.num_tokens(); ++i) {
+    const int64_t seq = batch.token_sequence[i];
+    const int64_t logical = batch.token_position[i] / limits.page_tokens;
+    const int32_t page = batch.page_table[seq * batch.max_pages + logical];
+    if (num_uses[page] > 1) return absl::StrCat("page ", page, " is written and shared");
+    if (batch.recent_columns == 0) continue;
+    const int64_t column = logical % batch.recent_columns;
+    const int32_t recent = batch.recent_table[seq * batch.recent_columns + column];
+    if (num_recent_uses[recent] > 1) {
+      return absl::StrCat("recent page ", recent, " is written and shared");
     }
   }
   return "";
@@ -160,7 +165,10 @@ absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Collect() {
   if (is_lost_) return absl::InternalError("the device is lost");
   Store(batch);
   if (on_step) {
-    if (absl::Status status = on_step(batch); !status.ok()) return status;
+    if (absl::Status status = on_step(batch); !status.ok()) {
+      Spoil(batch);
+      return status;
+    }
   }
   std::vector<SampledToken> sampled;
   for (int64_t r = 0; r < batch.num_rows(); ++r) {
@@ -201,6 +209,12 @@ void FakeExecutor::Store(const Batch& batch) {
     if (limits_.lookback_tokens > 0)
       recent_pages_[RecentRow(batch, seq, position)] = batch.token_ids[i];
   }
+}
+
+void FakeExecutor::Spoil(const Batch& batch) {
+  Batch spoilt = batch;
+  spoilt.token_ids.assign(batch.token_ids.size(), kNeverStored);
+  Store(spoilt);
 }
 
 std::vector<int32_t> FakeExecutor::ReadPages(const Batch& batch, int64_t token_idx) const {

@@ -30,8 +30,8 @@ class FakeExecutor : public Executor {
   bool is_lost() const override { return is_lost_; }
   KvTraffic DecodeTraffic(int64_t num_tokens) const override;
 
-  // Called in each step, after the step's tokens are stored; its error becomes the step's. Set it
-  // before the first step.
+  // Called in each step, after the step's tokens are stored; its error becomes the step's, and what
+  // the step stored is lost. Set it before the first step.
   std::function<absl::Status(const Batch&)> on_step;
   // Says of each sampled row whether its logits are finite; unset: they are.
   std::function<bool(const SampleRow&)> is_finite;
@@ -45,6 +45,7 @@ class FakeExecutor : public Executor {
  private:
   Batch Resolve(const Batch& batch);
   void Store(const Batch& batch);
+  void Spoil(const Batch& batch);
   std::vector<int32_t> ReadPages(const Batch& batch, int64_t token_idx) const;
   int64_t RecentRow(const Batch& batch, int64_t seq, int64_t position) const;
   std::vector<int32_t> ReadRecent(const Batch& batch, int64_t token_idx) const;

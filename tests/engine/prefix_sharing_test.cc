@@ -1,0 +1,115 @@
+// Sequences that begin in pages of others compute the same bits as alone, with real models.
+
+#include "engine/engine_core.h"
+#include "engine/load_model.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/engine/golden.h"
+
+namespace nsa {
+namespace {
+
+struct Recorder : TokenSink {
+  void OnToken(const TokenEvent& event) override { events.push_back(event); }
+  std::vector<TokenEvent> events;
+};
+
+// Tokens, and the bits of their logprobs.
+using Output = std::vector<std::pair<int32_t, std::vector<float>>>;
+
+class PrefixSharingTest : public testing::TestWithParam<const char*> {
+ protected:
+  PrefixSharingTest() : golden_(ReadGolden(GetParam())) {}
+
+  std::unique_ptr<ModelExecutor> Load(bool share_prefixes) const {
+    absl::StatusOr<LoadedModel> loaded = LoadModel(golden_.folder,
+                                                   {.executor = {.kv_cache_bytes = 16 << 20,
+                                                                 .max_num_seqs = 3,
+                                                                 .max_chunk_tokens = 50,
+                                                                 .max_batched_tokens = 100,
+                                                                 .share_prefixes = share_prefixes},
+                                                    .device = OpenHostDevice(1, "")},
+                                                   nullptr);
+    NSA_CHECK(loaded.ok()) << loaded.status();
+    return std::move(loaded->executor);
+  }
+
+  // The first num_shared tokens of the golden, then its last num_own ones.
+  std::vector<int32_t> Prompt(int64_t num_shared, int64_t num_own) const {
+    std::vector<int32_t> prompt(golden_.tokens.begin(), golden_.tokens.begin() + num_shared);
+    prompt.insert(prompt.end(), golden_.tokens.end() - num_own, golden_.tokens.end());
+    return prompt;
+  }
+
+  // Runs one request to its end; *num_shared is what the cache had of it.
+  static Output Run(const std::vector<int32_t>& prompt, EngineCore& core, int64_t* num_shared) {
+    const auto sink = std::make_shared<Recorder>();
+    Request request{.id = 1, .prompt = prompt, .max_tokens = 20};
+    request.sampling.temperature = 0;
+    request.num_top_logprobs = 5;
+    core.Submit(request, sink, absl::UnixEpoch());
+    while (!core.idle()) {
+      for (const Delivery& delivery : core.Step().deliveries) {
+        delivery.sink->OnToken(delivery.event);
+      }
+    }
+    Output output;
+    for (const TokenEvent& event : sink->events) {
+      *num_shared = event.num_prompt_tokens_shared;
+      if (!event.has_token) continue;
+      std::vector<float>& values = output.emplace_back(event.token, std::vector<float>()).second;
+      values.push_back(event.logprob);
+      for (const TopLogprob& top : event.top_logprobs) values.push_back(top.logprob);
+    }
+    return output;
+  }
+
+  const Golden golden_;
+};
+
+TEST_P(PrefixSharingTest, AHitComputesTheBitsOfAMiss) {
+  const auto shared = Load(true), alone = Load(false);
+  const auto clock = [] { return absl::UnixEpoch(); };
+  EngineCore sharing(shared.get(), 1000, clock), computing(alone.get(), 1000, clock);
+  int64_t num_shared = 0, none = 0;
+  // Nothing is there; all full pages but the last token's; a part; a page's border; nothing again.
+  std::vector<std::vector<int32_t>> prompts = {Prompt(200, 0), Prompt(200, 0), Prompt(150, 40),
+                                               Prompt(129, 1), Prompt(128, 0), Prompt(63, 100)};
+  const std::vector<int64_t> num_common = {0, 199, 150, 129, 127, 63};  // before the last token
+  const int64_t page_tokens = shared->limits().page_tokens;
+  int64_t num_shared_in_all = 0;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    EXPECT_EQ(Run(prompts[i], sharing, &num_shared), Run(prompts[i], computing, &none)) << i;
+    EXPECT_EQ(num_shared, num_common[i] / page_tokens * page_tokens) << i;
+    num_shared_in_all += num_shared;
+    EXPECT_EQ(none, 0);
+  }
+  EXPECT_EQ(sharing.stats().num_prefix_shared_tokens, num_shared_in_all);
+  EXPECT_EQ(sharing.stats().num_prefix_queried_tokens, 200 + 200 + 190 + 130 + 128 + 163);
+  EXPECT_EQ(sharing.stats().num_free_pages, sharing.stats().num_pages);
+  EXPECT_GT(sharing.stats().num_kept_pages, 0);
+  EXPECT_EQ(computing.stats().num_kept_pages, 0);
+}
+
+// The next turn of a conversation: prompt, answer and more.
+TEST_P(PrefixSharingTest, AnAnswerIsSharedToo) {
+  const auto shared = Load(true), alone = Load(false);
+  const auto clock = [] { return absl::UnixEpoch(); };
+  EngineCore sharing(shared.get(), 1000, clock), computing(alone.get(), 1000, clock);
+  int64_t num_shared = 0;
+  std::vector<int32_t> conversation = Prompt(120, 0);
+  for (const auto& [token, logprobs] : Run(conversation, sharing, &num_shared)) {
+    conversation.push_back(token);
+  }
+  for (int64_t i = 0; i < 5; ++i) conversation.push_back(golden_.tokens[i]);
+  int64_t none = 0;
+  EXPECT_EQ(Run(conversation, sharing, &num_shared), Run(conversation, computing, &none));
+  EXPECT_EQ(num_shared, 128);  // of 139 that were computed
+}
+
+INSTANTIATE_TEST_SUITE_P(Models, PrefixSharingTest,
+                         testing::Values("nsa_paper", "nsa_shared", "llama_nsa", "llama"),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace nsa
