@@ -1,17 +1,19 @@
-// AddRmsNorm: one block per row. Bytes: x, y and out once each way (x is read again from L1 only
-// where a row has more than kThreads * kMaxPacks packs); bound by memory. Deterministic: a row's
-// order of addition depends on its length alone.
+// AddRmsNorm: one block per row. Bytes: x, y and out once each way (of rows of more than kThreads *
+// kMaxPacks packs, x is read again from L1); bound by memory, and for few rows by its latency, so a
+// thread has all its loads in flight at once. Deterministic: a row's order of addition depends on
+// its length alone.
 
 #include "kernels/backends.h"
 #include "kernels/cuda/device/convert.cuh"
 #include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/ptx/dependent_launch.cuh"
 
 namespace nsa::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kMaxPacks = 8;  // of a row that one thread keeps in registers
+constexpr int kMaxPacks = 4;  // of a row that one thread keeps in registers
 
 template <typename T>
 struct NormParams {
@@ -23,27 +25,31 @@ struct NormParams {
   float epsilon;
 };
 
-// Loads a pack of x, adds y's and stores the sum.
+template <int kPack>
+__device__ __forceinline__ float SumOfSquares(const float (&x)[kPack]) {
+  float sum = 0;
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) sum += x[i] * x[i];
+  return sum;
+}
+
+// x += y, if there is a y, also in memory.
 template <typename T, int kPack>
 __device__ __forceinline__ void AddPack(const NormParams<T>& params, int64_t index,
-                                        float (&x)[kPack]) {
-  LoadPack(params.x + index, x);
+                                        const float (&y)[kPack], float (&x)[kPack]) {
   if (params.y == nullptr) return;
-  float y[kPack];
-  LoadPack(params.y + index, y);
 #pragma unroll
   for (int i = 0; i < kPack; ++i) x[i] += y[i];
   StorePack(x, params.x + index);
 }
 
 template <typename T, int kPack>
-__device__ __forceinline__ void NormPack(const NormParams<T>& params, const float (&x)[kPack],
-                                         float scale, int64_t index, int64_t column) {
-  float weight[kPack], out[kPack];
-  LoadPack(params.weight + column, weight);
+__device__ __forceinline__ void StoreScaled(const float (&x)[kPack], float scale,
+                                            const float (&weight)[kPack], T* out) {
+  float scaled[kPack];
 #pragma unroll
-  for (int i = 0; i < kPack; ++i) out[i] = x[i] * scale * weight[i];
-  StorePack(out, params.out + index);
+  for (int i = 0; i < kPack; ++i) scaled[i] = x[i] * scale * weight[i];
+  StorePack(scaled, out);
 }
 
 template <typename T, int kPack>
@@ -53,39 +59,48 @@ __global__ void __launch_bounds__(kThreads) AddRmsNormKernel(NormParams<T> param
   const int64_t first = static_cast<int64_t>(threadIdx.x) * kPack;
   constexpr int64_t kStride = int64_t{kThreads} * kPack;
   constexpr int64_t kKept = kStride * kMaxPacks;  // columns of a row kept in registers
+  const auto for_kept = [&](auto&& visit) {
+#pragma unroll
+    for (int i = 0; i < kMaxPacks; ++i) {
+      if (const int64_t column = first + i * kStride; column < params.dim) visit(i, column);
+    }
+  };
 
-  // Phase 1: the sum, and the sum of its squares.
-  float kept[kMaxPacks][kPack];
+  // Phase 1: loads. The weights depend on no other kernel.
+  float weight[kMaxPacks][kPack], x[kMaxPacks][kPack], y[kMaxPacks][kPack] = {};
+  for_kept([&](int i, int64_t column) { LoadPack(params.weight + column, weight[i]); });
+  BeginDependentKernel();
+  for_kept([&](int i, int64_t column) {
+    LoadPack(params.x + row + column, x[i]);
+    if (params.y != nullptr) LoadPack(params.y + row + column, y[i]);
+  });
+
+  // Phase 2: the sum, and the sum of its squares.
   float sum = 0;
-#pragma unroll
-  for (int i = 0; i < kMaxPacks; ++i) {
-    const int64_t column = first + i * kStride;
-    if (column >= params.dim) break;
-    AddPack(params, row + column, kept[i]);
-#pragma unroll
-    for (int j = 0; j < kPack; ++j) sum += kept[i][j] * kept[i][j];
-  }
+  for_kept([&](int i, int64_t column) {
+    AddPack(params, row + column, y[i], x[i]);
+    sum += SumOfSquares(x[i]);
+  });
   for (int64_t column = first + kKept; column < params.dim; column += kStride) {
-    float x[kPack];
-    AddPack(params, row + column, x);
-#pragma unroll
-    for (int j = 0; j < kPack; ++j) sum += x[j] * x[j];
+    float far_x[kPack], far_y[kPack] = {};
+    LoadPack(params.x + row + column, far_x);
+    if (params.y != nullptr) LoadPack(params.y + row + column, far_y);
+    AddPack(params, row + column, far_y, far_x);
+    sum += SumOfSquares(far_x);
   }
   // The barrier inside also ends the reading of y, which out may overwrite.
   const float mean = BlockReduce(sum, AddOp(), shared) / static_cast<float>(params.dim);
   const float scale = 1.0F / sqrtf(mean + params.epsilon);
 
-  // Phase 2: the scaled row.
-#pragma unroll
-  for (int i = 0; i < kMaxPacks; ++i) {
-    const int64_t column = first + i * kStride;
-    if (column >= params.dim) break;
-    NormPack(params, kept[i], scale, row + column, column);
-  }
+  // Phase 3: the scaled row.
+  for_kept([&](int i, int64_t column) {
+    StoreScaled(x[i], scale, weight[i], params.out + row + column);
+  });
   for (int64_t column = first + kKept; column < params.dim; column += kStride) {
-    float x[kPack];
-    LoadPack(params.x + row + column, x);
-    NormPack(params, x, scale, row + column, column);
+    float far_x[kPack], far_weight[kPack];
+    LoadPack(params.x + row + column, far_x);
+    LoadPack(params.weight + column, far_weight);
+    StoreScaled(far_x, scale, far_weight, params.out + row + column);
   }
 }
 
@@ -101,8 +116,8 @@ void AddRmsNorm(const AddRmsNormArgs& args, const Stream& stream) {
                                .dim = args.x.dim(1),
                                .epsilon = args.epsilon};
     const auto launch = [&]<int kPack>() {
-      AddRmsNormKernel<T, kPack>
-          <<<static_cast<unsigned>(args.x.dim(0)), kThreads, 0, stream.cuda->stream()>>>(params);
+      LaunchKernel(AddRmsNormKernel<T, kPack>, static_cast<unsigned>(args.x.dim(0)), kThreads, 0,
+                   *stream.cuda, params);
     };
     if (params.dim % 4 == 0) {
       launch.template operator()<4>();
@@ -110,7 +125,6 @@ void AddRmsNorm(const AddRmsNormArgs& args, const Stream& stream) {
       launch.template operator()<1>();
     }
   });
-  CheckLaunch();
 }
 
 }  // namespace nsa::cuda

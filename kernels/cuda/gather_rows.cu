@@ -4,6 +4,7 @@
 #include "kernels/backends.h"
 #include "kernels/cuda/device/convert.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/ptx/dependent_launch.cuh"
 
 namespace nsa::cuda {
 namespace {
@@ -14,6 +15,7 @@ constexpr int kThreads = 256;
 template <typename From, typename To, int kPack>
 __global__ void __launch_bounds__(kThreads)
     GatherKernel(const From* from, const int32_t* indices, To* out, int64_t dim) {
+  BeginDependentKernel();
   const int64_t row = blockIdx.x;
   from += indices[row] * dim;
   out += row * dim;
@@ -30,10 +32,9 @@ void LaunchGather(const TensorView& from, const TensorView& indices, const Tenso
   const int64_t num_rows = out.dim(0), dim = out.dim(1);
   if (num_rows == 0 || dim == 0) return;
   const auto launch = [&]<int kPack>() {
-    GatherKernel<From, To, kPack>
-        <<<static_cast<unsigned>(num_rows), kThreads, 0, stream.cuda->stream()>>>(
-            static_cast<const From*>(from.raw()), static_cast<const int32_t*>(indices.raw()),
-            static_cast<To*>(out.raw()), dim);
+    LaunchKernel(GatherKernel<From, To, kPack>, static_cast<unsigned>(num_rows), kThreads, 0,
+                 *stream.cuda, static_cast<const From*>(from.raw()),
+                 static_cast<const int32_t*>(indices.raw()), static_cast<To*>(out.raw()), dim);
   };
   constexpr int kWide = 16 / sizeof(From);
   if (dim % kWide == 0) {
@@ -41,7 +42,6 @@ void LaunchGather(const TensorView& from, const TensorView& indices, const Tenso
   } else {
     launch.template operator()<1>();
   }
-  CheckLaunch();
 }
 
 }  // namespace

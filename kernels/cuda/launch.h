@@ -6,6 +6,8 @@
 #include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
+#include <utility>
+
 #include "base/check.h"
 #include "base/dtype.h"
 #include "kernels/cuda/context.h"
@@ -85,6 +87,25 @@ void DispatchDevice(DType dtype, F&& f) {
 
 // After every launch: reports a launch that was refused; does not wait for the kernel.
 inline void CheckLaunch() { NSA_CUDA_CHECK(cudaPeekAtLastError()); }
+
+// Launches a kernel that begins with BeginDependentKernel (ptx/dependent_launch.cuh), so that on
+// Hopper its launch overlaps the end of the kernel before it.
+template <typename... Params, typename... Args>
+void LaunchKernel(void (*kernel)(Params...), dim3 grid, int num_threads, size_t shared_bytes,
+                  const Context& context, Args&&... args) {
+  cudaLaunchAttribute early_start{};
+  early_start.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early_start.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(static_cast<unsigned>(num_threads));
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = context.stream();
+  config.attrs = &early_start;
+  // Elsewhere the kernel may have been compiled from code of an older architecture, without a wait.
+  config.numAttrs = context.compute_capability() == 90 ? 1 : 0;
+  NSA_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...));
+}
 
 constexpr int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 

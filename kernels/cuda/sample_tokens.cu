@@ -5,6 +5,7 @@
 #include "kernels/backends.h"
 #include "kernels/cuda/device/token_cut.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/ptx/dependent_launch.cuh"
 #include "kernels/philox.h"
 
 namespace nsa::cuda {
@@ -185,6 +186,7 @@ __device__ void WriteTop(const LogitRow& row, int num_wanted, const LogProbs& lo
 
 __global__ void __launch_bounds__(kSampleThreads) SampleKernel(SampleParams params) {
   __shared__ SampleShared shared;
+  BeginDependentKernel();
   const int64_t row_idx = blockIdx.x;
   const float* logits = params.logits + row_idx * params.vocab;
   const SampleRow how = params.rows[row_idx];
@@ -221,9 +223,8 @@ void SampleTokens(const SampleArgs& args, const Stream& stream) {
                             .top_logprobs = static_cast<float*>(args.top_logprobs.raw()),
                             .finite = static_cast<uint8_t*>(args.finite.raw()),
                             .vocab = static_cast<int32_t>(args.logits.dim(1))};
-  SampleKernel<<<static_cast<unsigned>(args.rows.size()), kSampleThreads, 0,
-                 stream.cuda->stream()>>>(params);
-  CheckLaunch();
+  LaunchKernel(SampleKernel, static_cast<unsigned>(args.rows.size()), kSampleThreads, 0,
+               *stream.cuda, params);
 }
 
 }  // namespace nsa::cuda

@@ -9,12 +9,13 @@
 #include "kernels/cuda/device/paged_rows.cuh"
 #include "kernels/cuda/device/rotation.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/ptx/dependent_launch.cuh"
 
 namespace nsa::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kMinPacksPerBlock = 2 * kThreads;  // below, a block is not worth its angles
+constexpr int64_t kMinPacksPerBlock = kThreads;  // below, a block is not worth its angles
 constexpr int kMaxStreams = static_cast<int>(StoreProjectionsArgs::kMaxStreams);
 
 template <typename Cache>
@@ -68,11 +69,13 @@ __global__ void __launch_bounds__(kThreads) StoreProjectionsKernel(StoreParams<T
   const int64_t sequence = params.sequence[token];
   const bool is_padding = position < 0;
   const int32_t half = params.d_k / 2;
+  // Angles depend on no other kernel.
   for (int32_t c = static_cast<int32_t>(threadIdx.x); c < half; c += kThreads) {
     const SinCos rotation = RotationAt(is_padding ? 0 : position, params.inv_freq[c]);
     cos[c] = rotation.cos;
     sin[c] = rotation.sin;
   }
+  BeginDependentKernel();
   __syncthreads();
 
   const int32_t k_packs = half / kPack, v_packs = params.d_v / kPack;
@@ -167,7 +170,7 @@ void Launch(const StoreProjectionsArgs& args, const Stream& stream) {
   const int64_t wanted = CeilDiv(2 * stream.cuda->num_sms(), args.tokens.num_tokens());
   const int64_t shares = std::clamp<int64_t>(num_packs / kMinPacksPerBlock, 1, wanted);
   const dim3 grid(static_cast<unsigned>(args.tokens.num_tokens()), static_cast<unsigned>(shares));
-  StoreProjectionsKernel<T, Cache, kPack><<<grid, kThreads, 0, stream.cuda->stream()>>>(params);
+  LaunchKernel(StoreProjectionsKernel<T, Cache, kPack>, grid, kThreads, 0, *stream.cuda, params);
 }
 
 }  // namespace
@@ -184,7 +187,6 @@ void StoreProjections(const StoreProjectionsArgs& args, const Stream& stream) {
       }
     });
   });
-  CheckLaunch();
 }
 
 }  // namespace nsa::cuda

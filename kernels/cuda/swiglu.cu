@@ -3,6 +3,7 @@
 #include "kernels/backends.h"
 #include "kernels/cuda/device/convert.cuh"
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/ptx/dependent_launch.cuh"
 
 namespace nsa::cuda {
 namespace {
@@ -13,6 +14,7 @@ constexpr int kThreads = 256;
 template <typename T, int kPack>
 __global__ void __launch_bounds__(kThreads)
     SwiGluKernel(const T* gate_up, T* out, int64_t dim, int64_t num_packs) {
+  BeginDependentKernel();
   const int64_t pack = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (pack >= num_packs) return;
   const int64_t packs_per_row = dim / kPack;
@@ -36,10 +38,9 @@ void SwiGlu(const SwiGluArgs& args, const Stream& stream) {
   DispatchDevice(args.out.dtype(), [&]<typename T>() {
     const auto launch = [&]<int kPack>() {
       const int64_t num_packs = num_elements / kPack;
-      SwiGluKernel<T, kPack><<<static_cast<unsigned>(CeilDiv(num_packs, kThreads)), kThreads, 0,
-                               stream.cuda->stream()>>>(static_cast<const T*>(args.gate_up.raw()),
-                                                        static_cast<T*>(args.out.raw()), dim,
-                                                        num_packs);
+      LaunchKernel(SwiGluKernel<T, kPack>, static_cast<unsigned>(CeilDiv(num_packs, kThreads)),
+                   kThreads, 0, *stream.cuda, static_cast<const T*>(args.gate_up.raw()),
+                   static_cast<T*>(args.out.raw()), dim, num_packs);
     };
     constexpr int kWide = 16 / sizeof(T);
     if (dim % kWide == 0) {
@@ -48,7 +49,6 @@ void SwiGlu(const SwiGluArgs& args, const Stream& stream) {
       launch.template operator()<1>();
     }
   });
-  CheckLaunch();
 }
 
 }  // namespace nsa::cuda

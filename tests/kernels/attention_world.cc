@@ -38,7 +38,8 @@ AttentionWorld::AttentionWorld(const Geometry& geometry, std::vector<int64_t> le
     num_rows.push_back(rows == 0 ? 0 : rows + shape.row_offset());
   }
   rows_ = std::make_unique<TestCache>(layout, num_rows, random, *tokens_);
-  // Wide enough for a pass over the whole of the longest sequence, in whole tiles.
+  // Wide enough for a pass over the whole of the longest sequence, in pages of whole tiles.
+  layout.page_rows = kTileTokens;
   const int64_t ring_rows =
       shape.window_tokens + *std::max_element(lengths_.begin(), lengths_.end()) - 1;
   layout.ring_rows = (ring_rows + kTileTokens - 1) / kTileTokens * kTileTokens;

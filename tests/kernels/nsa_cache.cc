@@ -11,7 +11,7 @@ constexpr double kDeviation = 1;
 Tensor MakeTable(const CacheLayout& layout, const std::vector<int64_t>& rows_of, int64_t num_pages,
                  std::mt19937& random) {
   const int64_t page_rows = layout.page_rows;
-  int64_t width = 1;
+  int64_t width = std::max<int64_t>(1, layout.ring_rows / page_rows);
   for (int64_t rows : rows_of) {
     if (layout.ring_rows == 0) width = std::max(width, (rows + page_rows - 1) / page_rows);
   }
@@ -21,7 +21,7 @@ Tensor MakeTable(const CacheLayout& layout, const std::vector<int64_t>& rows_of,
   Tensor table(DType::kI32, {static_cast<int64_t>(rows_of.size()), width});
   size_t next = 0;
   for (size_t s = 0; s < rows_of.size(); ++s) {
-    const int64_t num = layout.ring_rows > 0 ? 1 : (rows_of[s] + page_rows - 1) / page_rows;
+    const int64_t num = layout.ring_rows > 0 ? width : (rows_of[s] + page_rows - 1) / page_rows;
     for (int64_t p = 0; p < num; ++p) {
       table.data<int32_t>()[static_cast<int64_t>(s) * width + p] = pages[next++];
     }
@@ -34,9 +34,11 @@ Tensor MakeTable(const CacheLayout& layout, const std::vector<int64_t>& rows_of,
 TestCache::TestCache(const CacheLayout& layout, const std::vector<int64_t>& rows_of,
                      std::mt19937& random)
     : layout_(layout) {
-  if (layout.ring_rows > 0) layout_.page_rows = layout.ring_rows;
+  if (layout.ring_rows % layout.page_rows != 0) layout_.page_rows = layout.ring_rows;
   int64_t num_pages = 2;
-  for (int64_t rows : rows_of) num_pages += rows / layout_.page_rows + 1;
+  for (int64_t rows : rows_of) {
+    num_pages += std::max(rows, layout.ring_rows) / layout_.page_rows + 1;
+  }
   table_ = std::make_shared<Tensor>(MakeTable(layout_, rows_of, num_pages, random));
   Fill(rows_of, num_pages, random);
 }

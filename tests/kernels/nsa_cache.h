@@ -17,7 +17,9 @@ struct CacheLayout {
   int64_t d_v = 8;
   int64_t page_rows = 16;
   DType dtype = DType::kF32;
-  int64_t ring_rows = 0;  // > 0: one ring of this many rows per sequence instead of pages
+  // > 0: only the last so many rows, in pages that are used in turn, or in one page where this is
+  // no multiple of page_rows.
+  int64_t ring_rows = 0;
 };
 
 // K and V rows of several sequences. Pages are handed out in random order with holes between them;

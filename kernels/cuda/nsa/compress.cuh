@@ -69,6 +69,6 @@ __device__ __forceinline__ int32_t RowOf(const CompressParams& params, int64_t t
 // up to max_emitted rows of the step: fills params.emitted and params.units. fp32 accumulation in
 // an order that depends on the shape alone.
 void LaunchCompressUnits(const CompressParams& params, DType weight_dtype, int64_t max_emitted,
-                         cudaStream_t stream);
+                         const Context& context);
 
 }  // namespace nsa::cuda

@@ -13,6 +13,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/nsa/compress.cuh"
 #include "kernels/cuda/nsa/emitted.cuh"
+#include "kernels/cuda/ptx/dependent_launch.cuh"
 
 namespace nsa::cuda {
 namespace {
@@ -50,6 +51,7 @@ constexpr int kPoolTokens = 64;  // of a span whose rows are looked up at a time
 __global__ void __launch_bounds__(kThreads) PoolKernel(CompressParams params) {
   __shared__ float row[kMaxHeadDim];
   __shared__ int64_t from[kPoolTokens];
+  BeginDependentKernel();
   const auto kv_head = static_cast<int32_t>(blockIdx.y / 2);
   const CompressSide& side = params.sides[blockIdx.y % 2];
   const auto span = static_cast<int32_t>(params.shape.span_tokens);
@@ -119,6 +121,7 @@ __device__ void MultiplyHidden(const W* fc2, const float* units, int32_t num_hid
 template <typename W>
 __global__ void __launch_bounds__(kThreads) FinishKernel(CompressParams params) {
   __shared__ float row[kMaxHeadDim];
+  BeginDependentKernel();
   const auto kv_head = static_cast<int32_t>(blockIdx.x / 2);
   const CompressSide& side = params.sides[blockIdx.x % 2];
   const int64_t e = blockIdx.y;
@@ -201,11 +204,11 @@ void RunUnits(const CompressArgs& args, CompressParams params, const Stream& str
   char* scratch = static_cast<char*>(args.scratch.raw());
   params.emitted = reinterpret_cast<int32_t*>(scratch);
   params.units = reinterpret_cast<float*>(scratch + plan.units_offset);
-  LaunchCompressUnits(params, k_weight.dtype(), max_emitted, stream.cuda->stream());
+  LaunchCompressUnits(params, k_weight.dtype(), max_emitted, *stream.cuda);
   const dim3 grid(static_cast<unsigned>(params.num_kv_heads * 2),
                   static_cast<unsigned>(max_emitted));
   DispatchDevice(k_weight.dtype(), [&]<typename W>() {
-    FinishKernel<W><<<grid, kThreads, 0, stream.cuda->stream()>>>(params);
+    LaunchKernel(FinishKernel<W>, grid, kThreads, 0, *stream.cuda, params);
   });
 }
 
@@ -228,9 +231,8 @@ void CompressRows(const CompressArgs& args, const Stream& stream) {
   } else {
     const dim3 grid(static_cast<unsigned>(std::min(params.num_tokens, kMaxPoolBlocks)),
                     static_cast<unsigned>(params.num_kv_heads * 2));
-    PoolKernel<<<grid, kThreads, 0, stream.cuda->stream()>>>(params);
+    LaunchKernel(PoolKernel, grid, kThreads, 0, *stream.cuda, params);
   }
-  CheckLaunch();
 }
 
 }  // namespace nsa::cuda

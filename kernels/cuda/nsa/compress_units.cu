@@ -10,6 +10,7 @@
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/nsa/compress.cuh"
 #include "kernels/cuda/nsa/emitted.cuh"
+#include "kernels/cuda/ptx/dependent_launch.cuh"
 #include "kernels/cuda/ptx/mma.cuh"
 
 namespace nsa::cuda {
@@ -134,6 +135,7 @@ template <typename W, int kUnitGroups>
 __global__ void __launch_bounds__(kThreads) MmaUnitsKernel(CompressParams params) {
   using Shape = MmaShape<kUnitGroups>;
   __shared__ MmaShared<W, kUnitGroups> shared;
+  BeginDependentKernel();
   const auto kv_head = static_cast<int32_t>(blockIdx.y / 2);
   const CompressSide& side = params.sides[blockIdx.y % 2];
   const int32_t num_units = params.num_units[blockIdx.y % 2];
@@ -244,6 +246,7 @@ struct PlainShared {
 template <typename W>
 __global__ void __launch_bounds__(kThreads) PlainUnitsKernel(CompressParams params) {
   __shared__ PlainShared shared;
+  BeginDependentKernel();
   const auto kv_head = static_cast<int32_t>(blockIdx.y / 2);
   const CompressSide& side = params.sides[blockIdx.y % 2];
   const int32_t num_units = params.num_units[blockIdx.y % 2];
@@ -309,31 +312,31 @@ dim3 Grid(const CompressParams& params, int64_t max_emitted, int64_t tile_units,
 }
 
 template <typename W, int kUnitGroups>
-void LaunchMma(const CompressParams& params, int64_t max_emitted, cudaStream_t stream) {
+void LaunchMma(const CompressParams& params, int64_t max_emitted, const Context& context) {
   using Shape = MmaShape<kUnitGroups>;
-  MmaUnitsKernel<W, kUnitGroups>
-      <<<Grid(params, max_emitted, Shape::kUnits, Shape::kRows), kThreads, 0, stream>>>(params);
+  LaunchKernel(MmaUnitsKernel<W, kUnitGroups>,
+               Grid(params, max_emitted, Shape::kUnits, Shape::kRows), kThreads, 0, context,
+               params);
 }
 
 template <typename W>
-void Launch(const CompressParams& params, int64_t max_emitted, cudaStream_t stream) {
+void Launch(const CompressParams& params, int64_t max_emitted, const Context& context) {
   constexpr int64_t kFewRows = 64;
   if constexpr (sizeof(W) == 2) {
     if (CanUseMma(params, params.sides[0]) && CanUseMma(params, params.sides[1])) {
-      return max_emitted <= kFewRows ? LaunchMma<W, 2>(params, max_emitted, stream)
-                                     : LaunchMma<W, 8>(params, max_emitted, stream);
+      return max_emitted <= kFewRows ? LaunchMma<W, 2>(params, max_emitted, context)
+                                     : LaunchMma<W, 8>(params, max_emitted, context);
     }
   }
-  PlainUnitsKernel<W>
-      <<<Grid(params, max_emitted, kPlainUnits, kPlainRows), kThreads, 0, stream>>>(params);
+  LaunchKernel(PlainUnitsKernel<W>, Grid(params, max_emitted, kPlainUnits, kPlainRows), kThreads, 0,
+               context, params);
 }
 
 }  // namespace
 
 void LaunchCompressUnits(const CompressParams& params, DType weight_dtype, int64_t max_emitted,
-                         cudaStream_t stream) {
-  DispatchDevice(weight_dtype, [&]<typename W>() { Launch<W>(params, max_emitted, stream); });
-  CheckLaunch();
+                         const Context& context) {
+  DispatchDevice(weight_dtype, [&]<typename W>() { Launch<W>(params, max_emitted, context); });
 }
 
 }  // namespace nsa::cuda

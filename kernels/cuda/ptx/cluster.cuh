@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/ptx/dependent_launch.cuh"
+
 namespace nsa::cuda {
 
 __device__ __forceinline__ uint32_t ClusterRank() {
@@ -56,16 +58,6 @@ __device__ __forceinline__ void StorePeer2(uint32_t address, float2 value) {
 }
 __device__ __forceinline__ void StorePeer(uint32_t address, uint64_t value) {
   asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
-}
-
-// Programmatic dependent launch: waits until the kernels before this one on the stream have
-// finished; lets the kernel after this one start its prologue. Both do nothing in a kernel that was
-// launched without the attribute.
-__device__ __forceinline__ void WaitForPrecedingKernels() {
-  asm volatile("griddepcontrol.wait;" ::: "memory");
-}
-__device__ __forceinline__ void AllowFollowingKernel() {
-  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 }
 
 }  // namespace nsa::cuda
