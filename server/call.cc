@@ -21,6 +21,7 @@ void GenerationService::Call::OnToken(const TokenEvent& event) {
   // The engine still tells of requests that this call has ended: at a stop string, or in Fail.
   if (observer_ == nullptr || choice.stream.finished()) return;
   choice.traffic = event.traffic;
+  choice.num_prompt_tokens_shared = event.num_prompt_tokens_shared;
   choice.times = event.times;
   if (event.has_token) {
     TakeToken(choice_idx, event);
@@ -94,7 +95,8 @@ absl::Status GenerationService::Call::StatusOf(const TokenEvent& event) const {
 }
 
 Usage GenerationService::Call::MakeUsage() const {
-  Usage usage{.prompt_tokens = options_.num_prompt_tokens};
+  Usage usage{.prompt_tokens = options_.num_prompt_tokens,
+              .cached_prompt_tokens = choices_[0].num_prompt_tokens_shared};
   for (const Choice& choice : choices_) {
     usage.completion_tokens += choice.stream.num_tokens();
     usage.traffic.read_bytes += choice.traffic.read_bytes;

@@ -33,6 +33,7 @@ class GenerationService::Call : public TokenSink {
   struct Choice {
     ChoiceStream stream;
     KvTraffic traffic;
+    int64_t num_prompt_tokens_shared = 0;
     RequestTimes times;
   };
 

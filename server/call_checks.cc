@@ -127,6 +127,11 @@ absl::StatusOr<CallOptions> CheckOptions(const GenerateCall& call, const Samplin
   }
   NSA_ASSIGN_OR_RETURN(options.stop_token_ids,
                        CheckTokenIds(call.stop_token_ids, "stop_token_ids", vocab_size));
+  if (static_cast<int64_t>(call.cache_salt.size()) > kMaxSaltBytes) {
+    return InvalidValue("cache_salt",
+                        absl::StrCat("cache_salt has ", call.cache_salt.size(), " bytes; at most ",
+                                     kMaxSaltBytes, " are allowed"));
+  }
   if (call.timeout_seconds.has_value()) {
     NSA_RETURN_IF_ERROR(
         CheckRange("timeout", *call.timeout_seconds, 0, kMaxTimeoutSeconds, Bound::kExcluded));

@@ -19,6 +19,7 @@ inline constexpr int64_t kMaxChoices = 128;
 inline constexpr int64_t kMaxStopStrings = 64;
 inline constexpr int64_t kMaxStopBytes = 1024;  // of one stop string
 inline constexpr int64_t kMaxStopTokenIds = 1024;
+inline constexpr int64_t kMaxSaltBytes = 256;
 inline constexpr double kMaxTimeoutSeconds = 86400;
 inline constexpr int64_t kDefaultCompletionTokens = 16;
 inline constexpr int64_t kMaxTokenizeBytes = 1 << 20;     // of a text that is only tokenized

@@ -119,10 +119,12 @@ absl::Status SetMemoryUtilization(const std::string& value, ServerConfig* config
   return absl::OkStatus();
 }
 
-absl::Status SetCudaGraphs(const std::string& value, ServerConfig* config) {
-  if (value != "on" && value != "off") return Allowed("on, off");
-  config->cuda_graphs = value == "on";
-  return absl::OkStatus();
+Setter OnOff(bool ServerConfig::*member) {
+  return [member](const std::string& value, ServerConfig* config) -> absl::Status {
+    if (value != "on" && value != "off") return Allowed("on, off");
+    config->*member = value == "on";
+    return absl::OkStatus();
+  };
 }
 
 absl::Status SetAttention(const std::string& value, ServerConfig* config) {
@@ -167,7 +169,10 @@ std::vector<Flag> Flags() {
        "auto (the model's own) or full (for measurement: reads the whole cache); default auto",
        SetAttention},
       {"cuda-graphs", "ON_OFF", "replay decode steps on a GPU; off for debugging; default on",
-       SetCudaGraphs},
+       OnOff(&C::cuda_graphs)},
+      {"prefix-caching", "ON_OFF",
+       "prompts begin in what is cached of earlier requests; default on",
+       OnOff(&C::prefix_caching)},
       {"threads", "N", "threads of the model; default: all cores",
        Number(&C::num_threads, 1, kMaxThreads)},
       {"max-num-seqs", "N", "sequences in the cache at once; default 16, on a GPU 64",

@@ -25,6 +25,7 @@ struct ServerConfig {
   int64_t kv_cache_bytes = 0;  // 0: by device
   double gpu_memory_utilization = 0.9;
   bool cuda_graphs = true;
+  bool prefix_caching = true;
   std::optional<DType> kv_cache_dtype;  // absent: as the weights
   std::string attention;                // empty: the model's own
   int64_t num_threads = 1;              // of the model; ParseServerConfig's default: all cores

@@ -141,6 +141,7 @@ absl::StatusOr<PreparedCall> GenerationService::PrepareOne(const GenerateCall& c
                                   eos_tokens.end());
   }
   request.sampling = options.sampling;
+  request.cache_salt = call.cache_salt;
   if (!call.seed.has_value()) request.sampling.seed = RandomSeed();
   request.num_top_logprobs = options.num_top_logprobs;
   request.deadline = absl::Now() + options.timeout;

@@ -34,6 +34,7 @@ struct GenerateCall {
   std::vector<std::string> stop;
   std::vector<int64_t> stop_token_ids;
   bool ignore_eos = false;
+  std::string cache_salt;  // cached prompts are shared among calls with the same one
   bool include_stop_text = false;
   std::optional<int64_t> num_logprobs;  // alternatives per token; absent: none at all
   std::optional<double> timeout_seconds;
@@ -54,6 +55,7 @@ struct TokenLogprob {
 
 struct Usage {
   int64_t prompt_tokens = 0;
+  int64_t cached_prompt_tokens = 0;  // of them, those that the first choice found in the cache
   // Tokens sampled, of all choices: an end-of-sequence token and the tokens of a cut stop string
   // count.
   int64_t completion_tokens = 0;

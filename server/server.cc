@@ -32,7 +32,8 @@ LoadOptions MakeLoadOptions(const ServerConfig& config) {
                    .max_chunk_tokens = std::min(config.max_chunk_tokens, config.max_batched_tokens),
                    .max_batched_tokens = config.max_batched_tokens,
                    .max_seq_tokens = config.max_model_tokens,
-                   .record_graphs = config.cuda_graphs}};
+                   .record_graphs = config.cuda_graphs,
+                   .share_prefixes = config.prefix_caching}};
 }
 
 // The longest request: what the flag says, else what the model was made for.

@@ -42,6 +42,7 @@ void FillLogprob(TokenLogprob logprob, v1::TokenLogprob* message) {
 
 void FillUsage(const Usage& usage, v1::Usage* message) {
   message->set_prompt_tokens(usage.prompt_tokens);
+  message->set_cached_prompt_tokens(usage.cached_prompt_tokens);
   message->set_completion_tokens(usage.completion_tokens);
   message->set_kv_read_bytes(usage.traffic.read_bytes);
   message->set_kv_dense_bytes(usage.traffic.dense_bytes);
@@ -66,6 +67,7 @@ GenerateCall ToGenerateCall(const v1::GenerateRequest& request) {
   call.stop.assign(request.stop().begin(), request.stop().end());
   call.stop_token_ids.assign(request.stop_token_ids().begin(), request.stop_token_ids().end());
   call.include_stop_text = request.include_stop_text();
+  call.cache_salt = request.cache_salt();
   call.ignore_eos = request.ignore_eos();
   if (request.has_logprobs()) call.num_logprobs = request.logprobs();
   if (request.has_timeout_seconds()) call.timeout_seconds = request.timeout_seconds();

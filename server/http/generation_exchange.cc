@@ -96,6 +96,7 @@ void GenerationExchange::OnDelta(int64_t choice, const GenerateEvent& event) {
 
 void GenerationExchange::OnDone(const Usage& usage) {
   usage_.prompt_tokens += usage.prompt_tokens;
+  usage_.cached_prompt_tokens += usage.cached_prompt_tokens;
   usage_.completion_tokens += usage.completion_tokens;
   if (--num_running_ > 0) return;
   ended_ = true;

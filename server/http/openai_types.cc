@@ -43,6 +43,7 @@ GenerateCall ReadCommonFields(JsonFields* fields) {
   call.ignore_eos = fields->Bool("ignore_eos").value_or(false);
   call.include_stop_text = fields->Bool("include_stop_str_in_output").value_or(false);
   call.timeout_seconds = fields->Number("timeout");
+  call.cache_salt = fields->String("cache_salt").value_or("");
   fields->String("user");  // only its type matters
   const auto best_of = fields->Int("best_of");
   if (best_of.has_value() && *best_of != call.n.value_or(1)) {

@@ -79,23 +79,24 @@ void AddTokens(const EngineStats& stats, FamilyList* list) {
                 stats.traffic.dense_bytes);
 }
 
-// vLLM's boards divide these; there is no prefix cache yet to count in.
-void AddPrefixCache(FamilyList* list) {
-  list->Counter("vllm:prefix_cache_queries_total",
-                "Prompt tokens looked up in a prefix cache; 0: there is no prefix cache.", 0);
-  list->Counter("vllm:prefix_cache_hits_total",
-                "Prompt tokens found in a prefix cache; 0: there is no prefix cache.", 0);
+void AddPrefixCache(const EngineStats& stats, FamilyList* list) {
+  list->Counter("vllm:prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.",
+                stats.num_prefix_queried_tokens);
+  list->Counter("vllm:prefix_cache_hits_total", "Prompt tokens found in the prefix cache.",
+                stats.num_prefix_shared_tokens);
 }
 
 void AddPages(const EngineStats& stats, int64_t page_tokens, int64_t num_pages, FamilyList* list) {
   const int64_t num_owned = stats.num_pages - stats.num_free_pages;
   const double used = stats.num_pages > 0 ? AsDouble(num_owned) / AsDouble(stats.num_pages) : 0;
   list->Gauge("vllm:kv_cache_usage_perc", "Share of the cache's pages in use; 1 is all.", used);
-  list->Add(GaugeFamily("nsa_pages",
-                        "Pages of the cache by state; cached: 0 without a prefix cache.",
-                        {{list->With("state", "free"), AsDouble(stats.num_free_pages)},
-                         {list->With("state", "owned"), AsDouble(num_owned)},
-                         {list->With("state", "cached"), 0}}));
+  list->Add(GaugeFamily(
+      "nsa_pages",
+      "Pages by state: owned by a running request, cached for requests with the "
+      "same beginning while there is room, free.",
+      {{list->With("state", "free"), AsDouble(stats.num_free_pages - stats.num_kept_pages)},
+       {list->With("state", "owned"), AsDouble(num_owned)},
+       {list->With("state", "cached"), AsDouble(stats.num_kept_pages)}}));
   MetricLabels config = list->With("block_size", absl::StrCat(page_tokens));
   config.emplace_back("num_gpu_blocks", absl::StrCat(num_pages));
   list->Add(
@@ -140,7 +141,7 @@ std::vector<MetricFamily> EngineMetrics::Collect() const {
   FamilyList list({{"model_name", options_.model_name}, {"engine", "0"}});
   AddRequests(stats, &list);
   AddTokens(stats, &list);
-  AddPrefixCache(&list);
+  AddPrefixCache(stats, &list);
   AddPages(stats, options_.page_tokens, options_.num_pages, &list);
   AddLatencies(stats, &list);
   AddSizes(stats, &list);

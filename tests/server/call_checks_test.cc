@@ -109,6 +109,17 @@ TEST(CallChecksTest, StopTokenIds) {
   EXPECT_FALSE(check({int64_t{1} << 32}).ok());
 }
 
+TEST(CallChecksTest, CacheSalt) {
+  const auto check = [](size_t num_bytes) {
+    return Check([&](GenerateCall& c) { c.cache_salt = std::string(num_bytes, 's'); }).status();
+  };
+  EXPECT_TRUE(check(0).ok());
+  EXPECT_TRUE(check(kMaxSaltBytes).ok());
+  const absl::Status above = check(kMaxSaltBytes + 1);
+  EXPECT_EQ(above.message(), "cache_salt has 257 bytes; at most 256 are allowed");
+  EXPECT_EQ(GetDetail(above).param, "cache_salt");
+}
+
 TEST(CallChecksTest, ChatCallsItsAlternativesTopLogprobs) {
   const absl::Status status = Check([](GenerateCall& c) {
                                 c.input = std::vector<ChatMessage>{{"user", "x"}};

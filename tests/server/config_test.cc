@@ -45,6 +45,7 @@ TEST(ConfigTest, Defaults) {
   EXPECT_EQ(config.device.kind, DeviceChoice::Kind::kAuto);
   EXPECT_EQ(config.gpu_memory_utilization, 0.9);
   EXPECT_TRUE(config.cuda_graphs);
+  EXPECT_TRUE(config.prefix_caching);
   EXPECT_FALSE(config.kv_cache_dtype.has_value());
   EXPECT_EQ(config.attention, "");
   EXPECT_GE(config.num_threads, 1);
@@ -94,16 +95,18 @@ TEST(ConfigTest, Devices) {
   EXPECT_EQ(Refusal({"--gpu-memory-utilization=1.5"}),
             "--gpu-memory-utilization is '1.5'; allowed: above 0, at most 1");
   EXPECT_EQ(Refusal({"--cuda-graphs=maybe"}), "--cuda-graphs is 'maybe'; allowed: on, off");
+  EXPECT_EQ(Refusal({"--prefix-caching=1"}), "--prefix-caching is '1'; allowed: on, off");
 }
 
 TEST(ConfigTest, EveryFlag) {
   const ServerConfig config =
-      Config({"--host=0.0.0.0", "--http-port", "1", "--grpc-port=65535", "--kv-cache-bytes=2GiB",
-              "--kv-cache-dtype=bf16", "--attention=full", "--threads=3", "--max-num-seqs=4",
+      Config({"--host=0.0.0.0",           "--http-port",           "1",
+              "--grpc-port=65535",        "--kv-cache-bytes=2GiB", "--kv-cache-dtype=bf16",
+              "--attention=full",         "--threads=3",           "--max-num-seqs=4",
               "--max-batched-tokens=100", "--max-chunk-tokens=50", "--max-model-tokens=1000",
-              "--max-queued-requests=7", "--served-model-name=n", "--chat-template=t.jinja",
-              "--drain-timeout=1.5s", "--device=cpu", "--gpu-memory-utilization=0.5",
-              "--cuda-graphs=off"});
+              "--max-queued-requests=7",  "--served-model-name=n", "--chat-template=t.jinja",
+              "--drain-timeout=1.5s",     "--device=cpu",          "--gpu-memory-utilization=0.5",
+              "--cuda-graphs=off",        "--prefix-caching=off"});
   EXPECT_EQ(config.host, "0.0.0.0");
   EXPECT_EQ(config.http_port, 1);
   EXPECT_EQ(config.grpc_port, 65535);
@@ -122,6 +125,7 @@ TEST(ConfigTest, EveryFlag) {
   EXPECT_EQ(config.device.kind, DeviceChoice::Kind::kCpu);
   EXPECT_EQ(config.gpu_memory_utilization, 0.5);
   EXPECT_FALSE(config.cuda_graphs);
+  EXPECT_FALSE(config.prefix_caching);
 }
 
 TEST(ConfigTest, Bytes) {

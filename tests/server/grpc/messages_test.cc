@@ -103,12 +103,14 @@ TEST(MessagesTest, ProgressAndUsage) {
   EXPECT_EQ(first.progress().prompt_tokens_total(), 100);
   EXPECT_EQ(first.choice_index(), 1);
   GenerateEvent done{.kind = GenerateEvent::Kind::kDone};
-  done.usage = {.prompt_tokens = 3, .completion_tokens = 4, .traffic = {5, 6}};
+  done.usage = {
+      .prompt_tokens = 3, .cached_prompt_tokens = 2, .completion_tokens = 4, .traffic = {5, 6}};
   done.usage.queue = absl::Milliseconds(250);
   done.usage.prefill = absl::Milliseconds(500);
   done.usage.decode = absl::Seconds(2);
   const v1::Usage usage = ToGenerateResponse(done).usage();
   EXPECT_EQ(usage.prompt_tokens(), 3);
+  EXPECT_EQ(usage.cached_prompt_tokens(), 2);
   EXPECT_EQ(usage.completion_tokens(), 4);
   EXPECT_EQ(usage.kv_read_bytes(), 5);
   EXPECT_EQ(usage.kv_dense_bytes(), 6);

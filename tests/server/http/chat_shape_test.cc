@@ -22,11 +22,12 @@ std::string Chunk(const std::string& choice) {
 TEST(ChatShape, WholeResponse) {
   const ChatShape shape(Meta());
   EXPECT_EQ(shape.Body({{.text = "hi", .finish = FinishReason::kStop}},
-                       {.prompt_tokens = 3, .completion_tokens = 4}),
+                       {.prompt_tokens = 3, .cached_prompt_tokens = 2, .completion_tokens = 4}),
             R"({"id":"chatcmpl-1","object":"chat.completion","created":7,"model":"m",)"
             R"("system_fingerprint":"fp","choices":[{"index":0,"message":{"role":"assistant",)"
             R"("content":"hi","refusal":null},"logprobs":null,"finish_reason":"stop"}],)"
-            R"("usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}})");
+            R"("usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7,)"
+            R"("prompt_tokens_details":{"cached_tokens":2}}})");
 }
 
 TEST(ChatShape, RoleThenContentThenFinish) {

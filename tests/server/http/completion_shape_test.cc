@@ -16,16 +16,18 @@ ResponseMeta Meta() { return {.id = "cmpl-1", .created = 7, .model = "m", .finge
 
 TEST(CompletionShape, WholeResponse) {
   const CompletionShape shape(Meta());
-  const std::string body = shape.Body({{.text = "a\"\xC3\xA9", .finish = FinishReason::kStop},
-                                       {.text = "", .finish = FinishReason::kLength}},
-                                      {.prompt_tokens = 3, .completion_tokens = 4});
+  const std::string body =
+      shape.Body({{.text = "a\"\xC3\xA9", .finish = FinishReason::kStop},
+                  {.text = "", .finish = FinishReason::kLength}},
+                 {.prompt_tokens = 3, .cached_prompt_tokens = 2, .completion_tokens = 4});
   EXPECT_EQ(
       body,
       std::string(kEnvelope) +
           "\"choices\":["
           "{\"index\":0,\"text\":\"a\\\"\xC3\xA9\",\"logprobs\":null,\"finish_reason\":\"stop\"},"
           "{\"index\":1,\"text\":\"\",\"logprobs\":null,\"finish_reason\":\"length\"}],"
-          "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7}}");
+          "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7,"
+          "\"prompt_tokens_details\":{\"cached_tokens\":2}}}");
 }
 
 TEST(CompletionShape, ChunksHaveTheSameShape) {
@@ -49,10 +51,10 @@ TEST(CompletionShape, IncludeUsageAddsNullThenTheNumbers) {
       shape.Chunks(0, {.text = "x"}),
       ElementsAre(std::string(kEnvelope) + R"("choices":[{"index":0,"text":"x","logprobs":null,)"
                                            R"("finish_reason":null}],"usage":null})"));
-  EXPECT_EQ(
-      shape.UsageChunk({.prompt_tokens = 1, .completion_tokens = 2}),
-      std::string(kEnvelope) +
-          R"("choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}})");
+  EXPECT_EQ(shape.UsageChunk({.prompt_tokens = 1, .completion_tokens = 2}),
+            std::string(kEnvelope) +
+                R"("choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3,)"
+                R"("prompt_tokens_details":{"cached_tokens":0}}})");
 }
 
 TEST(CompletionShape, LogprobOffsetsGoOnPerChoice) {

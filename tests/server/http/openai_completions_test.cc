@@ -34,7 +34,9 @@ TEST_F(CompletionsTest, AnswersAPromptOfTokens) {
   EXPECT_EQ(json["choices"][0]["index"], 0);
   EXPECT_EQ(json["choices"][0]["logprobs"], nullptr);
   EXPECT_EQ(json["choices"][0]["finish_reason"], "length");
-  EXPECT_EQ(json["usage"].dump(), R"({"completion_tokens":8,"prompt_tokens":3,"total_tokens":11})");
+  EXPECT_EQ(json["usage"].dump(),
+            R"({"completion_tokens":8,"prompt_tokens":3,)"
+            R"("prompt_tokens_details":{"cached_tokens":0},"total_tokens":11})");
 }
 
 TEST_F(CompletionsTest, AStringGetsSpecialTokensAndSixteenByDefault) {
@@ -79,8 +81,8 @@ TEST_F(CompletionsTest, UsageIsTheLastChunkIfAskedFor) {
     EXPECT_THAT(events[i], HasSubstr(R"("usage":null)"));
   EXPECT_THAT(
       events[events.size() - 2],
-      HasSubstr(
-          R"("choices":[],"usage":{"prompt_tokens":1,"completion_tokens":3,"total_tokens":4})"));
+      HasSubstr(R"("choices":[],"usage":{"prompt_tokens":1,"completion_tokens":3,"total_tokens":4,)"
+                R"("prompt_tokens_details":{"cached_tokens":0}})"));
 }
 
 TEST_F(CompletionsTest, ManyPromptsAndChoicesAreIndexedInOrder) {

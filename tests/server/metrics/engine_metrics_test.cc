@@ -62,6 +62,9 @@ TEST(EngineMetrics, ShowsWhatTheEngineCounts) {
   stats.num_waiting = 4;
   stats.num_pages = 100;
   stats.num_free_pages = 75;
+  stats.num_kept_pages = 15;
+  stats.num_prefix_queried_tokens = 640;
+  stats.num_prefix_shared_tokens = 64;
   stats.num_prompt_tokens = 1000;
   stats.num_generated_tokens = 200;
   stats.num_preemptions = 5;
@@ -77,9 +80,11 @@ TEST(EngineMetrics, ShowsWhatTheEngineCounts) {
   has("vllm:num_requests_running{model_name=\"m\",engine=\"0\"} 3");
   has("vllm:num_requests_waiting{model_name=\"m\",engine=\"0\"} 4");
   has("vllm:kv_cache_usage_perc{model_name=\"m\",engine=\"0\"} 0.25");
-  has("nsa_pages{model_name=\"m\",engine=\"0\",state=\"free\"} 75");
+  has("nsa_pages{model_name=\"m\",engine=\"0\",state=\"free\"} 60");
   has("nsa_pages{model_name=\"m\",engine=\"0\",state=\"owned\"} 25");
-  has("nsa_pages{model_name=\"m\",engine=\"0\",state=\"cached\"} 0");
+  has("nsa_pages{model_name=\"m\",engine=\"0\",state=\"cached\"} 15");
+  has("vllm:prefix_cache_queries_total{model_name=\"m\",engine=\"0\"} 640");
+  has("vllm:prefix_cache_hits_total{model_name=\"m\",engine=\"0\"} 64");
   has("vllm:cache_config_info{model_name=\"m\",engine=\"0\",block_size=\"64\","
       "num_gpu_blocks=\"100\"} 1");
   has("vllm:prompt_tokens_total{model_name=\"m\",engine=\"0\"} 1000");
