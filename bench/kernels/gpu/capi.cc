@@ -17,6 +17,10 @@ void nsa_fused_decode(const SparseCall* call, void* stream) {
   cuda::LaunchFusedDecode(args, static_cast<cudaStream_t>(stream));
 }
 
+#ifdef NSA_DECODE_STAGES
+int64_t nsa_fused_decode_stages(void* stamps) { return cuda::CopyFusedDecodeStages(stamps); }
+#endif
+
 }  // extern "C"
 
 }  // namespace nsa

@@ -1,12 +1,12 @@
 """Decode attention of one layer: the fused NSA chain against PyTorch's FlashAttention-2 and cuDNN, in one run.
 
-The library, built in the source root:
-  F="-std=c++20 -O3 --expt-relaxed-constexpr -Xcompiler=-fPIC -I."
-  nvcc $F -gencode=arch=compute_90a,code=sm_90a -c kernels/cuda/sm90/fused_decode.cu -o fused_decode.o
-  nvcc $F -x cu -c bench/kernels/gpu/capi.cc -o capi.o
-  nvcc $F -shared -o libnsa_gpu.so fused_decode.o capi.o base/check.cc base/dtype.cc base/tensor_view.cc
+The library is CMake's target nsa_gpu_capi of the preset cuda-release. Its target nsa_gpu_decode_stages is the same with
+the clock stamps of fused_decode_stages.cuh: --stages prints when the blocks pass each stage.
 
-usage: decode_bench.py LIBRARY [--check-only] [--json FILE]
+Every launch finds other caches, more than the L2 holds. Tables, positions and queries are the same in all launches, as in
+the layers of an engine; the dense kernels likewise get the same queries.
+
+usage: decode_bench.py LIBRARY [--check-only | --no-check] [--no-dense] [--stages STAGES_LIBRARY] [--json FILE]
 """
 
 import argparse
@@ -20,6 +20,8 @@ import nsa_capi
 
 # What a rotation over caches must exceed, so that no launch finds its data in the L2.
 MIN_BYTES = 400e6
+DENSE_BYTES_PER_TOKEN = 4 * 256 * 2  # 4 KV heads, K and V of 128 each, bf16
+STAGE_CASES = [(8192, 1), (65536, 1), (8192, 32), (65536, 32), (65536, 64)]
 
 
 def check_all(library):
@@ -78,12 +80,68 @@ def read_bandwidth():
     return x.numel() * 4 / us * 1e6
 
 
+def num_copies(num_tokens, batch):
+    """How many launches' caches the L2 cannot hold, and the memory can."""
+    world = nsa_capi.SparseWorld(1, 64)
+    needed = max(1, -int(-MIN_BYTES // (world.bytes_read(num_tokens) * batch)))
+    return max(1, min(needed, 64, int(60e9 // (num_tokens * DENSE_BYTES_PER_TOKEN * batch))))
+
+
+def nsa_time(library, num_tokens, batch):
+    calls, keep = nsa_capi.layer_calls(num_copies(num_tokens, batch), batch, num_tokens)
+    us = nsa_capi.time_graph([lambda call=call: library.fused_decode(call) for call in calls])
+    del keep
+    torch.cuda.empty_cache()
+    return us
+
+
+def stage_table(library, cases, repeats=8):
+    """Mean over blocks and launches of when each stage is passed, per case; and the time of the stamped kernel."""
+    table = []
+    for num_tokens, batch in cases:
+        calls, keep = nsa_capi.layer_calls(num_copies(num_tokens, batch), batch, num_tokens)
+        launches = [lambda call=call: library.fused_decode(call) for call in calls]
+        us = nsa_capi.time_graph(launches)
+        samples = []
+        for _ in range(repeats):
+            nsa_capi.time_graph(launches, repeats=1)
+            samples.append(library.decode_stages())
+        times = torch.cat(samples).nanmean(0).tolist()
+        table.append({"tokens": num_tokens, "batch": batch, "us": us, "blocks": samples[0].shape[0],
+                      "stages": dict(zip(nsa_capi.DECODE_STAGES, times))})
+        del keep
+        torch.cuda.empty_cache()
+    print("us after the kernel before has ended, mean over blocks: " + ", ".join(f"{c['tokens']} x {c['batch']}" for c in table))
+    for stage in nsa_capi.DECODE_STAGES:
+        print(f"{stage:42s}" + "".join(f"{c['stages'][stage]:9.2f}" for c in table))
+    print(f"{'one launch after the other':42s}" + "".join(f"{c['us']:9.2f}" for c in table), flush=True)
+    return table
+
+
+def compare(library, num_tokens, batch, peak, with_dense):
+    world = nsa_capi.SparseWorld(1, 64)
+    per_token, dense_bytes = world.bytes_read(num_tokens), num_tokens * DENSE_BYTES_PER_TOKEN
+    us = nsa_time(library, num_tokens, batch)
+    dense = {}
+    if with_dense:
+        dense = dense_times(num_tokens, batch, max(1, min(8, -int(-MIN_BYTES // (dense_bytes * batch)))))
+        torch.cuda.empty_cache()
+    row = {"tokens": num_tokens, "batch": batch, "nsa_us": us, **{f"{name}_us": t for name, t in dense.items()},
+           "speedup": min(dense.values()) / us if dense else float("nan"), "gb_per_s": per_token * batch / us / 1e3,
+           "percent_of_read": 100 * per_token * batch / us * 1e6 / peak, "byte_ratio": dense_bytes / per_token}
+    print(f"{num_tokens:7d} x {batch:2d}: nsa {us:7.1f} us {row['percent_of_read']:4.0f} % of read; "
+          + ", ".join(f"{name} {t:.1f} us" for name, t in dense.items())
+          + f"; {row['speedup']:.2f}x (bytes {row['byte_ratio']:.1f}x)", flush=True)
+    return row
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("library")
     parser.add_argument("--check-only", action="store_true")
     parser.add_argument("--no-check", action="store_true")
     parser.add_argument("--no-dense", action="store_true")
+    parser.add_argument("--stages", metavar="STAGES_LIBRARY")
     parser.add_argument("--json")
     parser.add_argument("--lengths", default="4096,8192,16384,32768,65536,131072,262144")
     parser.add_argument("--batches", default="1,8,32,64")
@@ -94,39 +152,16 @@ def main():
     if args.check_only:
         return
     peak = read_bandwidth()
-    print(f"{torch.cuda.get_device_name()}: read {peak / 1e12:.2f} TB/s")
-    rows = []
-    for num_tokens in map(int, args.lengths.split(",")):
-        for batch in map(int, args.batches.split(",")):
-            if num_tokens * batch > 65536 * 64:
-                continue
-            world = nsa_capi.SparseWorld(1, 64)
-            per_token = world.bytes_read(num_tokens)
-            dense_bytes = num_tokens * 4 * 256 * 2
-            groups = max(1, min(64, -int(-MIN_BYTES // (per_token * batch))))
-            groups = max(1, min(groups, int(60e9 // (dense_bytes * batch))))
-            world = nsa_capi.SparseWorld(batch * groups, num_tokens)
-            calls, keep = [], []
-            for group in range(groups):
-                call, tensors = world.decode_call(list(range(group * batch, (group + 1) * batch)), [num_tokens - 1] * batch)
-                calls.append(lambda call=call: library.fused_decode(call))
-                keep.append(tensors)
-            us = nsa_capi.time_graph(calls)
-            del world, keep, calls
-            torch.cuda.empty_cache()
-            dense = {} if args.no_dense else dense_times(num_tokens, batch, max(1, min(8, -int(-MIN_BYTES // (dense_bytes * batch)))))
-            torch.cuda.empty_cache()
-            best = min(dense.values()) if dense else float("nan")
-            row = {"tokens": num_tokens, "batch": batch, "nsa_us": us, **{f"{k}_us": v for k, v in dense.items()},
-                   "speedup": best / us, "gb_per_s": per_token * batch / us / 1e3,
-                   "percent_of_read": 100 * per_token * batch / us * 1e6 / peak, "byte_ratio": dense_bytes / per_token}
-            rows.append(row)
-            print(f"{num_tokens:7d} x {batch:2d}: nsa {us:7.1f} us {row['percent_of_read']:4.0f} % of read; "
-                  + ", ".join(f"{k} {v:.1f} us" for k, v in dense.items())
-                  + f"; {row['speedup']:.2f}x (bytes {row['byte_ratio']:.1f}x)", flush=True)
+    print(f"{torch.cuda.get_device_name()}: read {peak / 1e12:.2f} TB/s", flush=True)
+    result = {"device": torch.cuda.get_device_name(), "read_tb_per_s": peak / 1e12}
+    if args.stages:
+        result["stages"] = stage_table(nsa_capi.Library(args.stages), STAGE_CASES)
+    result["rows"] = [compare(library, num_tokens, batch, peak, not args.no_dense)
+                      for num_tokens in map(int, args.lengths.split(",")) for batch in map(int, args.batches.split(","))
+                      if num_tokens * batch <= 65536 * 64]
     if args.json:
         with open(args.json, "w") as file:
-            json.dump({"device": torch.cuda.get_device_name(), "read_tb_per_s": peak / 1e12, "rows": rows}, file, indent=1)
+            json.dump(result, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,25 @@ class Library:
     def fused_decode(self, call: SparseCall):
         self.lib.nsa_fused_decode(ctypes.byref(call), ctypes.c_void_p(torch.cuda.current_stream().cuda_stream))
 
+    def decode_stages(self):
+        """When the blocks of the last decode call passed each of DECODE_STAGES, in us after the first saw the end of the
+        kernel before: float64 [blocks, stages]. The library must have been compiled with NSA_DECODE_STAGES."""
+        stamps = torch.zeros(_MAX_STAMPED_BLOCKS, len(DECODE_STAGES), dtype=torch.int64)
+        assert self.lib.nsa_fused_decode_stages(ctypes.c_void_p(stamps.data_ptr())) == len(DECODE_STAGES)
+        stamps = stamps[stamps[:, -1] > stamps[:, -1].max() - 10**6]  # not those of calls with more blocks before
+        times = (stamps - stamps[:, 1].min()).double() / 1000
+        return torch.where(times.abs() > 1000, float("nan"), times)  # a block may have no tile
+
+
+# Stages of the fused decode kernel in the order of kernels/cuda/sm90/fused_decode_stages.cuh. "scouts" load and choose
+# while the other warps attend.
+DECODE_STAGES = (
+    "block runs", "kernel before has ended", "position known", "first tile of rows there", "compressed attention sent",
+    "scouts: sums of the cluster there", "scouts: importances sent", "scouts: importances of the cluster there",
+    "scouts: blocks chosen", "window attention sent", "first tile of chosen blocks there", "chosen blocks' attention sent",
+    "scouts: results of the cluster there", "scouts: output written")
+_MAX_STAMPED_BLOCKS = 4096
+
 
 class Prefill:
     """The prefill chain on one stream, which the timed work has to use too."""
@@ -206,6 +225,23 @@ class SparseWorld:
         """K and V bytes of one token's decode, as docs/nsa.md section 4 counts them."""
         rows = self.num_rows(num_tokens) + min(num_tokens, self.num_selected * self.block_tokens) + min(num_tokens, self.window)
         return rows * self.num_kv_heads * (self.d_k + self.d_v) * 2
+
+
+def layer_calls(num_layers, batch, num_tokens):
+    """One decode step of `batch` sequences of num_tokens tokens: a call per layer, and what must be kept alive.
+
+    Every layer has caches of its own. Tables, positions, queries and scratch are the same memory in all of them, as in
+    an engine, where the step before has just written or read them."""
+    worlds = [SparseWorld(batch, num_tokens, seed=layer) for layer in range(num_layers)]
+    first, tensors = worlds[0].decode_call(list(range(batch)), [num_tokens - 1] * batch)
+    calls = []
+    for world in worlds:
+        call = SparseCall.from_buffer_copy(first)
+        for name in ("rows", "sel", "win"):
+            cache = getattr(call, name)
+            cache.k, cache.v = (tensor.data_ptr() for tensor in getattr(world, name))
+        calls.append(call)
+    return calls, (worlds, tensors)
 
 
 def check(world: SparseWorld, t, tolerance=0.02, tokens=None):

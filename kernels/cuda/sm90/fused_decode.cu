@@ -1,15 +1,19 @@
 // A cluster of c thread blocks serves one (token, KV head): its group of query heads is the M = 16
-// side of the tensor-core products, tiles of 64 cached rows are the other side. In the order of the
-// phases below:
+// side of the tensor-core products, tiles of 64 cached rows are the other side. Half of a block's
+// warps attend tiles, the others, the scouts, bring the tiles and choose the blocks. In the order
+// of the phases below:
 //
 //   1. Each block attends its tiles of compressed rows. Besides the output it keeps, per block of
 //      the selection and head, the sum of probabilities relative to the tile's maximum.
-//   2. The blocks exchange maximum and sum of every head: now each knows the lse, the sums become
-//      importances, and its best candidates go to all peers.
-//   3. While those travel, the window is attended; its rows have been on their way since phase 1.
-//   4. Every block ranks the candidates of all: the choice is known, without leaving the cluster.
-//   5. The chosen blocks are attended.
-//   6. Each block sums the results of its share of the heads.
+//   2. The blocks send maximum and sum of every head to each other: now each knows the lse, the
+//      sums become importances, and these go to all peers.
+//   3. Every block ranks the importances of all: the choice is known, without leaving the cluster.
+//      Meanwhile the window is attended; its tiles have been on their way since phase 1.
+//   4. The chosen blocks are attended.
+//   5. Each block sums the results of its share of the heads.
+//
+// What blocks send each other are stores that count as bytes on a barrier of the receiver
+// (ptx/store_async.cuh): nothing waits for a barrier of the whole cluster or a fence.
 //
 // Tile i of a phase belongs to leaf i % 16 of a fixed tree (fused_decode_tile.cuh); a block
 // computes the leaves that are its rank modulo c and the subtree over them. So c changes where work
@@ -19,7 +23,9 @@
 
 #include "base/check.h"
 #include "kernels/cuda/instances.h"
+#include "kernels/cuda/ptx/prefetch.cuh"
 #include "kernels/cuda/sm90/fused_decode.h"
+#include "kernels/cuda/sm90/fused_decode_stages.cuh"
 #include "kernels/cuda/sm90/fused_decode_worker.cuh"
 
 namespace nsa::cuda {
@@ -28,55 +34,142 @@ namespace {
 using namespace fused_decode;  // NOLINT(google-build-using-namespace)
 
 constexpr float kLog2E = 1.44269504088896340736F;
-constexpr int kMaxSharedBytes = 227 * 1024;
+constexpr int kMaxSharedBytes = 227 * 1024;   // of a block
+constexpr int kHalfSharedBytes = 113 * 1024;  // of a block with another beside it
 
-template <typename I>
-__global__ __launch_bounds__(kThreads, 2) void FusedDecodeKernel(const __grid_constant__ Params p) {
-  using T = typename I::T;
-  extern __shared__ __align__(128) uint8_t memory[];
-  const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5, token = blockIdx.z;
+// What of the caches a token sees.
+struct Reach {
+  int end_row;  // of the paged compressed rows
+  int window_begin, num_win_tiles, num_sel_tiles;
+  const int32_t* pages;      // of the sequence
+  const int32_t* win_pages;  // of its window
 
-  WaitForPrecedingKernels();
-  const int position = p.position[token], sequence = p.sequence[token];
-  Worker<I> worker(p, memory, Layout<I>(p.max_tiles, ClusterSize()), position);
-  auto& shared = worker.shared;
-  const int rank = worker.rank, num_ranks = worker.num_ranks, kv_head = worker.kv_head;
-  const int num_heads = p.num_kv_heads * p.group_size;
-  const int64_t first_head = static_cast<int64_t>(token) * num_heads + kv_head * p.group_size;
-  T* const out = static_cast<T*>(p.out) + first_head * I::kDv;
-  int32_t* const blocks_out =
-      p.blocks + (static_cast<int64_t>(token) * p.num_kv_heads + kv_head) * p.num_selected;
-  if (position < 0) {  // padding; the same for the whole cluster
-    for (int i = rank * kThreads + tid; i < p.group_size * I::kDv; i += num_ranks * kThreads) {
-      out[i] = T(0.0F);
-    }
-    if (rank == 0 && tid < p.num_selected) blocks_out[tid] = -1;
-    return;
+  template <typename I>
+  __device__ __forceinline__ Reach(const Worker<I>& worker, int sequence)
+      : end_row((worker.position + 1 < worker.p.span_tokens
+                     ? 0
+                     : (worker.position + 1 - worker.p.span_tokens) / worker.p.span_stride + 1) +
+                I::kRowOffset),
+        window_begin(max(0, worker.position + 1 - worker.p.window_tokens)),
+        num_win_tiles((worker.position - window_begin) / kTileRows + 1),
+        num_sel_tiles((worker.num_chosen() * worker.p.block_tokens + kTileRows - 1) / kTileRows),
+        pages(worker.p.rows.table +
+              static_cast<int64_t>(sequence) * worker.p.rows.table_width.divisor()),
+        win_pages(worker.p.win.table +
+                  static_cast<int64_t>(sequence) * worker.p.win.table_width.divisor()) {}
+};
+
+// The ring of tiles in shared memory, as one side sees it.
+struct Ring {
+  int stage = 0;
+  uint32_t parity;
+  __device__ __forceinline__ void Advance(int num_stages) {
+    stage = stage == num_stages - 1 ? 0 : stage + 1;
+    if (stage == 0) parity ^= 1;
   }
-  const int32_t* const rows_table =
-      p.rows.table + static_cast<int64_t>(sequence) * p.rows.table_width.divisor();
-  {
+};
+
+// The scouts: bring tiles of compressed rows and of the window, choose, bring the chosen blocks,
+// and sum the results.
+template <typename I>
+__device__ __forceinline__ void Scout(const Params& p, Worker<I>& worker, const Reach& reach,
+                                      uint32_t tiles, int64_t first_head) {
+  using T = typename I::T;
+  auto& shared = worker.shared;
+  const int tid = threadIdx.x & (kThreads - 1), lane = tid & 31, warp = tid >> 5;
+  const int rank = worker.rank, num_ranks = worker.num_ranks, num_chosen = worker.num_chosen();
 #pragma unroll 4
-    for (int i = tid; i < p.max_tiles * I::kTileBlocks; i += kThreads) {
-      const int tile = i / I::kTileBlocks * num_ranks + rank;
-      const int block = tile * I::kTileBlocks + i % I::kTileBlocks;
-      if (block < worker.num_blocks) worker.pages[i] = rows_table[block];
-    }
+  for (int i = tid; i < worker.NumLocal(worker.num_cmp_tiles) * I::kTileBlocks; i += kThreads) {
+    const int tile = i / I::kTileBlocks * num_ranks + rank;
+    const int block = tile * I::kTileBlocks + i % I::kTileBlocks;
+    worker.pages[i] = block < worker.num_blocks ? reach.pages[block] : -1;
   }
   if (tid < p.group_size * 3) {  // gate logits: cmp, sel, win
     const int head = tid / 3, gate = tid % 3;
     const float logit = p.gates[first_head * 3 + tid];
     shared.factor[gate == 0 ? kCmp : gate == 1 ? kSel : kWin][head] = 1 / (1 + __expf(-logit));
   }
-  for (int i = tid; i < num_ranks * kMaxCandidates; i += kThreads) worker.candidates[i] = 0;
-  if (tid == 0) {
-    shared.num_survivors = shared.num_finalists = 0, shared.threshold = 0;
-    for (uint64_t& barrier : shared.full) InitBarrier(SharedAddress(&barrier), kThreads);
-    FenceBarrierInit();
+#pragma unroll 1
+  for (int i = tid * 8; i < worker.num_blocks; i += kThreads * 8) {  // for the chosen blocks
+    PrefetchGlobal(reach.pages + i);
   }
-  __syncthreads();
-  ClusterArrive();  // (a) this block runs and its candidates are clear
+  SyncScouts();
 
+  Ring ring{.parity = 1};  // a fresh barrier lets pass
+  const int row_of_lane = warp * kWarpRows + (lane & 15);
+  const auto index_in = [&](int page, int page_rows, int row) {
+    return page < 0 ? -1 : (page * p.num_kv_heads + worker.kv_head) * page_rows + row;
+  };
+  // Brings up to `limit` more tiles of a walk; row_index says which row of the cache a row is.
+  const auto bring = [&](const PagedRows& kv, TileWalk& walk, int limit, const auto& row_index) {
+#pragma unroll 1
+    for (; !walk.done() && limit > 0; walk.Next(), --limit) {
+      const int index = row_index(walk.tile * kTileRows + row_of_lane);
+      Wait(SharedAddress(&shared.empty[ring.stage]), ring.parity);
+      LoadTile<I::kDk, I::kDv>(kv, index, tiles + ring.stage * Layout<I>::kTile,
+                               SharedAddress(&shared.full[ring.stage]), warp, lane);
+      ring.Advance(p.num_stages);
+    }
+  };
+  TileWalk cmp(rank, num_ranks, worker.num_cmp_tiles);
+  bring(p.rows, cmp, INT32_MAX, [&](int row) {
+    if (row < I::kRowOffset || row >= reach.end_row) return -1;
+    const int local = (row / kTileRows) >> worker.rank_bits;
+    return index_in(worker.pages[local * I::kTileBlocks + row % kTileRows / I::kPageRows],
+                    I::kPageRows, row % I::kPageRows);
+  });
+  TileWalk win(rank, num_ranks, reach.num_win_tiles);
+  const auto win_row = [&](int row) {
+    const int token = reach.window_begin + row;
+    if (token > worker.position) return -1;
+    const int slot = p.win.page_rows.Quotient(token), page_rows = p.win.page_rows.divisor();
+    return index_in(reach.win_pages[p.win.table_width.Remainder(slot)], page_rows,
+                    token - slot * page_rows);
+  };
+#pragma unroll 1
+  for (int part = 0; part < 2; ++part) {
+    // As many as there is room for; the others when the choice is made.
+    bring(p.win, win, part == 0 ? p.num_stages : INT32_MAX, win_row);
+    if (part == 1) break;
+    Wait(SharedAddress(&shared.attended), 0);
+    Wait(SharedAddress(&shared.sums_here), 0);
+    Stamp(Stage::kSumsExchanged);
+    if (worker.ranks_blocks()) {
+      worker.SendImportances();
+      Stamp(Stage::kWeighed);
+      Wait(SharedAddress(&shared.importances_here), 0);
+      Stamp(Stage::kImportancesExchanged);
+    }
+    worker.Choose();
+    Stamp(Stage::kChosen);
+  }
+  Wait(SharedAddress(&shared.chosen_here), 0);
+  TileWalk sel(rank, num_ranks, reach.num_sel_tiles);
+  bring(p.sel, sel, INT32_MAX, [&](int row) {
+    const int slot = p.sel.page_rows.Quotient(row), in_block = row - slot * p.block_tokens;
+    if (slot >= num_chosen) return -1;
+    const int block = shared.sorted[slot];
+    if (block * p.block_tokens + in_block > worker.position) return -1;
+    return index_in(reach.pages[block], p.block_tokens, in_block);
+  });
+#pragma unroll 1
+  for (int phase = kCmp; phase < kNumPhases; ++phase) {
+    Wait(SharedAddress(&shared.results_here[phase]), 0);
+    worker.Weights(phase);
+  }
+  Stamp(Stage::kResultsExchanged);
+  SyncScouts();
+  worker.Sum(static_cast<T*>(p.out) + first_head * I::kDv);
+  Stamp(Stage::kSummed);
+}
+
+// The other warps: attention over the tiles, phase by phase.
+template <typename I>
+__device__ __forceinline__ void AttendPhases(const Params& p, Worker<I>& worker, const Reach& reach,
+                                             uint32_t tiles, int64_t first_head) {
+  using T = typename I::T;
+  auto& shared = worker.shared;
+  const int lane = threadIdx.x & 31, rank = worker.rank, num_ranks = worker.num_ranks;
   uint32_t q[I::kDk / 16][4];  // A operand: heads by dims
   {
     const T* const q_heads = static_cast<const T*>(p.q) + first_head * I::kDk;
@@ -89,89 +182,21 @@ __global__ __launch_bounds__(kThreads, 2) void FusedDecodeKernel(const __grid_co
                            : 0;
     }
   }
-
-  // The pipeline of tiles: the compressed rows', then the window's; later the chosen blocks'.
-  const int end_row =
-      (position + 1 < p.span_tokens ? 0 : (position + 1 - p.span_tokens) / p.span_stride + 1) +
-      I::kRowOffset;  // paged rows: model row + row offset
-  const int window_begin = max(0, position + 1 - p.window_tokens);
-  const int num_win_tiles = (position - window_begin) / kTileRows + 1;
-  const int32_t* const win_table =
-      p.win.table + static_cast<int64_t>(sequence) * p.win.table_width.divisor();
-  const int block_tokens = p.block_tokens, num_chosen = worker.num_chosen();
-
-  TileWalk loads(rank, num_ranks, worker.num_cmp_tiles);
-  int load_phase = kCmp, load_stage = 0, stage = 0;
-  uint32_t parity = 0;
-  const auto advance = [](int& ring) { ring = ring == I::kStages - 1 ? 0 : ring + 1; };
-  // Row `row` of a phase's tiles: which row of which page of which cache; -1 = none.
-  const auto row_index = [&](int row) {
-    int page, page_rows, in_page;
-    if (load_phase == kCmp) {
-      if (row < I::kRowOffset || row >= end_row) return -1;
-      const int local = (row / kTileRows) >> worker.rank_bits;
-      page = worker.pages[local * I::kTileBlocks + row % kTileRows / I::kPageRows];
-      page_rows = I::kPageRows, in_page = row % I::kPageRows;
-    } else if (load_phase == kWin) {
-      const int token_row = window_begin + row;
-      if (token_row > position) return -1;
-      const int slot = p.win.page_rows.Quotient(token_row);
-      page = win_table[p.win.table_width.Remainder(slot)];
-      page_rows = p.win.page_rows.divisor(), in_page = token_row - slot * page_rows;
-    } else {
-      const int slot = p.sel.page_rows.Quotient(row);
-      page_rows = block_tokens, in_page = row - slot * page_rows;
-      if (slot >= num_chosen || shared.sorted[slot] * page_rows + in_page > position) return -1;
-      page = rows_table[shared.sorted[slot]];
-    }
-    return page < 0 ? -1 : (page * p.num_kv_heads + kv_head) * page_rows + in_page;
-  };
-  // The index of this lane's row of the next tile, looked up one tile ahead.
-  int32_t next_index = -1;
-  const auto look_up_next = [&] {
-    if (load_phase == kCmp && loads.done()) {
-      load_phase = kWin;
-      loads = TileWalk(rank, num_ranks, num_win_tiles);
-    }
-    if (loads.done()) return;
-    next_index = row_index(loads.tile * kTileRows + warp * kWarpRows + (lane & 15));
-  };
-  const auto load_next = [&] {
-    if (loads.done()) return;
-    const PagedRows& kv = load_phase == kCmp ? p.rows : load_phase == kWin ? p.win : p.sel;
-    LoadTile<I::kDk, I::kDv>(kv, next_index, SharedAddress(memory) + load_stage * Layout<I>::kTile,
-                             SharedAddress(&shared.full[load_stage]), warp, lane);
-    loads.Next();
-    advance(load_stage);
-    look_up_next();
-  };
-
+  Ring ring{.parity = 0};
 #pragma unroll 1
   for (int phase = kCmp; phase < kNumPhases; ++phase) {
-    int num_tiles = worker.num_cmp_tiles, end = end_row;
-    if (phase == kWin) {
-      ClusterArrive();  // (b) results of the compressed branch, sums of all tiles
-      ClusterWait();
-      if (worker.chooses() && worker.num_wanted() > 0) worker.RankBlocks();
-      num_tiles = num_win_tiles, end = position + 1 - window_begin;
-    } else if (phase == kSel) {
-      ClusterArrive();  // (c) candidates
-      ClusterWait();
-      worker.Choose();
-      num_tiles = (num_chosen * block_tokens + kTileRows - 1) / kTileRows;
+    int num_tiles, end;
+    if (phase == kCmp) {
+      num_tiles = worker.num_cmp_tiles, end = reach.end_row;
+    } else if (phase == kWin) {
+      num_tiles = reach.num_win_tiles, end = worker.position + 1 - reach.window_begin;
+    } else {
+      Wait(SharedAddress(&shared.chosen_here), 0);
+      num_tiles = reach.num_sel_tiles;
       // All tokens of the chosen blocks but the last ones of the query's own.
-      end = num_chosen * block_tokens;
-      if (shared.sorted[num_chosen - 1] == worker.num_blocks - 1) {
-        end -= worker.num_blocks * block_tokens - 1 - position;
-      }
-    }
-    if (phase != kWin) {
-      if (phase == kSel) load_phase = kSel, loads = TileWalk(rank, num_ranks, num_tiles);
-      look_up_next();
-#pragma unroll 1
-      for (int i = 0; i < I::kStages; ++i) load_next();
-      if (phase == kSel && rank == 0 && tid < p.num_selected) {
-        blocks_out[tid] = tid < num_chosen ? shared.sorted[tid] : -1;
+      end = worker.num_chosen() * p.block_tokens;
+      if (shared.sorted[worker.num_chosen() - 1] == worker.num_blocks - 1) {
+        end -= worker.num_blocks * p.block_tokens - 1 - worker.position;
       }
     }
     LowerNodes<I::kDv> lower;
@@ -184,31 +209,73 @@ __global__ __launch_bounds__(kThreads, 2) void FusedDecodeKernel(const __grid_co
 #pragma unroll 1
       for (; walk.visit == visit; walk.Next()) {
         const int first = walk.tile * kTileRows, begin = phase == kCmp ? I::kRowOffset - first : 0;
-        Wait(SharedAddress(&shared.full[stage]), parity);
-        AttendTile<T, I::kDk, I::kDv>(q, SharedAddress(memory) + stage * Layout<I>::kTile, begin,
-                                      end - first, p.scale_log2, shared.tile, leaf);
-        load_next();
-        if (phase == kCmp) {
-          TileSums<I>& sums = worker.sums[walk.tile];
-          worker.SumBlocks(sums);
-          if (warp == 0 && (lane & 3) == 0) {
-            sums.max[lane >> 2] = leaf.max[0];
-            sums.max[(lane >> 2) + 8] = leaf.max[1];
-          }
+        Wait(SharedAddress(&shared.full[ring.stage]), ring.parity);
+        if (visit == 0 && walk.tile == rank && phase != kWin) {
+          Stamp(phase == kCmp ? Stage::kFirstTile : Stage::kFirstChosenTile);
         }
-        advance(stage);
-        if (stage == 0) parity ^= 1;
+        float probabilities[2][4];
+        AttendTile<T, I::kDk, I::kDv>(q, tiles + ring.stage * Layout<I>::kTile, begin, end - first,
+                                      p.scale_log2, shared.tile, leaf, probabilities);
+        __syncwarp();
+        if (lane == 0) Arrive(SharedAddress(&shared.empty[ring.stage]));
+        if (phase == kCmp && worker.ranks_blocks()) {
+          worker.SumBlocks(walk.tile, probabilities, leaf);
+        }
+        ring.Advance(p.num_stages);
       }
       AddLeaf(visit, leaf, lower, upper);
     }
-    if (phase == kCmp) ClusterWait();  // (a)
+    if (phase == kCmp) Arrive(SharedAddress(&shared.attended));
     worker.Publish(phase, leaf);
     worker.Send(phase, leaf);
+    Stamp(phase == kCmp ? Stage::kCompressed : phase == kWin ? Stage::kWindow : Stage::kSelected);
   }
+}
+
+template <typename I>
+__global__ __launch_bounds__(kAllThreads, I::kDk > 128 ? 1 : 2) void FusedDecodeKernel(
+    const __grid_constant__ Params p) {
+  using T = typename I::T;
+  extern __shared__ __align__(128) uint8_t memory[];
+  const int tid = threadIdx.x, token = blockIdx.z;
+  Stamp(Stage::kEntered);
+  auto& shared = *reinterpret_cast<Shared<T>*>(memory);
+  if (tid == 0) {
+    Worker<I>::InitBarriers(shared);
+  }
+  __syncthreads();
+  ClusterArriveRelaxed();  // this block runs and its barriers are there
+  WaitForPrecedingKernels();
   AllowFollowingKernel();
-  ClusterArrive();  // (d) all results
-  ClusterWait();
-  worker.Sum(out);
+  Stamp(Stage::kStarted);
+  const int position = p.position[token], sequence = p.sequence[token];
+  const Layout<I> layout(p.max_tiles, ClusterSize());
+  Worker<I> worker(p, memory, layout, position);
+  const int num_heads = p.num_kv_heads * p.group_size;
+  const int64_t first_head =
+      static_cast<int64_t>(token) * num_heads + worker.kv_head * p.group_size;
+  if (position < 0) {  // padding; the same for the whole cluster
+    T* const out = static_cast<T*>(p.out) + first_head * I::kDv;
+    int32_t* const blocks =
+        p.blocks + (static_cast<int64_t>(token) * p.num_kv_heads + worker.kv_head) * p.num_selected;
+    if (worker.rank == 0) {
+      for (int i = tid; i < p.group_size * I::kDv; i += kAllThreads) out[i] = T(0.0F);
+      if (tid < p.num_selected) blocks[tid] = -1;
+    }
+    ClusterWaitAligned();
+    return;
+  }
+  const Reach reach(worker, sequence);
+  if (tid == 0) worker.ExpectAll();
+  ClusterWaitAligned();  // all blocks run
+  Stamp(Stage::kPrepared);
+  if (tid < kThreads) {
+    if (I::kDk <= 128) GrowRegisters<160>();
+    AttendPhases<I>(p, worker, reach, SharedAddress(memory + layout.tiles), first_head);
+  } else {
+    if (I::kDk <= 128) ShrinkRegisters<96>();
+    Scout<I>(p, worker, reach, SharedAddress(memory + layout.tiles), first_head);
+  }
 }
 
 PagedRows Rows(const PagedKv& kv) {
@@ -242,6 +309,7 @@ Params MakeParams(const SparseAttentionArgs& args) {
           .window_tokens = i32(shape.window_tokens),
           .num_tiles = 0,
           .max_tiles = 0,
+          .num_stages = 0,
           .tile_sums = args.scratch.raw(),
           .scale_log2 = args.softmax_scale * kLog2E};
 }
@@ -254,7 +322,9 @@ void CheckCuda(cudaError_t error) {
 template <typename I>
 class Launcher {
  public:
-  static bool Fits(const Params& params) { return NumBytes(params, kLeaves) <= kMaxSharedBytes; }
+  static bool Fits(const Params& params) {
+    return NumBytes(params, kLeaves, I::kMinStages) <= kMaxSharedBytes;
+  }
 
   static void Launch(Params params, int64_t num_tokens, cudaStream_t stream) {
     static Launcher launcher;
@@ -262,7 +332,10 @@ class Launcher {
     params.num_tiles = NumTiles(params.rows.table_width.divisor());
     params.max_tiles = MaxTiles(params, num_ranks);
     cudaLaunchAttribute attributes[2];
-    cudaLaunchConfig_t config = Config(num_ranks, NumBytes(params, num_ranks), attributes);
+    params.num_stages = NumStages(
+        params, num_ranks, launcher.num_processors_ < num_ranks * num_tokens * params.num_kv_heads);
+    cudaLaunchConfig_t config =
+        Config(num_ranks, NumBytes(params, num_ranks, params.num_stages), attributes);
     config.gridDim = dim3(num_ranks, params.num_kv_heads, static_cast<unsigned>(num_tokens));
     config.stream = stream;
     CheckCuda(cudaLaunchKernelEx(&config, kKernel, params));
@@ -276,8 +349,19 @@ class Launcher {
   static int MaxTiles(const Params& params, int num_ranks) {
     return (NumTiles(params.rows.table_width.divisor()) + num_ranks - 1) / num_ranks;
   }
-  static int NumBytes(const Params& params, int num_ranks) {
-    return Layout<I>(MaxTiles(params, num_ranks), num_ranks).num_bytes;
+  static int NumBytes(const Params& params, int num_ranks, int num_stages) {
+    return Layout<I>(MaxTiles(params, num_ranks), num_ranks).NumBytes(num_stages);
+  }
+  // As many as there is room for.
+  static int NumStages(const Params& params, int num_ranks, bool shares_processor) {
+    const bool half =
+        shares_processor && NumBytes(params, num_ranks, I::kMinStages) <= kHalfSharedBytes;
+    int num_stages = kMaxStages;
+    while (num_stages > I::kMinStages &&
+           NumBytes(params, num_ranks, num_stages) > (half ? kHalfSharedBytes : kMaxSharedBytes)) {
+      --num_stages;
+    }
+    return num_stages;
   }
 
   // Time of a cluster besides its tiles, in units of the time one block takes for all its tiles if
@@ -288,6 +372,9 @@ class Launcher {
     CheckCuda(cudaFuncSetAttribute(kKernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
     CheckCuda(cudaFuncSetAttribute(kKernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    kMaxSharedBytes));
+    int device = 0;
+    CheckCuda(cudaGetDevice(&device));
+    CheckCuda(cudaDeviceGetAttribute(&num_processors_, cudaDevAttrMultiProcessorCount, device));
   }
 
   static cudaLaunchConfig_t Config(int num_ranks, int num_bytes, cudaLaunchAttribute* attributes) {
@@ -296,7 +383,7 @@ class Launcher {
     attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[1].val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
-    config.blockDim = dim3(kThreads);
+    config.blockDim = dim3(kAllThreads);
     config.dynamicSmemBytes = num_bytes;
     config.attrs = attributes;
     config.numAttrs = 2;
@@ -324,7 +411,7 @@ class Launcher {
 
   // Clusters of this size that run at once; 0 if their shared memory is too large.
   static int NumResident(const Params& params, int num_ranks) {
-    const int num_bytes = NumBytes(params, num_ranks);
+    const int num_bytes = NumBytes(params, num_ranks, I::kMinStages);
     if (num_bytes > kMaxSharedBytes) return 0;
     cudaLaunchAttribute attributes[2];
     cudaLaunchConfig_t config = Config(num_ranks, num_bytes, attributes);
@@ -335,6 +422,7 @@ class Launcher {
   }
 
   static constexpr int kNumSizes = 5;  // 1, 2, 4, 8, 16 blocks
+  int num_processors_ = 0;
   std::mutex mutex_;
   int table_width_ = -1;
   int num_resident_[kNumSizes] = {};
@@ -374,7 +462,7 @@ bool CanFuseDecode(const SparseAttentionArgs& args) {
   return args.rows.table.raw() == args.sel.table.raw() &&
          args.q.dim(1) / args.rows.num_kv_heads() <= kHeads &&
          shape.num_selected <= kMaxFusedSelected &&
-         shape.num_selected - shape.num_initial - shape.num_local <= kMaxCandidates &&
+         shape.num_selected - shape.num_initial - shape.num_local <= kMaxFree &&
          WithInstance(args, [&](auto fits, auto /*launch*/) { return fits(MakeParams(args)); });
 }
 
@@ -384,6 +472,13 @@ int64_t FusedDecodeScratchBytes(const NsaShape& shape, int64_t num_tokens, int64
   const int64_t tile_blocks = kTileRows / shape.rows_per_page();
   return num_tokens * num_kv_heads * num_tiles * (tile_blocks + 2) * kHeads * 4;
 }
+
+#ifdef NSA_DECODE_STAGES
+int64_t CopyFusedDecodeStages(void* stamps) {
+  CheckCuda(cudaMemcpyFromSymbol(stamps, stage_stamps, sizeof(stage_stamps)));
+  return static_cast<int64_t>(Stage::kNumStages);
+}
+#endif
 
 void LaunchFusedDecode(const SparseAttentionArgs& args, cudaStream_t stream) {
   NSA_CHECK(CanFuseDecode(args)) << args.q.ToString() << " over " << args.rows.k.ToString();

@@ -24,4 +24,10 @@ int64_t FusedDecodeScratchBytes(const NsaShape& shape, int64_t num_tokens, int64
 // a graph, and gives a token the same bits in any batch.
 void LaunchFusedDecode(const SparseAttentionArgs& args, cudaStream_t stream);
 
+#ifdef NSA_DECODE_STAGES
+// The stamps of the launch before (fused_decode_stages.cuh), after which the device was idle, to
+// `stamps`: [4096 blocks][stages][ns, cycles] of uint64. Returns the number of stages.
+int64_t CopyFusedDecodeStages(void* stamps);
+#endif
+
 }  // namespace nsa::cuda

@@ -10,14 +10,19 @@
 
 namespace nsa::cuda::fused_decode {
 
-inline constexpr int kWarps = 4;  // of a block
-inline constexpr int kThreads = kWarps * 32;
+// A block: a warpgroup that attends tiles, and one that brings them and chooses blocks (scouts).
+inline constexpr int kWarps = 4;
+inline constexpr int kThreads = kWarps * 32;  // of a warpgroup
+inline constexpr int kAllThreads = 2 * kThreads;
 inline constexpr int kHeads = 16;  // heads of a group, padded: the M side of the products
 inline constexpr int kTileRows = 64;
 inline constexpr int kWarpRows = kTileRows / kWarps;  // rows whose scores a warp computes
 inline constexpr int kProbStride = kTileRows + 8;     // 16-bit elements; no ldmatrix conflicts
-inline constexpr int kWeightStride = kHeads + 4;      // floats; no conflicts between rows
 inline constexpr unsigned kFullMask = 0xffffffffu;
+
+// Waits for the other threads of the warpgroup.
+__device__ __forceinline__ void SyncScouts() { SyncNamed(1, kThreads); }
+__device__ __forceinline__ void SyncAttending() { SyncNamed(2, kThreads); }
 
 // PagedKv, as the device sees it.
 struct PagedRows {
@@ -133,10 +138,10 @@ __device__ __forceinline__ void AddLeaf(int visit, Partial<kDv>& leaf, LowerNode
 // Shared memory that a tile needs besides its rows.
 template <typename T>
 struct TileScratch {
-  alignas(16) T prob[kHeads * kProbStride];             // probabilities, the A operand
-  alignas(16) float weight[kTileRows * kWeightStride];  // the same in fp32, row by head
+  alignas(16) T prob[kHeads * kProbStride];  // probabilities, the A operand
   alignas(16) float top[kHeads][kWarps];
   alignas(16) float sum[kHeads][kWarps];
+  float first[kWarps][kHeads];  // the probabilities of each warp's first row
 };
 
 // Bytes between rows of a tile: 16 more than the row, so that ldmatrix meets no bank conflict.
@@ -146,46 +151,61 @@ inline constexpr int kRowBytes = kDim * 2 + 16;
 template <int kDk, int kDv>
 inline constexpr int kTileBytes = kTileRows*(kRowBytes<kDk> + kRowBytes<kDv>);
 
-// Starts copying this warp's rows of a tile: lane i's `index` is the row of the cache that becomes
-// row i % 16 of them, -1 = zeros.
+// Starts copying one 16-byte piece of a row.
 template <int kDim>
-__device__ __forceinline__ void CopyRows(const void* base, int32_t index, uint32_t rows, int lane) {
-  constexpr int kChunks = kDim / 8;  // of 16 bytes
-  const char* const from = static_cast<const char*>(base);
-#pragma unroll
-  for (int i = 0; i < kWarpRows * kChunks / 32; ++i) {
-    const int row = (i * 32 + lane) / kChunks, chunk = (i * 32 + lane) % kChunks;
-    const int32_t row_index = __shfl_sync(kFullMask, index, row);
-    CopyAsync16(rows + row * kRowBytes<kDim> + chunk * 16,
-                from + static_cast<int64_t>(row_index) * (kDim * 2) + chunk * 16, row_index >= 0);
-  }
+__device__ __forceinline__ void CopyPiece(const void* base, int32_t row_index, uint32_t to,
+                                          int chunk) {
+  CopyAsync16(
+      to + chunk * 16,
+      static_cast<const char*>(base) + static_cast<int64_t>(row_index) * (kDim * 2) + chunk * 16,
+      row_index >= 0);
 }
 
-// Starts copying this warp's rows of K and V; all threads' copies complete the barrier `full`.
+// Starts copying this warp's rows of K and V: lane i's `index` is the row of the cache that becomes
+// row i % 16 of them, -1 = zeros. All threads' copies complete the barrier `full`.
 template <int kDk, int kDv>
 __device__ __forceinline__ void LoadTile(const PagedRows& kv, int32_t index, uint32_t tile,
                                          uint32_t full, int warp, int lane) {
-  const uint32_t values = tile + kTileRows * kRowBytes<kDk>;
-  CopyRows<kDk>(kv.k, index, tile + warp * kWarpRows * kRowBytes<kDk>, lane);
-  CopyRows<kDv>(kv.v, index, values + warp * kWarpRows * kRowBytes<kDv>, lane);
+  constexpr int kKeyPieces = kDk / 8, kValuePieces = kDv / 8;  // of a row
+  const uint32_t keys = tile + warp * kWarpRows * kRowBytes<kDk>;
+  const uint32_t values = tile + kTileRows * kRowBytes<kDk> + warp * kWarpRows * kRowBytes<kDv>;
+#pragma unroll
+  for (int i = 0; i < kWarpRows * kKeyPieces / 32; ++i) {
+    const int row = (i * 32 + lane) / kKeyPieces, piece = (i * 32 + lane) % kKeyPieces;
+    const int32_t row_index = __shfl_sync(kFullMask, index, row);
+    CopyPiece<kDk>(kv.k, row_index, keys + row * kRowBytes<kDk>, piece);
+    if (kDk == kDv) CopyPiece<kDv>(kv.v, row_index, values + row * kRowBytes<kDv>, piece);
+  }
+  if (kDk != kDv) {
+#pragma unroll
+    for (int i = 0; i < kWarpRows * kValuePieces / 32; ++i) {
+      const int row = (i * 32 + lane) / kValuePieces, piece = (i * 32 + lane) % kValuePieces;
+      const int32_t row_index = __shfl_sync(kFullMask, index, row);
+      CopyPiece<kDv>(kv.v, row_index, values + row * kRowBytes<kDv>, piece);
+    }
+  }
   ArriveAfterCopies(full);
 }
 
-// Scores of the group's heads by this warp's rows; s[n] are those of rows n * 8 ...
+// Scores of the group's heads by this warp's rows; s[n] are those of rows n * 8 ... Even and odd
+// steps add up apart, so that twice as many products are on their way.
 template <typename T, int kDk>
 __device__ __forceinline__ void Scores(const uint32_t (&q)[kDk / 16][4], uint32_t k_tile, int warp,
                                        int lane, float (&s)[2][4]) {
   const int r = (lane & 7) + (lane >> 4) * 8, half = (lane >> 3) & 1;
   const uint32_t row = k_tile + (warp * kWarpRows + r) * kRowBytes<kDk> + half * 16;
+  float odd[2][4];
 #pragma unroll
-  for (int i = 0; i < 8; ++i) s[i / 4][i % 4] = 0;
+  for (int i = 0; i < 8; ++i) s[i / 4][i % 4] = odd[i / 4][i % 4] = 0;
 #pragma unroll
   for (int step = 0; step < kDk / 16; ++step) {
     uint32_t b[4];
     LoadMatrix4(b, row + step * 32);
-    Mma16x8x16<T>(s[0], q[step], b[0], b[1]);
-    Mma16x8x16<T>(s[1], q[step], b[2], b[3]);
+    Mma16x8x16<T>(step % 2 == 0 ? s[0] : odd[0], q[step], b[0], b[1]);
+    Mma16x8x16<T>(step % 2 == 0 ? s[1] : odd[1], q[step], b[2], b[3]);
   }
+#pragma unroll
+  for (int i = 0; i < 8; ++i) s[i / 4][i % 4] += odd[i / 4][i % 4];
 }
 
 // o += p v in this warp's dims.
@@ -211,63 +231,83 @@ __device__ __forceinline__ void AddValues(const T* prob, uint32_t v_tile, int wa
   }
 }
 
-// Adds rows [begin, end) of `tile` to `partial`. All threads of the block call it together, once
-// the tile is there; when it returns, all warps have left the tile.
+// Adds rows [begin, end) of `tile` to `partial`; p[n] become the probabilities of this warp's rows
+// n * 8 ... relative to partial.max. The whole warpgroup calls it together, once the tile is there.
+// When a warp returns it has left the tile, and nothing of `scratch` that it still reads changes
+// before it is in the next call.
 template <typename T, int kDk, int kDv>
 __device__ __forceinline__ void AttendTile(const uint32_t (&q)[kDk / 16][4], uint32_t tile,
                                            int begin, int end, float scale_log2,
-                                           TileScratch<T>& scratch, Partial<kDv>& partial) {
+                                           TileScratch<T>& scratch, Partial<kDv>& partial,
+                                           float (&p)[2][4]) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int head = lane >> 2, row = warp * kWarpRows + (lane & 3) * 2;
-  float s[2][4];
-  Scores<T, kDk>(q, tile, warp, lane, s);
+  Scores<T, kDk>(q, tile, warp, lane, p);
   if (begin > 0 || end < kTileRows) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
       const int r = row + i / 4 * 8 + (i & 1);
-      if (r < begin || r >= end) s[i / 4][i % 4] = -INFINITY;
+      if (r < begin || r >= end) p[i / 4][i % 4] = -INFINITY;
     }
   }
+  float top[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    float top =
-        fmaxf(fmaxf(s[0][half * 2], s[0][half * 2 + 1]), fmaxf(s[1][half * 2], s[1][half * 2 + 1]));
-    top = fmaxf(top, __shfl_xor_sync(kFullMask, top, 1));
-    top = fmaxf(top, __shfl_xor_sync(kFullMask, top, 2));
-    if ((lane & 3) == 0) scratch.top[head + half * 8][warp] = top * scale_log2;
+    top[half] =
+        fmaxf(fmaxf(p[0][half * 2], p[0][half * 2 + 1]), fmaxf(p[1][half * 2], p[1][half * 2 + 1]));
   }
-  __syncthreads();
-  float factor[2];
+#pragma unroll
+  for (int step = 1; step < 4; step *= 2) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      top[half] = fmaxf(top[half], __shfl_xor_sync(kFullMask, top[half], step));
+    }
+  }
+  if ((lane & 3) == 0) {
+    scratch.top[head][warp] = top[0] * scale_log2;
+    scratch.top[head + 8][warp] = top[1] * scale_log2;
+  }
+  SyncAttending();
+  float factor[2], sum[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const int h = head + half * 8;
-    const auto tops = *reinterpret_cast<const float4*>(scratch.top[h]);
-    const float top = fmaxf(fmaxf(tops.x, tops.y), fmaxf(tops.z, tops.w));
-    const float max = fmaxf(partial.max[half], top);
+    const auto tops = *reinterpret_cast<const float4*>(scratch.top[head + half * 8]);
+    const float max = fmaxf(partial.max[half], fmaxf(fmaxf(tops.x, tops.y), fmaxf(tops.z, tops.w)));
     const float shift = max == -INFINITY ? 0 : max;
     factor[half] = Exp2(partial.max[half] - shift);
     partial.max[half] = max;
-    float sum = 0;
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
-      const float p0 = Exp2(__fmaf_rn(s[n][half * 2], scale_log2, -shift));
-      const float p1 = Exp2(__fmaf_rn(s[n][half * 2 + 1], scale_log2, -shift));
-      const int r = row + n * 8;
-      *reinterpret_cast<uint32_t*>(&scratch.prob[h * kProbStride + r]) = PackPair<T>(p0, p1);
-      scratch.weight[r * kWeightStride + h] = p0;
-      scratch.weight[(r + 1) * kWeightStride + h] = p1;
-      sum += p0 + p1;
+      p[n][half * 2] = Exp2(__fmaf_rn(p[n][half * 2], scale_log2, -shift));
+      p[n][half * 2 + 1] = Exp2(__fmaf_rn(p[n][half * 2 + 1], scale_log2, -shift));
     }
-    sum += __shfl_xor_sync(kFullMask, sum, 1);
-    sum += __shfl_xor_sync(kFullMask, sum, 2);
-    if ((lane & 3) == 0) scratch.sum[h][warp] = sum;
+    sum[half] = (p[0][half * 2] + p[0][half * 2 + 1]) + (p[1][half * 2] + p[1][half * 2 + 1]);
   }
-  __syncthreads();
+#pragma unroll
+  for (int step = 1; step < 4; step *= 2) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      sum[half] += __shfl_xor_sync(kFullMask, sum[half], step);
+    }
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    T* const prob = scratch.prob + (head + half * 8) * kProbStride + row;
+    *reinterpret_cast<uint32_t*>(prob) = PackPair<T>(p[0][half * 2], p[0][half * 2 + 1]);
+    *reinterpret_cast<uint32_t*>(prob + 8) = PackPair<T>(p[1][half * 2], p[1][half * 2 + 1]);
+  }
+  if ((lane & 3) == 0) {
+    scratch.sum[head][warp] = sum[0];
+    scratch.sum[head + 8][warp] = sum[1];
+    scratch.first[warp][head] = p[0][0];
+    scratch.first[warp][head + 8] = p[0][2];
+  }
+  SyncAttending();
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const auto sums = *reinterpret_cast<const float4*>(scratch.sum[head + half * 8]);
-    const float sum = (sums.x + sums.y) + (sums.z + sums.w);
-    partial.sum[half] = __fmaf_rn(partial.sum[half], factor[half], sum);
+    partial.sum[half] =
+        __fmaf_rn(partial.sum[half], factor[half], (sums.x + sums.y) + (sums.z + sums.w));
 #pragma unroll
     for (int part = 0; part < Partial<kDv>::kParts; ++part) {
       partial.o[part][half * 2] *= factor[half];
@@ -275,7 +315,6 @@ __device__ __forceinline__ void AttendTile(const uint32_t (&q)[kDk / 16][4], uin
     }
   }
   AddValues<T, kDv>(scratch.prob, tile + kTileRows * kRowBytes<kDk>, warp, lane, partial);
-  __syncthreads();
 }
 
 }  // namespace nsa::cuda::fused_decode
