@@ -1,7 +1,8 @@
 // gpu_engine_bench [--attention=nsa|full] [--folder=FOLDER] [--contexts=N,..] [--batches=N,..]
-// [--prompts=N,..]: decode and prefill of the real engine on a GPU with an 8B-class model of random
-// weights, one line of JSON per case. Without a folder that holds one already, the model is written
-// to FOLDER (16 GB; default /dev/shm/nsa_8b). Batch 0 stands for the largest that has room.
+// [--prompts=N,..] [--max-num-seqs=N]: decode and prefill of the real engine on a GPU with an
+// 8B-class model of random weights, one line of JSON per case. Without a folder that holds one
+// already, the model is written to FOLDER (16 GB; default /dev/shm/nsa_8b). Batch 0 stands for the
+// largest that has room.
 
 #include <algorithm>
 #include <cstdio>
@@ -21,7 +22,7 @@
 namespace nsa::bench {
 namespace {
 
-constexpr int kWarmUpRounds = 2, kRounds = 7;
+constexpr int kWarmUpRounds = 2, kRounds = 5;
 
 struct Flags {
   std::string attention = "nsa";
@@ -29,6 +30,7 @@ struct Flags {
   std::vector<int64_t> contexts = {8192, 32768, 65536, 131072};
   std::vector<int64_t> batches = {1, 8, 32, 0};
   std::vector<int64_t> prompts = {8192, 32768, 65536};
+  int64_t max_num_seqs = 64;
 };
 
 double Median(std::vector<double> values) {
@@ -79,7 +81,7 @@ absl::Status Run(const Flags& flags) {
     NSA_RETURN_IF_ERROR(WriteRandomModel(k8bShape, flags.folder));
   }
   LoadOptions options{.attention = flags.attention};
-  options.executor.max_num_seqs = 64;
+  options.executor.max_num_seqs = flags.max_num_seqs;
   options.executor.max_batched_tokens = 8192;
   options.executor.share_prefixes = false;  // prompts are measured that repeat
   options.executor.max_chunk_tokens = 2048;
@@ -123,6 +125,8 @@ bool ParseFlag(std::string_view argument, Flags& flags) {
     return ParseList(value, flags.batches);
   } else if (name == "--prompts") {
     return ParseList(value, flags.prompts);
+  } else if (name == "--max-num-seqs") {
+    return absl::SimpleAtoi(value, &flags.max_num_seqs);
   } else {
     return false;
   }

@@ -1,6 +1,6 @@
 """The pictures of docs/performance.md from the JSON that the GPU benchmarks write.
 
-usage: plot.py decode|prefill RESULTS.json OUTPUT.png
+usage: plot.py decode|prefill|engine RESULTS.json OUTPUT.png
 """
 
 import json
@@ -69,5 +69,33 @@ def prefill(path: str, output: str):
     figure.savefig(output, dpi=110)
 
 
+def engine(path: str, output: str):
+    with open(path, encoding="utf-8") as file:
+        data = json.load(file)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
+    contexts = sorted({row["context"] for row in data["decode"]})
+    for attention, label in (("full", "full attention"), ("nsa", "NSA")):
+        rows = [row for row in data["decode"] if row["attention"] == attention]
+        best = [max(row["tokens_per_s"] for row in rows if row["context"] == context) for context in contexts]
+        line, = left.plot([context / 1024 for context in contexts], best, marker="o", label=f"{label}, best batch")
+        single = [row["tokens_per_s"] for context in contexts for row in rows if row["context"] == context and row["batch"] == 1]
+        left.plot([context / 1024 for context in contexts], single, "--", marker=".", color=line.get_color(), label=f"{label}, batch 1")
+        prefill_rows = [row for row in data["prefill"] if row["attention"] == attention]
+        right.plot([row["prompt"] / 1024 for row in prefill_rows], [row["tokens_per_s"] for row in prefill_rows], marker="o", label=label)
+    left.set_yscale("log")
+    left.set_ylabel("decode tokens/s")
+    left.set_xlabel("context, Ki tokens")
+    right.set_ylabel("prefill tokens/s, one prompt")
+    right.set_xlabel("prompt, Ki tokens")
+    right.set_ylim(0)
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    figure.suptitle(f"The engine with an 8B-class model, {data['device']}")
+    figure.tight_layout()
+    figure.savefig(output, dpi=110)
+
+
 if __name__ == "__main__":
-    {"decode": decode, "prefill": prefill}[sys.argv[1]](sys.argv[2], sys.argv[3])
+    {"decode": decode, "prefill": prefill, "engine": engine}[sys.argv[1]](sys.argv[2], sys.argv[3])
