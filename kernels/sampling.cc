@@ -25,6 +25,8 @@ void CheckRows(const SampleArgs& args) {
   for (const SampleRow& row : args.rows) {
     NSA_CHECK_LE(row.num_top_logprobs, kMaxTopLogprobs);
     NSA_CHECK_GE(row.params.temperature, 0);
+    NSA_CHECK_LT(row.edited_row, args.edited_logits.empty() ? 0 : args.edited_logits.dim(0));
+    NSA_CHECK_LT(row.scored_token, args.logits.dim(1));
     NSA_CHECK(row.params.min_p <= 1) << "min_p " << row.params.min_p << " would keep nothing";
   }
 }
@@ -43,6 +45,9 @@ void SampleTokens(const SampleArgs& args, const Stream& stream) {
   const int64_t num_rows = static_cast<int64_t>(args.rows.size());
   NSA_CHECK_SHAPE(args.logits, {num_rows, -1});
   NSA_CHECK_SHAPE(args.tokens, {num_rows});
+  if (!args.edited_logits.empty()) {
+    NSA_CHECK_SHAPE(args.edited_logits, {-1, args.logits.dim(1)});
+  }
   if (num_rows > 0) {
     NSA_CHECK_GE(args.logits.dim(1), 1);
   }

@@ -22,12 +22,15 @@ struct SamplingParams {
   bool operator==(const SamplingParams&) const = default;
 };
 
-// One row: what to draw with. The draw is a pure function of (logits, params, position).
+// One row: what to draw with. The draw is a pure function of (logits to choose from, params,
+// position).
 struct SampleRow {
   SamplingParams params;
   int64_t position = 0;  // of the token being sampled: the counter of the random generator
   int32_t num_top_logprobs =
       -1;  // -1: no log-probabilities; 0: the chosen token's only; up to kMaxTopLogprobs
+  int32_t edited_row = -1;    // of SampleArgs::edited_logits, to choose from; -1: none
+  int32_t scored_token = -1;  // >= 0: not drawn, but given; its log-probabilities are wanted
 };
 
 // Log-probabilities are those of the unmodified logits (log_softmax), natural log. On CUDA `rows`
@@ -35,6 +38,7 @@ struct SampleRow {
 // the rows' ranges.
 struct SampleArgs {
   TensorView logits;                // [N, vocab] f32
+  TensorView edited_logits;         // [E, vocab] f32, out of EditLogits; may be empty
   std::span<const SampleRow> rows;  // [N]
   TensorView tokens;                // out: [N] i32
   TensorView logprobs;              // out: [N] f32 of the chosen token, where asked for

@@ -132,12 +132,17 @@ bool AllFinite(std::span<const float> logits) {
 }  // namespace
 
 void SampleTokens(const SampleArgs& args, const Stream& stream) {
-  const int64_t vocab = args.logits.dim(1);
+  const auto row_of = [](const TensorView& logits, int64_t row) {
+    const int64_t vocab = logits.dim(1);
+    return std::span<const float>(logits.data<float>() + row * vocab, static_cast<size_t>(vocab));
+  };
   ParallelFor(stream, args.logits.dim(0), [&](int64_t i, int) {
     const SampleRow& row = args.rows[i];
-    const std::span<const float> logits(args.logits.data<float>() + i * vocab,
-                                        static_cast<size_t>(vocab));
-    const int32_t token = SampleToken(logits, row);
+    const std::span<const float> logits = row_of(args.logits, i);
+    const int32_t token = row.scored_token >= 0 ? row.scored_token
+                          : row.edited_row < 0
+                              ? SampleToken(logits, row)
+                              : SampleToken(row_of(args.edited_logits, row.edited_row), row);
     args.tokens.data<int32_t>()[i] = token;
     if (!args.finite.empty()) args.finite.data<uint8_t>()[i] = AllFinite(logits) ? 1 : 0;
     if (row.num_top_logprobs < 0) return;

@@ -12,7 +12,8 @@ namespace nsa::cuda {
 namespace {
 
 struct SampleParams {
-  const float* logits;  // [N, vocab]
+  const float* logits;         // [N, vocab]
+  const float* edited_logits;  // [E, vocab]
   const SampleRow* rows;
   int32_t* tokens;
   float* logprobs;
@@ -184,6 +185,17 @@ __device__ void WriteTop(const LogitRow& row, int num_wanted, const LogProbs& lo
   __syncthreads();
 }
 
+// The row's next token out of the logits to choose from, whose largest is known.
+__device__ int32_t ChooseToken(const float* logits, const Largest& largest, const SampleRow& how,
+                               int32_t vocab, SampleShared& shared) {
+  if (how.params.temperature == 0 || largest.logit == -INFINITY) return largest.id;
+  const LogitRow row{.logits = logits,
+                     .vocab = vocab,
+                     .max = largest.logit,
+                     .temperature = how.params.temperature};
+  return SampleToken(row, how, shared);
+}
+
 __global__ void __launch_bounds__(kSampleThreads) SampleKernel(SampleParams params) {
   __shared__ SampleShared shared;
   BeginDependentKernel();
@@ -191,18 +203,21 @@ __global__ void __launch_bounds__(kSampleThreads) SampleKernel(SampleParams para
   const float* logits = params.logits + row_idx * params.vocab;
   const SampleRow how = params.rows[row_idx];
   const Largest largest = FindLargest(logits, params.vocab, shared);
-  LogitRow row{.logits = logits,
-               .vocab = params.vocab,
-               .max = largest.logit,
-               .temperature = how.params.temperature};
-  const bool is_greedy = how.params.temperature == 0 || largest.logit == -INFINITY;
-  const int32_t token = is_greedy ? largest.id : SampleToken(row, how, shared);
+  int32_t token = how.scored_token;
+  if (token < 0 && how.edited_row < 0) {
+    token = ChooseToken(logits, largest, how, params.vocab, shared);
+  } else if (token < 0) {
+    const float* edited = params.edited_logits + int64_t{how.edited_row} * params.vocab;
+    token =
+        ChooseToken(edited, FindLargest(edited, params.vocab, shared), how, params.vocab, shared);
+  }
   if (threadIdx.x == 0) {
     params.tokens[row_idx] = token;
     params.finite[row_idx] = largest.all_finite ? 1 : 0;
   }
   if (how.num_top_logprobs < 0) return;
-  row.temperature = 1;
+  const LogitRow row{
+      .logits = logits, .vocab = params.vocab, .max = largest.logit, .temperature = 1};
   const LogProbs logprobs = FindLogProbs(row, shared);
   if (threadIdx.x == 0) params.logprobs[row_idx] = logprobs.Of(logits[token]);
   if (how.num_top_logprobs == 0) return;
@@ -216,6 +231,7 @@ void SampleTokens(const SampleArgs& args, const Stream& stream) {
   if (args.rows.empty()) return;
   NSA_CHECK_LE(args.logits.dim(1), kMaxSampleVocab);
   const SampleParams params{.logits = static_cast<const float*>(args.logits.raw()),
+                            .edited_logits = static_cast<const float*>(args.edited_logits.raw()),
                             .rows = args.rows.data(),
                             .tokens = static_cast<int32_t*>(args.tokens.raw()),
                             .logprobs = static_cast<float*>(args.logprobs.raw()),
