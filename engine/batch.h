@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/logit_edits.h"
 #include "kernels/paged_kv.h"
 #include "kernels/sampling.h"
 
@@ -30,9 +31,18 @@ struct Batch {
   std::vector<int32_t>
       logit_tokens;             // [num_rows] packed indices of the tokens whose logits are sampled
   std::vector<SampleRow> rows;  // [num_rows]
+  // Of the rows whose logits are edited, as EditLogitsArgs.
+  std::vector<int32_t> edited_rows, edit_end, mask_of;  // [num_edited_rows]
+  std::vector<LogitEdit> edits;
+  int64_t mask_words = 0;      // NumMaskWords of the vocabulary; the same in every batch
+  std::vector<int32_t> masks;  // [num_masks, mask_words]
 
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_rows() const { return static_cast<int64_t>(logit_tokens.size()); }
+  int64_t num_masks() const {
+    return masks.empty() ? 0 : static_cast<int64_t>(masks.size()) / mask_words;
+  }
+  int64_t num_edited_rows() const { return static_cast<int64_t>(edited_rows.size()); }
 };
 
 }  // namespace nsa

@@ -6,6 +6,7 @@ namespace nsa {
 
 BatchBuilder::BatchBuilder(const ExecutorLimits& limits) {
   batch_.recent_columns = limits.recent_columns();
+  batch_.mask_words = NumMaskWords(limits.vocab_size);
 }
 
 const Batch& BatchBuilder::Build(const StepPlan& plan) {
@@ -24,13 +25,19 @@ const Batch& BatchBuilder::Build(const StepPlan& plan) {
   batch_.tiles.clear();
   batch_.logit_tokens.clear();
   batch_.rows.clear();
+  batch_.edited_rows.clear();
+  batch_.edit_end.clear();
+  batch_.mask_of.clear();
+  batch_.edits.clear();
+  batch_.masks.clear();
   int32_t sequence_idx = 0;
   for (const ScheduledChunk& chunk : plan.chunks) {
     AddTiles(chunk, sequence_idx);
     AddTokens(chunk, sequence_idx);
     AddPages(*chunk.sequence);
     AddRecentPages(*chunk.sequence);
-    if (chunk.samples) AddRow(chunk);
+    AddScoredRows(chunk);
+    if (chunk.samples) AddSampledRow(chunk);
     ++sequence_idx;
   }
   return batch_;
@@ -82,12 +89,38 @@ void BatchBuilder::AddRecentPages(const Sequence& sequence) {
   for (PageId page : sequence.recent_pages) table[row + logical++ % batch_.recent_columns] = page;
 }
 
-void BatchBuilder::AddRow(const ScheduledChunk& chunk) {
+// After AddTokens, as AddSampledRow.
+void BatchBuilder::AddScoredRows(const ScheduledChunk& chunk) {
+  const Sequence& sequence = *chunk.sequence;
+  const int64_t first_token = batch_.num_tokens() - chunk.num_tokens;
+  for (int64_t i = 0; i < chunk.num_scored; ++i) {
+    const int64_t position = chunk.first_scored + i;
+    const int64_t token = first_token + position - 1 - sequence.num_cached_tokens;
+    batch_.logit_tokens.push_back(static_cast<int32_t>(token));
+    batch_.rows.push_back({.position = position,
+                           .num_top_logprobs = std::max(sequence.request.num_top_logprobs, 0),
+                           .scored_token = sequence.tokens[position]});
+  }
+}
+
+void BatchBuilder::AddSampledRow(const ScheduledChunk& chunk) {
   const Sequence& sequence = *chunk.sequence;
   batch_.logit_tokens.push_back(static_cast<int32_t>(batch_.num_tokens() - 1));
   batch_.rows.push_back({.params = sequence.request.sampling,
                          .position = sequence.num_cached_tokens + chunk.num_tokens,
                          .num_top_logprobs = sequence.request.num_top_logprobs});
+  if (sequence.logit_editor.has_value()) AddEdits(sequence);
+}
+
+// To the last row.
+void BatchBuilder::AddEdits(const Sequence& sequence) {
+  const auto num_edits_before = batch_.edits.size();
+  sequence.logit_editor->WriteEdits(batch_.edits);
+  if (batch_.edits.size() == num_edits_before) return;
+  batch_.rows.back().edited_row = static_cast<int32_t>(batch_.num_edited_rows());
+  batch_.edited_rows.push_back(static_cast<int32_t>(batch_.num_rows() - 1));
+  batch_.edit_end.push_back(static_cast<int32_t>(batch_.edits.size()));
+  batch_.mask_of.push_back(-1);
 }
 
 }  // namespace nsa

@@ -8,7 +8,8 @@
 
 namespace nsa {
 
-// Sequence s of the batch is chunk s of the plan; row r is the r-th chunk that samples. The
+// Sequence s of the batch is chunk s of the plan; the rows of a chunk are those of the tokens
+// that it scores, then that of the token that it samples. The
 // position of a row is that of the token it samples, so a draw does not depend on scheduling. A
 // token that the step in flight samples is named by its row there.
 // Keeps its arrays from step to step: the batch is valid until the next Build.
@@ -22,7 +23,9 @@ class BatchBuilder {
   void AddTiles(const ScheduledChunk& chunk, int32_t sequence_idx);
   void AddPages(const Sequence& sequence);
   void AddRecentPages(const Sequence& sequence);
-  void AddRow(const ScheduledChunk& chunk);
+  void AddScoredRows(const ScheduledChunk& chunk);
+  void AddSampledRow(const ScheduledChunk& chunk);
+  void AddEdits(const Sequence& sequence);
 
   Batch batch_;
 };

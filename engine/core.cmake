@@ -6,6 +6,7 @@ nsa_library(nsa_engine_core
     cache/prefix_index.cc
     engine.cc
     engine_core.cc
+    logit_editor.cc
     request_check.cc
     scheduler.cc
     sequence.cc

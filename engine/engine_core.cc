@@ -18,6 +18,8 @@ void Add(const KvTraffic& more, KvTraffic& sum) {
   sum.dense_bytes += more.dense_bytes;
 }
 
+bool IsFinite(const SampledToken& token) { return token.finite; }
+
 }  // namespace
 
 EngineCore::EngineCore(Executor* executor, int64_t max_request_tokens,
@@ -57,8 +59,9 @@ void EngineCore::CancelAll() {
 
 StepOutcome EngineCore::Step() {
   StepOutcome outcome;
+  if (!in_flight_.empty() && scheduler_.awaits_token()) outcome.status = Collect();
   const size_t num_ahead = Launch() ? static_cast<size_t>(executor_->max_steps_ahead()) : 0;
-  if (in_flight_.size() > num_ahead) outcome.status = Collect();
+  if (in_flight_.size() > num_ahead) outcome.status.Update(Collect());
   if (executor_->is_lost()) {
     outcome.lost = true;
     FailAll(clock_());
@@ -133,17 +136,23 @@ absl::Status EngineCore::Commit(const Flight& flight, std::vector<SampledToken> 
   size_t row = 0;
   int64_t num_failed = 0;
   for (const ScheduledChunk& chunk : flight.plan.chunks) {
+    const std::span<SampledToken> scores(sampled.begin() + static_cast<int64_t>(row),
+                                         chunk.num_scored);
+    row += chunk.num_scored;
     SampledToken* const token = chunk.samples ? &sampled.at(row++) : nullptr;
     if (chunk.sequence == nullptr) continue;
     Sequence& sequence = *chunk.sequence;
+    if (!std::all_of(scores.begin(), scores.end(), IsFinite) || (token && !token->finite)) {
+      ++num_failed;
+      Fail(sequence, now);
+      continue;
+    }
+    ReportScores(sequence, scores);
     if (chunk.is_decode) CountTraffic(sequence);
     if (token == nullptr) {
       scheduler_.Commit(chunk, std::nullopt);
       const bool is_cached = chunk.preemptions == sequence.times.num_preemptions;
       if (is_cached) ReportProgress(sequence, chunk.end_tokens);
-    } else if (!token->finite) {
-      ++num_failed;
-      Fail(sequence, now);
     } else {
       scheduler_.Commit(chunk, token->token);
       ReportToken(sequence, std::move(*token), now);
@@ -154,6 +163,17 @@ absl::Status EngineCore::Commit(const Flight& flight, std::vector<SampledToken> 
   return StepError(
       flight, absl::InternalError(absl::StrCat("the logits of ", num_failed, " of ", sampled.size(),
                                                " rows are not finite")));
+}
+
+// Scores of prompt tokens, once each: a preempted sequence scores again only what was not reported.
+void EngineCore::ReportScores(Sequence& sequence, std::span<SampledToken> scores) {
+  if (scores.empty()) return;
+  TokenEvent& event = AddEvent(sequence);
+  for (SampledToken& score : scores) {
+    event.prompt_scores.push_back({.token = score.token,
+                                   .logprob = score.logprob,
+                                   .top_logprobs = std::move(score.top_logprobs)});
+  }
 }
 
 void EngineCore::CountTraffic(Sequence& sequence) {

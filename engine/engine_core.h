@@ -5,6 +5,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -69,6 +70,7 @@ class EngineCore {
   void FailAll(absl::Time now);
   absl::Status Commit(const Flight& flight, std::vector<SampledToken> sampled, absl::Time now);
   static absl::Status StepError(const Flight& flight, const absl::Status& error);
+  void ReportScores(Sequence& sequence, std::span<SampledToken> scores);
   void CountTraffic(Sequence& sequence);
   void ReportProgress(Sequence& sequence, int64_t num_cached_tokens);
   // These two destroy a sequence that has finished, with Forget; so does Fail.

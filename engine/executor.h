@@ -25,9 +25,12 @@ struct ExecutorLimits {
   int64_t max_chunk_tokens = 0;    // tokens of one sequence per step (W of docs/nsa.md, 4)
   int64_t max_batched_tokens = 0;  // tokens of all sequences per step
   int64_t vocab_size = 0;
-  int64_t max_seq_pages = 0;     // pages of one sequence; 0: all of the pool
-  bool shares_prefixes = false;  // whether sequences begin in the pages of others, where they can
+  int64_t max_scored_rows = 256;  // prompt tokens per step whose log-probabilities are wanted
+  int64_t max_seq_pages = 0;      // pages of one sequence; 0: all of the pool
+  bool shares_prefixes = false;   // whether sequences begin in the pages of others, where they can
 
+  // Rows of a step: a sampled token of every sequence, and prompt tokens.
+  int64_t max_rows() const { return max_num_seqs + max_scored_rows; }
   // Columns of a batch's table of recent pages: those that a chunk and its lookback can touch.
   int64_t recent_columns() const {
     if (lookback_tokens == 0) return 0;

@@ -72,9 +72,13 @@ StepShape LargestShape(const ExecutorLimits& limits) {
   return {.num_tokens = limits.max_batched_tokens,
           .num_tiles = limits.max_batched_tokens,
           .num_seqs = limits.max_num_seqs,
-          .num_rows = limits.max_num_seqs,
+          .num_rows = limits.max_rows(),
           .max_pages = limits.max_seq_pages,
-          .recent_columns = limits.recent_columns()};
+          .recent_columns = limits.recent_columns(),
+          .num_edited_rows = limits.max_num_seqs,
+          .num_edits = limits.max_num_seqs * limits.vocab_size,
+          .num_masks = limits.max_num_seqs,
+          .mask_words = NumMaskWords(limits.vocab_size)};
 }
 
 // Divides cache_bytes: the recent pages that sequences need and one page; of what is left an eighth
@@ -107,8 +111,8 @@ absl::Status DivideCache(const CacheSpec& spec, int64_t cache_bytes, const Execu
 
 // Of the largest step's logits, inputs and outputs.
 int64_t StepBytes(const ExecutorLimits& limits) {
-  return StepInputs::BytesOf(LargestShape(limits)) + StepOutputs::BytesOf(limits.max_num_seqs) +
-         limits.max_num_seqs * limits.vocab_size * DTypeBytes(DType::kF32);
+  return StepInputs::BytesOf(LargestShape(limits)) + StepOutputs::BytesOf(limits.max_rows()) +
+         (limits.max_rows() + limits.max_num_seqs) * limits.vocab_size * DTypeBytes(DType::kF32);
 }
 
 }  // namespace
@@ -119,7 +123,7 @@ absl::StatusOr<ModelExecutor::MemoryPlan> ModelExecutor::PlanMemory(
   ExecutorLimits& limits = plan.limits;
   const auto workspace_bytes = [&] {
     return model.WorkspaceBytes({.num_tokens = limits.max_batched_tokens,
-                                 .num_rows = limits.max_num_seqs,
+                                 .num_rows = limits.max_rows(),
                                  .num_seqs = limits.max_num_seqs,
                                  .max_pages = limits.max_seq_pages},
                                 device.stream());
@@ -164,10 +168,12 @@ ModelExecutor::ModelExecutor(std::unique_ptr<Model> model, std::shared_ptr<Devic
       cache_(model_->attention().cache_spec(), limits_.num_pages, limits_.num_recent_pages,
              device_.get()),
       workspace_(plan.workspace_bytes, device_.get()),
-      logits_(limits_.max_num_seqs * limits_.vocab_size * DTypeBytes(DType::kF32), device_.get()),
+      logits_(limits_.max_rows() * limits_.vocab_size * DTypeBytes(DType::kF32), device_.get()),
+      edited_logits_(limits_.max_num_seqs * limits_.vocab_size * DTypeBytes(DType::kF32),
+                     device_.get()),
       input_block_(StepInputs::BytesOf(LargestShape(limits_)), device_.get()),
-      output_block_(StepOutputs::BytesOf(limits_.max_num_seqs), device_.get()),
-      outputs_(output_block_.data(), limits_.max_num_seqs) {
+      output_block_(StepOutputs::BytesOf(limits_.max_rows()), device_.get()),
+      outputs_(output_block_.data(), limits_.max_rows()) {
   for (HostBlocks& blocks : host_blocks_) {
     blocks.inputs.emplace(input_block_.num_bytes(), device_.get());
     blocks.outputs.emplace(output_block_.num_bytes(), device_.get());
@@ -177,7 +183,8 @@ ModelExecutor::ModelExecutor(std::unique_ptr<Model> model, std::shared_ptr<Devic
 void ModelExecutor::CheckBatch(const Batch& batch) const {
   NSA_CHECK_LE(batch.num_tokens(), limits_.max_batched_tokens);
   NSA_CHECK_LE(batch.num_seqs, limits_.max_num_seqs);
-  NSA_CHECK_LE(batch.num_rows(), limits_.max_num_seqs);
+  NSA_CHECK_LE(batch.num_rows(), limits_.max_rows());
+  NSA_CHECK_LE(batch.num_edited_rows(), limits_.max_num_seqs);
   NSA_CHECK_LE(batch.max_pages, limits_.max_seq_pages);
   NSA_CHECK_EQ(static_cast<int64_t>(batch.token_sequence.size()), batch.num_tokens());
   NSA_CHECK_EQ(static_cast<int64_t>(batch.token_position.size()), batch.num_tokens());
@@ -201,7 +208,7 @@ void ModelExecutor::CheckBatch(const Batch& batch) const {
 // Every token decodes and is sampled, so that the step's kernels depend on two numbers alone.
 bool ModelExecutor::IsRecordable(const Batch& batch) const {
   return record_graphs_ && batch.num_decode_tokens == batch.num_tokens() &&
-         batch.num_rows() == batch.num_tokens();
+         batch.num_rows() == batch.num_tokens() && batch.num_edited_rows() == 0;
 }
 
 StepShape ModelExecutor::PaddedShape(const Batch& batch) const {
@@ -211,7 +218,8 @@ StepShape ModelExecutor::PaddedShape(const Batch& batch) const {
           .num_seqs = num_tokens,
           .num_rows = num_tokens,
           .max_pages = PaddedPages(batch.max_pages, limits_.max_seq_pages),
-          .recent_columns = batch.recent_columns};
+          .recent_columns = batch.recent_columns,
+          .mask_words = batch.mask_words};
 }
 
 // The inputs on the device, by way of the mark's host block.
@@ -250,7 +258,18 @@ void ModelExecutor::Enqueue(const StepInputs& inputs, bool takes_pending_tokens)
   }
   const TensorView logits = Forward(inputs);
   if (num_rows == 0) return;
+  const TensorView edited(edited_logits_.data(), DType::kF32,
+                          {inputs.shape.num_edited_rows, limits_.vocab_size});
+  EditLogits({.logits = logits,
+              .rows = inputs.edited_rows,
+              .edit_end = inputs.edit_end,
+              .edits = inputs.edits,
+              .mask_of = inputs.mask_of,
+              .masks = inputs.masks,
+              .out = edited},
+             stream);
   SampleTokens({.logits = logits,
+                .edited_logits = edited,
                 .rows = inputs.rows,
                 .tokens = outputs_.tokens.Slice(0, num_rows),
                 .logprobs = outputs_.logprobs.Slice(0, num_rows),
@@ -309,7 +328,7 @@ absl::StatusOr<std::vector<SampledToken>> ModelExecutor::Collect() {
     is_lost_ = true;
     return status;
   }
-  const StepOutputs outputs(host_blocks_[flight.mark].outputs->data(), limits_.max_num_seqs);
+  const StepOutputs outputs(host_blocks_[flight.mark].outputs->data(), limits_.max_rows());
   std::vector<SampledToken> sampled;
   for (const int32_t num_top : flight.num_top_logprobs) {
     sampled.push_back(

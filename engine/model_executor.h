@@ -105,7 +105,8 @@ class ModelExecutor : public Executor {
   const bool record_graphs_;
   KvCache cache_;
   Workspace workspace_;
-  DeviceBuffer logits_;  // [max_num_seqs, vocab] f32
+  DeviceBuffer logits_;         // [max_rows, vocab] f32
+  DeviceBuffer edited_logits_;  // [max_num_seqs, vocab] f32
   DeviceBuffer input_block_, output_block_;
   const StepOutputs outputs_;  // in output_block_
   std::array<HostBlocks, Device::kNumMarks> host_blocks_;

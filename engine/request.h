@@ -15,6 +15,28 @@ namespace nsa {
 // Chosen by the caller of Engine::Submit; unique among live requests.
 using RequestId = uint64_t;
 
+struct LogitBias {
+  int32_t token = 0;
+  float bias = 0;
+  bool operator==(const LogitBias&) const = default;
+};
+
+// What is asked of the tokens beyond the model's logits. For a token that occurs, in this order:
+// its logit is divided by repetition_penalty, or multiplied if it is not positive; then
+// presence_penalty and, per occurrence, frequency_penalty are taken off; then its bias is added.
+struct LogitRules {
+  float presence_penalty = 0, frequency_penalty = 0;  // of tokens of the answer
+  float repetition_penalty = 1;                       // > 0; of tokens of prompt and answer
+  std::vector<LogitBias> bias;
+  int64_t min_tokens = 0;  // no stop token among the first so many
+
+  bool HasPenalties() const {
+    return presence_penalty != 0 || frequency_penalty != 0 || repetition_penalty != 1;
+  }
+  bool IsEmpty() const { return !HasPenalties() && bias.empty() && min_tokens == 0; }
+  bool operator==(const LogitRules&) const = default;
+};
+
 // One prompt and one continuation. A client's n > 1 becomes n requests with seeds of their own.
 struct Request {
   RequestId id = 0;
@@ -22,9 +44,11 @@ struct Request {
   int64_t max_tokens = 16;              // tokens to generate at most, >= 1
   std::vector<int32_t> stop_token_ids;  // generating one of these ends the request (it is reported)
   SamplingParams sampling;
+  LogitRules rules;
   std::string cache_salt;     // cached prefixes are shared with requests of the same salt only
   bool counts_prompt = true;  // into EngineStats::num_prompt_tokens; of a call's choices, one does
   int32_t num_top_logprobs = -1;                 // as SampleRow::num_top_logprobs
+  bool scores_prompt = false;                    // prompt tokens' log-probabilities are wanted
   absl::Time deadline = absl::InfiniteFuture();  // past it the request ends with kTimeout
 };
 
@@ -33,6 +57,13 @@ enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kTimeout,
 struct TopLogprob {
   int32_t token = 0;
   float logprob = 0;
+};
+
+// A prompt token as the model saw it coming; the first one has no log-probability.
+struct PromptScore {
+  int32_t token = 0;
+  float logprob = 0;
+  std::vector<TopLogprob> top_logprobs;  // most likely first
 };
 
 // When a request's phases began, InfiniteFuture until then. In the last event a phase that was not
@@ -53,13 +84,14 @@ struct KvTraffic {
 };
 
 // One generated token, or the end of a request without one (cancelled, timed out, failed), or
-// prefill progress.
+// prefill progress, with scores of prompt tokens where they are wanted.
 struct TokenEvent {
   RequestId id = 0;
   bool has_token = false;
   int32_t token = 0;
   float logprob = 0;                          // where asked for
   std::vector<TopLogprob> top_logprobs;       // most likely first; where asked for
+  std::vector<PromptScore> prompt_scores;     // the next ones, from the second token on
   FinishReason finish = FinishReason::kNone;  // other than kNone: the request's last event
   absl::Status error;                         // with kError: safe to show to a client
   int64_t num_prompt_tokens_done = 0;         // most prompt tokens in the cache so far

@@ -7,20 +7,35 @@
 namespace nsa {
 namespace {
 
+// Prompt tokens that a chunk of num_tokens would score.
+int64_t NumScored(const Sequence& sequence, int64_t num_tokens) {
+  if (!sequence.has_unscored_tokens()) return 0;
+  const int64_t first = std::max(sequence.num_cached_tokens, sequence.num_scored_tokens) + 1;
+  const int64_t end =
+      std::min(sequence.num_cached_tokens + num_tokens + 1, sequence.num_prompt_tokens);
+  return std::max<int64_t>(0, end - first);
+}
+
 void AddChunk(Sequence& sequence, int64_t num_tokens, StepPlan& plan) {
-  plan.chunks.push_back({.sequence = &sequence,
-                         .num_tokens = num_tokens,
-                         .end_tokens = sequence.num_cached_tokens + num_tokens,
-                         .samples = num_tokens == sequence.num_uncached_tokens(),
-                         .is_decode = sequence.state == SequenceState::kDecode,
-                         .preemptions = sequence.times.num_preemptions});
+  const int64_t num_scored = NumScored(sequence, num_tokens);
+  plan.chunks.push_back(
+      {.sequence = &sequence,
+       .num_tokens = num_tokens,
+       .end_tokens = sequence.num_cached_tokens + num_tokens,
+       .samples = num_tokens == sequence.num_uncached_tokens(),
+       .first_scored = std::max(sequence.num_cached_tokens, sequence.num_scored_tokens) + 1,
+       .num_scored = num_scored,
+       .is_decode = sequence.state == SequenceState::kDecode,
+       .preemptions = sequence.times.num_preemptions});
   plan.num_tokens += num_tokens;
+  plan.num_scored += num_scored;
 }
 
 void DropChunk(const Sequence& sequence, StepPlan& plan) {
   std::erase_if(plan.chunks, [&](const ScheduledChunk& chunk) {
     if (chunk.sequence != &sequence) return false;
     plan.num_tokens -= chunk.num_tokens;
+    plan.num_scored -= chunk.num_scored;
     return true;
   });
 }
@@ -79,6 +94,7 @@ void Scheduler::Launched(const StepPlan& plan) {
     sequence.num_cached_tokens += chunk.num_tokens;
     IndexFullPages(sequence);
     ReleasePassed(sequence);
+    num_rows += static_cast<int32_t>(chunk.num_scored);
     if (!chunk.samples) continue;
     sequence.state = SequenceState::kDecode;
     sequence.pending_row = num_rows++;
@@ -88,8 +104,11 @@ void Scheduler::Launched(const StepPlan& plan) {
 
 void Scheduler::Commit(const ScheduledChunk& chunk, std::optional<int32_t> token) {
   NSA_CHECK_EQ(chunk.samples, token.has_value());
-  if (!chunk.samples) return;
   Sequence& sequence = *chunk.sequence;
+  if (chunk.num_scored > 0) {
+    sequence.num_scored_tokens = chunk.first_scored + chunk.num_scored - 1;
+  }
+  if (!chunk.samples) return;
   --sequence.num_pending_tokens;
   const FinishReason reason = sequence.Append(*token);
   IndexFullPages(sequence);
@@ -100,6 +119,14 @@ void Scheduler::Ended(bool ok) {
   NSA_CHECK_LT(num_ended_, num_launched_);
   ++num_ended_;
   if (!ok) prefix_index_.ForgetSince(num_ended_);
+}
+
+bool Scheduler::awaits_token() const {
+  const auto awaits = [](const Sequence* sequence) {
+    return sequence->needs_known_tokens() && sequence->num_pending_tokens > 0;
+  };
+  return std::any_of(running_.begin(), running_.end(), awaits) ||
+         std::any_of(waiting_.begin(), waiting_.end(), awaits);  // preempted
 }
 
 std::vector<Sequence*> Scheduler::TakeExpired(absl::Time now) {
@@ -192,7 +219,8 @@ void Scheduler::ReleasePassed(Sequence& sequence) {
 
 // The longest prefix of a waiting sequence that others have left in the cache.
 PrefixMatch Scheduler::FindPrefix(const Sequence& sequence) const {
-  if (!limits_.shares_prefixes) return {};
+  // A shared token is not computed, so it could not be scored.
+  if (!limits_.shares_prefixes || sequence.has_unscored_tokens()) return {};
   return prefix_index_.Find(sequence.tokens, sequence.request.cache_salt, num_ended_);
 }
 
@@ -268,8 +296,11 @@ int64_t Scheduler::PagesFor(int64_t num_tokens) const {
 
 // Tokens of the sequence that this step would take, pages permitting.
 int64_t Scheduler::NumWanted(const Sequence& sequence, const StepPlan& plan) const {
-  return std::min({sequence.num_uncached_tokens(), limits_.max_chunk_tokens,
-                   limits_.max_batched_tokens - plan.num_tokens});
+  const int64_t num_wanted = std::min({sequence.num_uncached_tokens(), limits_.max_chunk_tokens,
+                                       limits_.max_batched_tokens - plan.num_tokens});
+  if (!sequence.has_unscored_tokens()) return num_wanted;
+  // A token scores at most one.
+  return std::min(num_wanted, limits_.max_scored_rows - plan.num_scored);
 }
 
 // Pages that running sequences still need for tokens that exist.

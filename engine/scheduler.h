@@ -27,17 +27,20 @@ namespace nsa {
 struct ScheduledChunk {
   Sequence* sequence = nullptr;  // null once the sequence has ended while the chunk is in flight
   int64_t num_tokens = 0;
-  int64_t end_tokens = 0;   // tokens of the sequence up to the chunk's end
-  bool samples = false;     // it reaches the last token, so the next one is sampled
-  bool is_decode = false;   // of a sequence that was in decode
-  int64_t preemptions = 0;  // of the sequence when planned: another number later, and what the
-                            // chunk cached is gone
+  int64_t end_tokens = 0;    // tokens of the sequence up to the chunk's end
+  bool samples = false;      // it reaches the last token, so the next one is sampled
+  int64_t first_scored = 0;  // prompt tokens [first_scored, first_scored + num_scored) are scored,
+  int64_t num_scored = 0;    // each by the token before it
+  bool is_decode = false;    // of a sequence that was in decode
+  int64_t preemptions = 0;   // of the sequence when planned: another number later, and what the
+                             // chunk cached is gone
 };
 
 struct StepPlan {
   std::vector<ScheduledChunk> chunks;
   std::vector<Sequence*> expired;  // past their deadline, removed, kFinished with kTimeout
   int64_t num_tokens = 0;          // of all chunks
+  int64_t num_scored = 0;          // of all chunks
   int64_t num_preemptions = 0;
   int64_t num_queried_tokens = 0;  // of sequences admitted for the first time
   int64_t num_shared_tokens = 0;   // of them, those found in the prefix index
@@ -61,7 +64,8 @@ class Scheduler {
   // Chooses the next step's work. With no step in flight it is not empty while any sequence is left
   // after the expired ones. A sequence whose last possible token is in flight is left out.
   StepPlan Plan(absl::Time now);
-  // Records that the step was launched, with a row for each chunk that samples, in their order.
+  // Records that the step was launched, with rows for each chunk in their order: for the tokens
+  // that it scores, then for the one that it samples.
   void Launched(const StepPlan& plan);
   // Records that a launched chunk was computed. `token` is the sampled one, for a chunk that
   // samples; if it ends the sequence, the sequence is removed with kStop or kLength.
@@ -69,6 +73,10 @@ class Scheduler {
 
   // Records that the oldest launched step is over. What a failed one cached is not shared.
   void Ended(bool ok);
+
+  // True if the next token of a sequence waits for the one in flight: then no step may be
+  // planned before the one in flight has ended.
+  bool awaits_token() const;
 
   bool idle() const { return running_.empty() && waiting_.empty(); }
   // Both in order of arrival; every waiting one arrived after every running one.

@@ -2,13 +2,16 @@
 // Sequence: one request inside the engine: its tokens, what of them is cached and where, and what
 // was reported.
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "engine/cache/page_pool.h"
+#include "engine/logit_editor.h"
 #include "engine/request.h"
 
 namespace nsa {
@@ -31,7 +34,8 @@ struct Sequence {
   Request request;  // its prompt is empty: see `tokens`
   std::shared_ptr<TokenSink> sink;
   int64_t num_prompt_tokens;
-  std::vector<int32_t> tokens;  // known ones: the prompt, then what was generated
+  std::vector<int32_t> tokens;              // known ones: the prompt, then what was generated
+  std::optional<LogitEditor> logit_editor;  // of a request with rules; follows `tokens`
 
   SequenceState state = SequenceState::kWaiting;
   int64_t num_cached_tokens = 0;    // by the steps launched so far
@@ -48,6 +52,7 @@ struct Sequence {
   RequestTimes times;
   absl::Time last_token;                   // when the last generated token was known
   int64_t num_prompt_tokens_shared = 0;    // found in the cache when it was first scheduled
+  int64_t num_scored_tokens = 0;           // of the prompt, by the steps that ended
   int64_t num_prompt_tokens_reported = 0;  // never falls, though preemption empties the cache
   KvTraffic traffic;
 
@@ -56,6 +61,13 @@ struct Sequence {
   // Known ones and those in flight.
   int64_t num_coming_tokens() const { return num_tokens() + num_pending_tokens; }
   int64_t num_uncached_tokens() const { return num_coming_tokens() - num_cached_tokens; }
+  // Its next token can be chosen only when all before it are known.
+  bool needs_known_tokens() const { return logit_editor.has_value(); }
+  // Prompt tokens whose scores are wanted and neither there nor in flight.
+  bool has_unscored_tokens() const {
+    return request.scores_prompt &&
+           std::max(num_cached_tokens, num_scored_tokens) + 1 < num_prompt_tokens;
+  }
   // The last token that it may have is in flight.
   bool awaits_end() const { return num_coming_tokens() - num_prompt_tokens >= request.max_tokens; }
 

@@ -56,7 +56,11 @@ StepShape ShapeOf(const Batch& batch) {
           .num_seqs = batch.num_seqs,
           .num_rows = batch.num_rows(),
           .max_pages = batch.max_pages,
-          .recent_columns = batch.recent_columns};
+          .recent_columns = batch.recent_columns,
+          .num_edited_rows = batch.num_edited_rows(),
+          .num_edits = static_cast<int64_t>(batch.edits.size()),
+          .num_masks = batch.num_masks(),
+          .mask_words = batch.mask_words};
 }
 
 StepInputs::StepInputs(void* block_memory, const StepShape& step_shape) : shape(step_shape) {
@@ -70,6 +74,11 @@ StepInputs::StepInputs(void* block_memory, const StepShape& step_shape) : shape(
   logit_tokens = block.Take(DType::kI32, {shape.num_rows});
   page_table = block.Take(DType::kI32, {shape.num_seqs, shape.max_pages});
   recent_table = block.Take(DType::kI32, {shape.num_seqs, shape.recent_columns});
+  edited_rows = block.Take(DType::kI32, {shape.num_edited_rows});
+  edit_end = block.Take(DType::kI32, {shape.num_edited_rows});
+  mask_of = block.Take(DType::kI32, {shape.num_edited_rows});
+  edits = block.Take(DType::kU8, {shape.num_edits * static_cast<int64_t>(sizeof(LogitEdit))});
+  masks = block.Take(DType::kI32, {shape.num_masks, shape.mask_words});
   num_bytes = block.num_bytes();
 }
 
@@ -90,6 +99,11 @@ void StepInputs::Fill(const Batch& batch) const {
             static_cast<int32_t>(batch.num_rows()));
   const auto rest = std::copy(batch.rows.begin(), batch.rows.end(), rows.begin());
   std::fill(rest, rows.end(), SampleRow{.params = {.temperature = 0}});
+  FillFront(batch.edited_rows, 0, edited_rows);
+  FillFront(batch.edit_end, 0, edit_end);
+  FillFront(batch.mask_of, -1, mask_of);
+  FillFront(batch.masks, 0, masks);
+  std::copy(batch.edits.begin(), batch.edits.end(), static_cast<LogitEdit*>(edits.raw()));
   FillTable(batch.page_table, batch.max_pages, page_table);
   FillTable(batch.recent_table, batch.recent_columns, recent_table);
 }

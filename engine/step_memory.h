@@ -21,6 +21,8 @@ struct StepShape {
   int64_t num_rows = 0;
   int64_t max_pages = 0;       // columns of the page table
   int64_t recent_columns = 0;  // of the table of recent pages
+  int64_t num_edited_rows = 0, num_edits = 0, num_masks = 0;
+  int64_t mask_words = 0;  // of one mask
 };
 
 // The shape of a batch as it is.
@@ -42,6 +44,9 @@ struct StepInputs {
   TensorView logit_tokens;                               // [num_rows] i32
   TensorView page_table;                                 // [num_seqs, max_pages] i32
   TensorView recent_table;                               // [num_seqs, recent_columns] i32
+  TensorView edited_rows, edit_end, mask_of;             // [num_edited_rows] i32
+  TensorView edits;                                      // [num_edits * sizeof(LogitEdit)] u8
+  TensorView masks;                                      // [num_masks, mask_words] i32
   int64_t num_bytes = 0;
 };
 

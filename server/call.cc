@@ -11,7 +11,8 @@ namespace nsa {
 GenerationService::Call::Call(const Options& options, std::shared_ptr<GenerateObserver> observer)
     : options_(options), observer_(std::move(observer)), num_open_choices_(options.num_choices) {
   for (int64_t i = 0; i < options.num_choices; ++i) {
-    choices_.push_back({.stream = ChoiceStream(options.choice)});
+    choices_.push_back(
+        {.stream = ChoiceStream(options.choice), .echoed = options.echoed_prompt.empty()});
   }
 }
 
@@ -23,6 +24,8 @@ void GenerationService::Call::OnToken(const TokenEvent& event) {
   choice.traffic = event.traffic;
   choice.num_prompt_tokens_shared = event.num_prompt_tokens_shared;
   choice.times = event.times;
+  choice.prompt_scores.insert(choice.prompt_scores.end(), event.prompt_scores.begin(),
+                              event.prompt_scores.end());
   if (event.has_token) {
     TakeToken(choice_idx, event);
   } else if (event.finish == FinishReason::kNone) {
@@ -32,8 +35,29 @@ void GenerationService::Call::OnToken(const TokenEvent& event) {
   }
 }
 
+// The prompt as the first delta of a choice.
+void GenerationService::Call::Echo(int64_t choice_idx) {
+  Choice& choice = choices_[choice_idx];
+  choice.echoed = true;
+  const Tokenizer& tokenizer = *options_.choice.tokenizer;
+  GenerateEvent delta{.choice = choice_idx,
+                      .text = tokenizer.Decode(options_.echoed_prompt),
+                      .tokens = options_.echoed_prompt};
+  if (options_.choice.wants_logprobs) {
+    const int32_t first = options_.echoed_prompt.front();
+    delta.logprobs.push_back({.token = first, .bytes = tokenizer.TokenBytes(first)});
+    for (const PromptScore& score : choice.prompt_scores) {
+      delta.logprobs.push_back(
+          MakeLogprob(tokenizer, score.token, score.logprob, score.top_logprobs));
+    }
+    choice.prompt_scores.clear();
+  }
+  observer_->OnEvent(std::move(delta));
+}
+
 void GenerationService::Call::TakeToken(int64_t choice_idx, const TokenEvent& event) {
   Choice& choice = choices_[choice_idx];
+  if (!choice.echoed) Echo(choice_idx);
   GenerateEvent delta = choice.stream.Push(event);
   delta.choice = choice_idx;
   const bool is_finished = choice.stream.finished();

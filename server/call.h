@@ -18,6 +18,7 @@ class GenerationService::Call : public TokenSink {
     RequestId first_request_id = 0;  // choice i is request first_request_id + i
     int64_t num_choices = 1;
     int64_t num_prompt_tokens = 0;
+    std::vector<int32_t> echoed_prompt;  // empty: no echo
     ChoiceStream::Options choice;
   };
   Call(const Options& options, std::shared_ptr<GenerateObserver> observer);
@@ -35,8 +36,11 @@ class GenerationService::Call : public TokenSink {
     KvTraffic traffic;
     int64_t num_prompt_tokens_shared = 0;
     RequestTimes times;
+    std::vector<PromptScore> prompt_scores;  // until the echo is out
+    bool echoed = false;
   };
 
+  void Echo(int64_t choice_idx);
   void TakeToken(int64_t choice_idx, const TokenEvent& event);
   void ReportProgress(int64_t choice_idx, const TokenEvent& event);
   // The last event: cancels what still runs.

@@ -58,6 +58,38 @@ absl::StatusOr<SamplingParams> CheckSampling(const GenerateCall& call,
   return sampling;
 }
 
+absl::StatusOr<LogitRules> CheckRules(const GenerateCall& call, int64_t vocab_size) {
+  const double presence = call.presence_penalty.value_or(0);
+  const double frequency = call.frequency_penalty.value_or(0);
+  const double repetition = call.repetition_penalty.value_or(1);
+  NSA_RETURN_IF_ERROR(CheckRange("presence_penalty", presence, -kMaxPenalty, kMaxPenalty));
+  NSA_RETURN_IF_ERROR(CheckRange("frequency_penalty", frequency, -kMaxPenalty, kMaxPenalty));
+  NSA_RETURN_IF_ERROR(
+      CheckRange("repetition_penalty", repetition, kMinRepetitionPenalty, kMaxRepetitionPenalty));
+  if (static_cast<int64_t>(call.logit_bias.size()) > kMaxLogitBiases) {
+    return InvalidValue(
+        "logit_bias", absl::StrCat("logit_bias has ", call.logit_bias.size(), " entries; at most ",
+                                   kMaxLogitBiases, " are allowed"));
+  }
+  LogitRules rules{.presence_penalty = static_cast<float>(presence),
+                   .frequency_penalty = static_cast<float>(frequency),
+                   .repetition_penalty = static_cast<float>(repetition),
+                   .min_tokens = call.min_tokens.value_or(0)};
+  for (const auto& [token, bias] : call.logit_bias) {
+    if (token < 0 || token >= vocab_size) {
+      return InvalidValue("logit_bias", absl::StrCat("logit_bias names token ", token,
+                                                     "; token ids go from 0 to ", vocab_size - 1));
+    }
+    NSA_RETURN_IF_ERROR(CheckRange("logit_bias", bias, -kMaxLogitBias, kMaxLogitBias));
+    rules.bias.push_back({.token = static_cast<int32_t>(token), .bias = static_cast<float>(bias)});
+  }
+  if (rules.min_tokens < 0) {
+    return InvalidValue("min_tokens",
+                        absl::StrCat("min_tokens is ", rules.min_tokens, "; allowed: at least 0"));
+  }
+  return rules;
+}
+
 absl::Status CheckStop(const std::vector<std::string>& stop) {
   if (static_cast<int64_t>(stop.size()) > kMaxStopStrings) {
     return InvalidValue("stop", absl::StrCat("stop has ", stop.size(), " strings; at most ",
@@ -108,6 +140,7 @@ absl::StatusOr<CallOptions> CheckOptions(const GenerateCall& call, const Samplin
                                          int64_t vocab_size) {
   CallOptions options;
   NSA_ASSIGN_OR_RETURN(options.sampling, CheckSampling(call, defaults, vocab_size));
+  NSA_ASSIGN_OR_RETURN(options.rules, CheckRules(call, vocab_size));
   options.num_choices = call.n.value_or(1);
   NSA_RETURN_IF_ERROR(CheckIntRange("n", options.num_choices, 1, kMaxChoices));
   options.max_tokens = call.max_tokens;
@@ -118,6 +151,9 @@ absl::StatusOr<CallOptions> CheckOptions(const GenerateCall& call, const Samplin
   if (call.num_logprobs.has_value()) {
     NSA_RETURN_IF_ERROR(CheckIntRange(LogprobsField(call), *call.num_logprobs, 0, kMaxTopLogprobs));
     options.num_top_logprobs = static_cast<int32_t>(*call.num_logprobs);
+  }
+  if (call.echo && std::holds_alternative<std::vector<ChatMessage>>(call.input)) {
+    return InvalidValue("echo", "echo is not allowed in chat");
   }
   NSA_RETURN_IF_ERROR(CheckStop(call.stop));
   if (static_cast<int64_t>(call.stop_token_ids.size()) > kMaxStopTokenIds) {
@@ -138,6 +174,12 @@ absl::StatusOr<CallOptions> CheckOptions(const GenerateCall& call, const Samplin
     options.timeout = absl::Seconds(*call.timeout_seconds);
   }
   return options;
+}
+
+absl::Status CheckMinTokens(int64_t min_tokens, int64_t max_tokens) {
+  if (min_tokens <= max_tokens) return absl::OkStatus();
+  return InvalidValue("min_tokens", absl::StrCat("min_tokens is ", min_tokens, "; at most ",
+                                                 max_tokens, " tokens can be generated"));
 }
 
 absl::StatusOr<std::vector<int32_t>> CheckTokenIds(const std::vector<int64_t>& ids,

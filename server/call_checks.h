@@ -15,6 +15,11 @@
 namespace nsa {
 
 inline constexpr double kMaxTemperature = 2;
+inline constexpr double kMaxPenalty = 2;  // of presence and frequency, either sign
+// A factor that brings no logit to the ends of its range.
+inline constexpr double kMinRepetitionPenalty = 0.01, kMaxRepetitionPenalty = 100;
+inline constexpr double kMaxLogitBias = 100;  // either sign
+inline constexpr int64_t kMaxLogitBiases = 1024;
 inline constexpr int64_t kMaxChoices = 128;
 inline constexpr int64_t kMaxStopStrings = 64;
 inline constexpr int64_t kMaxStopBytes = 1024;  // of one stop string
@@ -28,6 +33,7 @@ inline constexpr int64_t kMaxDetokenizeTokens = 1 << 18;  // of a list that is o
 // The fields that do not concern the prompt, checked, defaults filled in.
 struct CallOptions {
   SamplingParams sampling;  // seed left at 0 where the call gives none
+  LogitRules rules;
   int64_t num_choices = 1;
   std::optional<int64_t> max_tokens;
   int32_t num_top_logprobs = -1;  // as Request::num_top_logprobs
@@ -74,6 +80,9 @@ struct ContextRoom {
   bool is_chat = false;
 };
 absl::StatusOr<int64_t> CheckMaxTokens(std::optional<int64_t> wish, const ContextRoom& room);
+
+// `min_tokens` against the tokens that may be generated.
+absl::Status CheckMinTokens(int64_t min_tokens, int64_t max_tokens);
 
 // INVALID_ARGUMENT with code invalid_value.
 absl::Status InvalidValue(const std::string& field, const std::string& message);

@@ -24,7 +24,10 @@ GenerateEvent ChoiceStream::Push(const TokenEvent& event) {
   if (event.finish != FinishReason::kNone) text += detokenizer_.Finish();
   num_text_bytes_ += static_cast<int64_t>(text.size());
   WaitingToken waiting{.token = event.token, .text_begin = text_begin, .text_end = text_end};
-  if (options_.wants_logprobs) waiting.logprob = MakeLogprob(event);
+  if (options_.wants_logprobs) {
+    waiting.logprob =
+        MakeLogprob(*options_.tokenizer, event.token, event.logprob, event.top_logprobs);
+  }
   waiting_.push_back(std::move(waiting));
 
   GenerateEvent delta;
@@ -54,16 +57,15 @@ void ChoiceStream::ReleaseTokens(GenerateEvent* delta) {
   }
 }
 
-TokenLogprob ChoiceStream::MakeLogprob(const TokenEvent& event) const {
-  TokenLogprob logprob{.token = event.token,
-                       .bytes = options_.tokenizer->TokenBytes(event.token),
-                       .logprob = event.logprob};
-  for (const TopLogprob& top : event.top_logprobs) {
-    logprob.top.push_back({.token = top.token,
-                           .bytes = options_.tokenizer->TokenBytes(top.token),
-                           .logprob = top.logprob});
+TokenLogprob MakeLogprob(const Tokenizer& tokenizer, int32_t token, double logprob,
+                         const std::vector<TopLogprob>& top_logprobs) {
+  TokenLogprob result{
+      .token = token, .bytes = tokenizer.TokenBytes(token), .logprob = logprob, .top = {}};
+  for (const TopLogprob& top : top_logprobs) {
+    result.top.push_back(
+        {.token = top.token, .bytes = tokenizer.TokenBytes(top.token), .logprob = top.logprob});
   }
-  return logprob;
+  return result;
 }
 
 }  // namespace nsa

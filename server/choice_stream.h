@@ -14,6 +14,10 @@
 
 namespace nsa {
 
+// A token's log-probability with the bytes of all tokens in it.
+TokenLogprob MakeLogprob(const Tokenizer& tokenizer, int32_t token, double logprob,
+                         const std::vector<TopLogprob>& top_logprobs);
+
 class ChoiceStream {
  public:
   struct Options {
@@ -41,7 +45,6 @@ class ChoiceStream {
     int64_t text_begin;  // bytes of the choice's text before the token
     int64_t text_end;    // bytes that must be released before it
   };
-  TokenLogprob MakeLogprob(const TokenEvent& event) const;
   void ReleaseTokens(GenerateEvent* delta);
 
   const Options options_;

@@ -125,6 +125,7 @@ absl::StatusOr<PreparedCall> GenerationService::PrepareOne(const GenerateCall& c
   const ModelInfo& model = dependencies_.model;
   PreparedCall prepared{.num_choices = options.num_choices,
                         .wants_logprobs = call.num_logprobs.has_value(),
+                        .echo = call.echo,
                         .stop = call.stop,
                         .include_stop_text = call.include_stop_text};
   Request& request = prepared.request;
@@ -134,6 +135,7 @@ absl::StatusOr<PreparedCall> GenerationService::PrepareOne(const GenerateCall& c
                          .limited_by_cache = model.limited_by_cache,
                          .is_chat = std::holds_alternative<Chat>(call.input)};
   NSA_ASSIGN_OR_RETURN(request.max_tokens, CheckMaxTokens(options.max_tokens, room));
+  NSA_RETURN_IF_ERROR(CheckMinTokens(options.rules.min_tokens, request.max_tokens));
   request.stop_token_ids = std::move(options.stop_token_ids);
   if (!call.ignore_eos) {
     const std::vector<int32_t>& eos_tokens = model.config.eos_tokens;
@@ -141,6 +143,8 @@ absl::StatusOr<PreparedCall> GenerationService::PrepareOne(const GenerateCall& c
                                   eos_tokens.end());
   }
   request.sampling = options.sampling;
+  request.rules = std::move(options.rules);
+  request.scores_prompt = call.echo && call.num_logprobs.has_value();
   request.cache_salt = call.cache_salt;
   if (!call.seed.has_value()) request.sampling.seed = RandomSeed();
   request.num_top_logprobs = options.num_top_logprobs;
@@ -157,6 +161,7 @@ absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Start(
                              .first_request_id = request.id,
                              .num_choices = prepared.num_choices,
                              .num_prompt_tokens = static_cast<int64_t>(request.prompt.size())};
+  if (prepared.echo) call_options.echoed_prompt = request.prompt;
   call_options.choice = {
       .tokenizer = dependencies_.tokenizer,
       .at_text_start = IsTextStart(*dependencies_.tokenizer, request.prompt),

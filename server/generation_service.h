@@ -29,6 +29,10 @@ struct GenerateCall {
       input;  // text, token ids, chat
   std::optional<int64_t> max_tokens;
   std::optional<double> temperature, top_p, min_p;
+  std::optional<double> presence_penalty, frequency_penalty, repetition_penalty;
+  std::vector<std::pair<int64_t, double>> logit_bias;  // token id, bias
+  std::optional<int64_t> min_tokens;
+  bool echo = false;  // the choices' texts begin with the prompt's
   std::optional<int64_t> top_k, n;
   std::optional<uint64_t> seed;
   std::vector<std::string> stop;
@@ -44,7 +48,7 @@ struct GenerateCall {
 struct TokenLogprob {
   int32_t token = 0;
   std::string bytes;
-  double logprob = 0;
+  std::optional<double> logprob;  // absent: the first token of an echoed prompt
   struct Alternative {
     int32_t token = 0;
     std::string bytes;
@@ -68,6 +72,7 @@ struct PreparedCall {
   Request request;  // of the first choice; the others differ in id and seed
   int64_t num_choices = 1;
   bool wants_logprobs = false;
+  bool echo = false;
   std::vector<std::string> stop;
   bool include_stop_text = false;
 };
@@ -78,7 +83,9 @@ struct GenerateEvent {
   enum class Kind : uint8_t { kDelta, kProgress, kDone, kError };
   Kind kind = Kind::kDelta;
   int64_t choice = 0;
-  std::string text;  // kDelta: whole code points; text held back for a stop string comes later
+  // kDelta: whole code points; text held back for a stop string comes later. A choice with an echo
+  // begins with a delta of the prompt, its tokens and, if asked for, their log-probabilities.
+  std::string text;
   std::vector<int32_t> tokens;  // kDelta: in step with `text`; those behind a cut are dropped
   std::vector<TokenLogprob> logprobs;         // kDelta: one per entry of `tokens`, if asked for
   FinishReason finish = FinishReason::kNone;  // kDelta: kStop or kLength, once per choice

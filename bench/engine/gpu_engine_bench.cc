@@ -126,7 +126,7 @@ bool ParseFlag(std::string_view argument, Flags& flags) {
   } else if (name == "--prompts") {
     return ParseList(value, flags.prompts);
   } else if (name == "--max-num-seqs") {
-    return absl::SimpleAtoi(value, &flags.max_num_seqs);
+    return absl::SimpleAtoi(std::string(value), &flags.max_num_seqs);
   } else {
     return false;
   }

@@ -31,7 +31,7 @@ v1::FinishReason ToFinishReason(FinishReason finish) {
 void FillLogprob(TokenLogprob logprob, v1::TokenLogprob* message) {
   message->set_token_id(logprob.token);
   message->set_token(std::move(logprob.bytes));
-  message->set_logprob(static_cast<float>(logprob.logprob));
+  if (logprob.logprob.has_value()) message->set_logprob(static_cast<float>(*logprob.logprob));
   for (TokenLogprob::Alternative& alternative : logprob.top) {
     v1::TopLogprob* top = message->add_top();
     top->set_token_id(alternative.token);
@@ -68,6 +68,12 @@ GenerateCall ToGenerateCall(const v1::GenerateRequest& request) {
   call.stop_token_ids.assign(request.stop_token_ids().begin(), request.stop_token_ids().end());
   call.include_stop_text = request.include_stop_text();
   call.cache_salt = request.cache_salt();
+  if (request.has_presence_penalty()) call.presence_penalty = request.presence_penalty();
+  if (request.has_frequency_penalty()) call.frequency_penalty = request.frequency_penalty();
+  if (request.has_repetition_penalty()) call.repetition_penalty = request.repetition_penalty();
+  call.logit_bias.assign(request.logit_bias().begin(), request.logit_bias().end());
+  if (request.has_min_tokens()) call.min_tokens = request.min_tokens();
+  call.echo = request.echo();
   call.ignore_eos = request.ignore_eos();
   if (request.has_logprobs()) call.num_logprobs = request.logprobs();
   if (request.has_timeout_seconds()) call.timeout_seconds = request.timeout_seconds();

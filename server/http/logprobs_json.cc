@@ -15,13 +15,18 @@ bool IsContinuation(char byte) { return (static_cast<unsigned char>(byte) & 0xC0
 
 double Printable(double logprob) { return std::isfinite(logprob) ? logprob : kImpossibleLogprob; }
 
+Json LogprobOf(std::optional<double> logprob) {
+  return logprob.has_value() ? Json(Printable(*logprob)) : Json(nullptr);
+}
+
 // Of two tokens with the same text the more likely one, which comes first, is kept.
 Json TopByText(const TokenLogprob& token) {
+  if (!token.logprob.has_value()) return nullptr;
   Json top = Json::object();
   for (const TokenLogprob::Alternative& other : token.top) {
     top.emplace(TokenText(other.bytes), Printable(other.logprob));
   }
-  top.emplace(TokenText(token.bytes), Printable(token.logprob));
+  top.emplace(TokenText(token.bytes), Printable(*token.logprob));
   return top;
 }
 
@@ -35,7 +40,7 @@ Json ByteList(std::string_view bytes) {
 template <typename Token>
 Json ChatToken(const Token& token) {
   return {{"token", TokenText(token.bytes)},
-          {"logprob", Printable(token.logprob)},
+          {"logprob", LogprobOf(token.logprob)},
           {"bytes", ByteList(token.bytes)}};
 }
 
@@ -65,7 +70,7 @@ Json CompletionLogprobs(const std::vector<TokenLogprob>& logprobs, TextPosition*
        offsets = Json::array();
   for (const TokenLogprob& token : logprobs) {
     tokens.push_back(TokenText(token.bytes));
-    token_logprobs.push_back(Printable(token.logprob));
+    token_logprobs.push_back(LogprobOf(token.logprob));
     top.push_back(TopByText(token));
     offsets.push_back(position->OffsetOf(token.bytes));
     position->Advance(token.bytes);

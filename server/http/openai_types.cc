@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "server/call_checks.h"
@@ -17,6 +18,22 @@ constexpr int64_t kMaxCompletionLogprobs = 5;
 
 void RefuseRange(JsonFields* fields, const std::string& key, int64_t value, int64_t limit) {
   fields->Refuse(key, absl::StrCat("is ", value, "; it must be from 0 to ", limit));
+}
+
+// {"token id": bias}
+void ReadLogitBias(JsonFields* fields, GenerateCall* call) {
+  const json* biases = fields->Object("logit_bias");
+  if (biases == nullptr) return;
+  for (const auto& [key, bias] : biases->items()) {
+    int64_t token = 0;
+    if (!absl::SimpleAtoi(key, &token)) {
+      return fields->Refuse("logit_bias", "has a key that is not a token id");
+    }
+    if (!bias.is_number()) {
+      return fields->RefuseType(absl::StrCat("logit_bias.", token), "a number", bias);
+    }
+    call->logit_bias.emplace_back(token, bias.get<double>());
+  }
 }
 
 // The fields that both endpoints share.
@@ -36,6 +53,12 @@ GenerateCall ReadCommonFields(JsonFields* fields) {
   call.top_p = fields->Number("top_p");
   call.min_p = fields->Number("min_p");
   call.top_k = fields->Int("top_k");
+  call.presence_penalty = fields->Number("presence_penalty");
+  call.frequency_penalty = fields->Number("frequency_penalty");
+  call.repetition_penalty = fields->Number("repetition_penalty");
+  call.min_tokens = fields->Int("min_tokens");
+  ReadLogitBias(fields, &call);
+  call.echo = fields->Bool("echo").value_or(false);
   call.n = fields->Int("n");
   call.seed = fields->Bits("seed");  // a negative one is as good as another
   call.stop = fields->StringOrList("stop").value_or(std::vector<std::string>());

@@ -7,8 +7,6 @@ namespace {
 
 using nlohmann::json;
 
-bool IsZero(const json& value) { return value.is_number() && value.get<double>() == 0; }
-bool IsOne(const json& value) { return value.is_number() && value.get<double>() == 1; }
 bool IsTrue(const json& value) { return value.is_boolean() && value.get<bool>(); }
 bool IsFalse(const json& value) { return value.is_boolean() && !value.get<bool>(); }
 bool IsEmpty(const json& value) {
@@ -29,12 +27,6 @@ struct UnsupportedField {
   const char* allowed;  // the neutral value, for the message
 };
 constexpr UnsupportedField kUnsupportedFields[] = {
-    {"presence_penalty", &IsZero, "0"},
-    {"frequency_penalty", &IsZero, "0"},
-    {"repetition_penalty", &IsOne, "1"},
-    {"min_tokens", &IsZero, "0"},
-    {"logit_bias", &IsEmpty, "{}"},
-    {"echo", &IsFalse, "false"},
     {"suffix", &IsEmpty, "an empty string"},
     {"tools", &IsEmpty, "an empty list"},
     {"tool_choice", &IsNoToolChoice, "\"none\" or \"auto\""},

@@ -83,6 +83,60 @@ TEST(BatchBuilderTest, NamesATokenInFlightByItsRow) {
   EXPECT_EQ(batch.rows[1].position, 3);
 }
 
+TEST(BatchBuilderTest, ScoredTokensHaveRowsOfTheTokensBeforeThem) {
+  Sequence decode = MakeSequence({10, 11}, 1, {7}, {});
+  Sequence scored = MakeSequence({20, 21, 22, 23, 24}, 2, {8, 9, 4}, {});
+  scored.request.scores_prompt = true;
+  scored.request.num_top_logprobs = 2;
+  BatchBuilder builder(kLimits);
+  const Batch& batch =
+      builder.Build({.chunks = {{.sequence = &decode, .num_tokens = 1, .samples = true},
+                                {.sequence = &scored,
+                                 .num_tokens = 3,
+                                 .samples = true,
+                                 .first_scored = 3,
+                                 .num_scored = 2}}});
+  EXPECT_EQ(batch.logit_tokens, (Ids{0, 1, 2, 3}));
+  ASSERT_EQ(batch.rows.size(), 4U);
+  EXPECT_EQ(batch.rows[0].scored_token, -1);
+  EXPECT_EQ(batch.rows[1].scored_token, 23);
+  EXPECT_EQ(batch.rows[1].position, 3);
+  EXPECT_EQ(batch.rows[1].num_top_logprobs, 2);
+  EXPECT_EQ(batch.rows[2].scored_token, 24);
+  EXPECT_EQ(batch.rows[3].scored_token, -1);
+  EXPECT_EQ(batch.rows[3].position, 5);
+}
+
+TEST(BatchBuilderTest, EditsBelongToTheirRows) {
+  Sequence plain = MakeSequence({10, 11}, 1, {7}, {});
+  Sequence biased({.prompt = {20, 21}, .rules = {.bias = {{.token = 3, .bias = 2}}}}, nullptr,
+                  absl::UnixEpoch());
+  Sequence repeating({.prompt = {5, 6, 5}, .rules = {.repetition_penalty = 2}}, nullptr,
+                     absl::UnixEpoch());
+  Sequence held({.prompt = {9}, .rules = {.min_tokens = 1}}, nullptr,
+                absl::UnixEpoch());  // no stops
+  for (Sequence* sequence : {&biased, &repeating, &held}) sequence->pages = {1, 2};
+  BatchBuilder builder(kLimits);
+  StepPlan plan;
+  for (Sequence* sequence : {&plain, &biased, &repeating, &held}) {
+    plan.chunks.push_back(
+        {.sequence = sequence, .num_tokens = sequence->num_uncached_tokens(), .samples = true});
+  }
+  const Batch& batch = builder.Build(plan);
+  EXPECT_EQ(batch.edited_rows, (Ids{1, 2}));
+  EXPECT_EQ(batch.edit_end, (Ids{1, 3}));
+  EXPECT_EQ(batch.mask_of, (Ids{-1, -1}));
+  EXPECT_EQ(batch.rows[0].edited_row, -1);
+  EXPECT_EQ(batch.rows[1].edited_row, 0);
+  EXPECT_EQ(batch.rows[2].edited_row, 1);
+  EXPECT_EQ(batch.rows[3].edited_row, -1);  // nothing to edit
+  ASSERT_EQ(batch.edits.size(), 3U);
+  EXPECT_EQ(batch.edits[0].token, 3);
+  EXPECT_EQ(batch.edits[0].shift, 2);
+  EXPECT_EQ(batch.edits[1].token + batch.edits[2].token, 11);
+  EXPECT_EQ(batch.edits[2].factor, 2);
+}
+
 TEST(BatchBuilderTest, KeepsNothingOfTheBatchBefore) {
   Sequence large = MakeSequence({1, 2, 3}, 0, {0, 1, 2}, {44});
   Sequence small = MakeSequence({4}, 0, {3}, {45, 46}, 2);

@@ -6,6 +6,7 @@ nsa_test(engine_test
     cache/prefix_index_test.cc
     engine_core_test.cc
     engine_test.cc
+    logit_editor_test.cc
     request_check_test.cc
     scheduler_test.cc
     sequence_test.cc

@@ -11,6 +11,8 @@ namespace {
 constexpr absl::Duration kStepTime = absl::Seconds(1);
 constexpr int32_t kVocabSize = 50;
 
+bool IsSampled(const SampleRow& row) { return row.scored_token < 0; }
+
 }  // namespace
 
 Simulation::Simulation(uint64_t seed, int max_steps_ahead)
@@ -23,14 +25,14 @@ Simulation::Simulation(uint64_t seed, int max_steps_ahead)
   executor_.on_step = [this](const Batch& batch) {
     num_step_tokens_ += batch.num_tokens();
     if (!Chance(error_rate_)) {
-      num_step_rows_ += batch.num_rows();
+      num_step_rows_ += std::count_if(batch.rows.begin(), batch.rows.end(), IsSampled);
       return absl::OkStatus();
     }
     ++num_step_errors_;
     return absl::InternalError("injected");
   };
-  executor_.is_finite = [this](const SampleRow&) {
-    if (!Chance(error_rate_ / 5)) return true;
+  executor_.is_finite = [this](const SampleRow& row) {
+    if (!IsSampled(row) || !Chance(error_rate_ / 5)) return true;
     ++num_row_errors_;
     return false;
   };
@@ -59,6 +61,7 @@ ExecutorLimits Simulation::RandomLimits() {
                         .max_chunk_tokens = Chance(0.5) ? Uniform(1, 6) : Uniform(1, 40),
                         .max_batched_tokens = Chance(0.3) ? Uniform(1, 8) : Uniform(1, 64),
                         .vocab_size = kVocabSize,
+                        .max_scored_rows = Uniform(1, 20),
                         .shares_prefixes = Chance(0.7)};
   limits.num_recent_pages = limits.MinRecentPages() + (Chance(0.5) ? Uniform(0, 20) : 0);
   return limits;
@@ -85,6 +88,8 @@ void Simulation::MakeClient() {
   }
   if (Chance(0.3)) request.stop_token_ids = {static_cast<int32_t>(Uniform(0, kVocabSize - 1))};
   request.sampling.seed = static_cast<uint64_t>(Uniform(0, 3));
+  if (Chance(0.2)) request.rules = RandomRules();
+  request.scores_prompt = Chance(0.15);
   client->expected = FakeContinuation(request, kVocabSize);
   const int64_t previous = clients_.empty() ? 0 : clients_.back()->arrival_step;
   client->arrival_step = previous + (Chance(0.4) ? 0 : Uniform(0, 12));
@@ -94,6 +99,15 @@ void Simulation::MakeClient() {
   }
   request.id = clients_.size();
   clients_.push_back(std::move(client));
+}
+
+LogitRules Simulation::RandomRules() {
+  LogitRules rules;
+  if (Chance(0.5)) rules.frequency_penalty = static_cast<float>(Uniform(0, 4)) / 2;
+  if (Chance(0.5)) rules.repetition_penalty = 1.25F;
+  if (Chance(0.3)) rules.bias = {{.token = static_cast<int32_t>(Uniform(0, 9)), .bias = 1}};
+  rules.min_tokens = Uniform(0, 3);
+  return rules;
 }
 
 // With the beginning of an earlier request, its answer included.
@@ -247,6 +261,7 @@ void Simulation::CheckEnd(const Client& client, const TokenEvent& event) {
   for (const TokenEvent& earlier : client.events) {
     if (earlier.has_token) tokens.push_back(earlier.token);
   }
+  CheckScores(client, !tokens.empty());
   const std::vector<int32_t>& expected = client.expected;
   ASSERT_LE(tokens.size(), expected.size());
   ASSERT_TRUE(std::equal(tokens.begin(), tokens.end(), expected.begin()))
@@ -273,6 +288,23 @@ void Simulation::CheckEnd(const Client& client, const TokenEvent& event) {
     case FinishReason::kNone:
       FAIL();
   }
+}
+
+// Every prompt token behind the first is scored once, in order, before the first token comes.
+void Simulation::CheckScores(const Client& client, bool has_tokens) {
+  const std::vector<int32_t>& prompt = client.request.prompt;
+  size_t num_scored = 1;
+  for (const TokenEvent& event : client.events) {
+    for (const PromptScore& score : event.prompt_scores) {
+      ASSERT_LT(num_scored, prompt.size());
+      ASSERT_EQ(score.token, prompt[num_scored]);
+      const SampleRow row{.position = static_cast<int64_t>(num_scored), .num_top_logprobs = 0};
+      const absl::Span<const int32_t> prefix = absl::MakeConstSpan(prompt).first(num_scored++);
+      ASSERT_EQ(score.logprob, FakeSample(prefix, {}, row, kVocabSize).logprob);
+    }
+  }
+  ASSERT_TRUE(client.request.scores_prompt || num_scored == 1);
+  ASSERT_TRUE(!client.request.scores_prompt || !has_tokens || num_scored == prompt.size());
 }
 
 // Nothing is held, and the counters agree with what the clients saw.

@@ -50,6 +50,7 @@ class Simulation {
   ExecutorLimits RandomLimits();
   void MakeClients();
   void MakeClient();
+  LogitRules RandomRules();
   void BeginAsAnother(int64_t max_tokens, Request& request);
 
   void Arrive();
@@ -60,6 +61,7 @@ class Simulation {
   void CheckOrder();
   void CheckEvents(Client& client);
   void CheckEnd(const Client& client, const TokenEvent& event);
+  static void CheckScores(const Client& client, bool has_tokens);
   void CheckTotals();
   int64_t TokensOf(const Request& request) const;
 
@@ -71,7 +73,7 @@ class Simulation {
   int64_t step_ = 0;
   int64_t num_step_errors_ = 0, num_row_errors_ = 0;
   int64_t num_step_tokens_ = 0;  // of all batches
-  int64_t num_step_rows_ = 0;    // of the batches without an error
+  int64_t num_step_rows_ = 0;    // sampled ones, of the batches without an error
   EngineCore core_;
   std::vector<std::shared_ptr<Client>> clients_;  // in order of arrival; the index is the id
   size_t num_arrived_ = 0;

@@ -109,6 +109,53 @@ TEST(CallChecksTest, StopTokenIds) {
   EXPECT_FALSE(check({int64_t{1} << 32}).ok());
 }
 
+TEST(CallChecksTest, LogitRules) {
+  const absl::StatusOr<CallOptions> all = Check([](GenerateCall& c) {
+    c.presence_penalty = -2;
+    c.frequency_penalty = 2;
+    c.repetition_penalty = kMaxRepetitionPenalty;
+    c.logit_bias = {{0, -100}, {99, 100}};
+    c.min_tokens = 5;
+  });
+  ASSERT_TRUE(all.ok()) << all.status();
+  EXPECT_EQ(all->rules, (LogitRules{.presence_penalty = -2,
+                                    .frequency_penalty = 2,
+                                    .repetition_penalty = 100,
+                                    .bias = {{0, -100}, {99, 100}},
+                                    .min_tokens = 5}));
+  EXPECT_TRUE(Check([](GenerateCall&) {})->rules.IsEmpty());
+  const auto param = [](const std::function<void(GenerateCall&)>& change) {
+    return GetDetail(Check(change).status()).param;
+  };
+  EXPECT_EQ(param([](GenerateCall& c) { c.presence_penalty = 2.01; }), "presence_penalty");
+  EXPECT_EQ(param([](GenerateCall& c) { c.frequency_penalty = -2.01; }), "frequency_penalty");
+  EXPECT_EQ(param([](GenerateCall& c) { c.repetition_penalty = 0.009; }), "repetition_penalty");
+  EXPECT_EQ(param([](GenerateCall& c) { c.repetition_penalty = 100.1; }), "repetition_penalty");
+  EXPECT_EQ(param([](GenerateCall& c) { c.logit_bias = {{1, 100.5}}; }), "logit_bias");
+  EXPECT_EQ(param([](GenerateCall& c) { c.logit_bias = {{-1, 1}}; }), "logit_bias");
+  EXPECT_EQ(param([](GenerateCall& c) { c.logit_bias = {{100, 1}}; }), "logit_bias");
+  EXPECT_EQ(param([](GenerateCall& c) { c.min_tokens = -1; }), "min_tokens");
+  const auto with_biases = [](int64_t num) {
+    return Check([&](GenerateCall& c) { c.logit_bias.assign(num, {1, 0}); }).ok();
+  };
+  EXPECT_TRUE(with_biases(kMaxLogitBiases));
+  EXPECT_FALSE(with_biases(kMaxLogitBiases + 1));
+  EXPECT_TRUE(CheckMinTokens(5, 5).ok());
+  EXPECT_EQ(GetDetail(CheckMinTokens(6, 5)).param, "min_tokens");
+}
+
+TEST(CallChecksTest, EchoIsForPrompts) {
+  const auto check = [](auto input) {
+    return Check([&](GenerateCall& c) {
+             c.input = input;
+             c.echo = true;
+           })
+        .status();
+  };
+  EXPECT_TRUE(check(std::string("x")).ok());
+  EXPECT_EQ(GetDetail(check(std::vector<ChatMessage>{{"user", "x"}})).param, "echo");
+}
+
 TEST(CallChecksTest, CacheSalt) {
   const auto check = [](size_t num_bytes) {
     return Check([&](GenerateCall& c) { c.cache_salt = std::string(num_bytes, 's'); }).status();

@@ -1,9 +1,11 @@
 #include "tests/support/fake_executor.h"
 
 #include <algorithm>
+#include <bit>
 #include <map>
 
 #include "absl/strings/str_cat.h"
+#include "engine/logit_editor.h"
 
 namespace nsa {
 namespace {
@@ -16,14 +18,27 @@ uint64_t Mix(uint64_t hash, uint64_t value) {
   return hash ^ (hash >> 29);
 }
 
+// Does not depend on the order of the edits.
+uint64_t HashOf(absl::Span<const LogitEdit> edits) {
+  uint64_t sum = 0;
+  for (const LogitEdit& edit : edits) {
+    uint64_t hash = Mix(static_cast<uint64_t>(edit.token), std::bit_cast<uint32_t>(edit.factor));
+    sum += Mix(hash, std::bit_cast<uint32_t>(edit.shift));
+  }
+  return sum;
+}
+
 SampledToken Sample(absl::Span<const int32_t> prefix, absl::Span<const int32_t> window,
-                    const SampleRow& row, int64_t vocab_size) {
+                    absl::Span<const LogitEdit> edits, const SampleRow& row, int64_t vocab_size) {
   uint64_t hash = Mix(row.params.seed, static_cast<uint64_t>(row.position));
   hash = Mix(hash, static_cast<uint64_t>(row.params.top_k));
   for (int32_t token : prefix) hash = Mix(hash, static_cast<uint64_t>(token));
   for (int32_t token : window) hash = Mix(hash, static_cast<uint64_t>(token));
+  if (!edits.empty()) hash = Mix(hash, HashOf(edits));
   SampledToken sampled;
-  sampled.token = static_cast<int32_t>(hash % static_cast<uint64_t>(vocab_size));
+  sampled.token = row.scored_token >= 0
+                      ? row.scored_token
+                      : static_cast<int32_t>(hash % static_cast<uint64_t>(vocab_size));
   if (row.num_top_logprobs >= 0) sampled.logprob = -static_cast<float>(hash % 1000) / 100;
   for (int32_t rank = 0; rank < row.num_top_logprobs; ++rank) {
     sampled.top_logprobs.push_back({.token = rank, .logprob = static_cast<float>(-rank)});
@@ -64,7 +79,8 @@ std::string FindRowViolation(const Batch& batch) {
     const int32_t token = batch.logit_tokens[r];
     if (token < 0 || token >= batch.num_tokens()) return absl::StrCat("row ", r, " has no token");
     if (r > 0 && token <= batch.logit_tokens[r - 1]) return "rows are not in the tokens' order";
-    if (token + 1 < batch.num_tokens() &&
+    const bool is_scored = batch.rows[r].scored_token >= 0;
+    if (!is_scored && token + 1 < batch.num_tokens() &&
         batch.token_sequence[token + 1] == batch.token_sequence[token]) {
       return absl::StrCat("row ", r, " is not of the last token of a sequence");
     }
@@ -98,6 +114,13 @@ std::string FindSharing(const Batch& batch, const ExecutorLimits& limits) {
   return "";
 }
 
+absl::Span<const LogitEdit> EditsOf(const Batch& batch, int64_t row) {
+  const int32_t e = batch.rows[row].edited_row;
+  if (e < 0) return {};
+  const int32_t begin = e == 0 ? 0 : batch.edit_end[e - 1];
+  return absl::MakeConstSpan(batch.edits).subspan(begin, batch.edit_end[e] - begin);
+}
+
 }  // namespace
 
 std::string FindViolation(const Batch& batch, const ExecutorLimits& limits) {
@@ -124,18 +147,22 @@ std::string FindViolation(const Batch& batch, const ExecutorLimits& limits) {
   return FindSharing(batch, limits);
 }
 
-SampledToken FakeSample(absl::Span<const int32_t> prefix, const SampleRow& row,
-                        int64_t vocab_size) {
+SampledToken FakeSample(absl::Span<const int32_t> prefix, absl::Span<const LogitEdit> edits,
+                        const SampleRow& row, int64_t vocab_size) {
   const size_t num_window = std::min<size_t>(prefix.size(), kWindowTokens);
-  return Sample(prefix, prefix.last(num_window), row, vocab_size);
+  return Sample(prefix, prefix.last(num_window), edits, row, vocab_size);
 }
 
 std::vector<int32_t> FakeContinuation(const Request& request, int64_t vocab_size) {
   std::vector<int32_t> tokens = request.prompt;
+  LogitEditor editor(request.rules, request.stop_token_ids, request.prompt);
   for (int64_t i = 0; i < request.max_tokens; ++i) {
     const SampleRow row{.params = request.sampling,
                         .position = static_cast<int64_t>(tokens.size())};
-    tokens.push_back(FakeSample(tokens, row, vocab_size).token);
+    std::vector<LogitEdit> edits;
+    editor.WriteEdits(edits);
+    tokens.push_back(FakeSample(tokens, edits, row, vocab_size).token);
+    editor.Append(tokens.back());
     const auto& stops = request.stop_token_ids;
     if (std::find(stops.begin(), stops.end(), tokens.back()) != stops.end()) break;
   }
@@ -174,7 +201,7 @@ absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Collect() {
   for (int64_t r = 0; r < batch.num_rows(); ++r) {
     const int64_t token_idx = batch.logit_tokens[r];
     sampled.push_back(Sample(ReadPages(batch, token_idx), ReadRecent(batch, token_idx),
-                             batch.rows[r], limits_.vocab_size));
+                             EditsOf(batch, r), batch.rows[r], limits_.vocab_size));
     if (is_finite) sampled.back().finite = is_finite(batch.rows[r]);
     last_tokens_[r] = sampled.back().token;
   }

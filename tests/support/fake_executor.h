@@ -64,7 +64,8 @@ class FakeExecutor : public Executor {
 std::string FindViolation(const Batch& batch, const ExecutorLimits& limits);
 
 // The token that follows `prefix`, as a row of FakeExecutor samples it.
-SampledToken FakeSample(absl::Span<const int32_t> prefix, const SampleRow& row, int64_t vocab_size);
+SampledToken FakeSample(absl::Span<const int32_t> prefix, absl::Span<const LogitEdit> edits,
+                        const SampleRow& row, int64_t vocab_size);
 
 // What FakeExecutor makes of the request: all tokens up to a stop token or max_tokens.
 std::vector<int32_t> FakeContinuation(const Request& request, int64_t vocab_size);

@@ -133,6 +133,47 @@ TEST_F(CompletionsTest, LogprobsAreParallelLists) {
   EXPECT_EQ(logprobs["text_offset"][0], 0);
 }
 
+// As lm-eval asks: the arrays cover prompt and answer, and the first entry is null.
+TEST_F(CompletionsTest, EchoBringsThePromptWithItsLogprobs) {
+  const nlohmann::json choice = JsonOf(Complete(
+      R"("prompt":[1,2,3],"max_tokens":1,"seed":5,"echo":true,"logprobs":1)"))["choices"][0];
+  const nlohmann::json& logprobs = choice["logprobs"];
+  ASSERT_EQ(logprobs["tokens"].size(), 4U) << choice.dump();
+  EXPECT_TRUE(logprobs["token_logprobs"][0].is_null());
+  EXPECT_TRUE(logprobs["top_logprobs"][0].is_null());
+  std::string text;
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(logprobs["text_offset"][i], text.size());
+    text += logprobs["tokens"][i];
+    if (i == 0) continue;
+    const double logprob = logprobs["token_logprobs"][i];
+    EXPECT_EQ(logprobs["top_logprobs"][i][logprobs["tokens"][i]].get<double>(), logprob);
+  }
+  const nlohmann::json plain =
+      JsonOf(Complete(R"("prompt":[1,2,3],"max_tokens":1,"seed":5)"))["choices"][0];
+  const nlohmann::json echoed =
+      JsonOf(Complete(R"("prompt":[1,2,3],"max_tokens":1,"seed":5,"echo":true)"))["choices"][0];
+  EXPECT_TRUE(echoed["logprobs"].is_null());
+  const std::string echoed_text = echoed["text"], plain_text = plain["text"];
+  EXPECT_GT(echoed_text.size(), plain_text.size());
+  EXPECT_TRUE(echoed_text.ends_with(plain_text));
+  EXPECT_EQ(choice["text"], echoed_text);
+}
+
+TEST_F(CompletionsTest, EchoOpensAStream) {
+  const std::string body =
+      Complete(R"("prompt":[1,2,3],"max_tokens":2,"seed":5,"echo":true,"stream":true)").body;
+  const size_t first_event = body.find("data: ");
+  ASSERT_NE(first_event, std::string::npos);
+  const nlohmann::json first = nlohmann::json::parse(
+      body.substr(first_event + 6, body.find('\n', first_event) - first_event - 6));
+  const nlohmann::json echoed =
+      JsonOf(Complete(R"("prompt":[1,2,3],"max_tokens":1,"echo":true)"))["choices"][0];
+  const std::string prompt_text = first["choices"][0]["text"];
+  EXPECT_FALSE(prompt_text.empty());
+  EXPECT_TRUE(echoed["text"].get<std::string>().starts_with(prompt_text));
+}
+
 TEST_F(CompletionsTest, AStopStringIsCut) {
   const std::string whole = Expected({1, 2}, 20, 4);
   ASSERT_GT(whole.size(), 12U);
@@ -165,7 +206,19 @@ TEST_F(CompletionsTest, RefusalsFollowTheTable) {
       {R"("prompt":[-1])", R"(400 invalid_request_error "invalid_value" "prompt")"},
       {R"("prompt":"")", R"(400 invalid_request_error "invalid_value" "prompt")"},
       {R"("prompt":[])", R"(400 invalid_request_error "invalid_value" "prompt")"},
-      {R"("prompt":"x","echo":true)", R"(400 invalid_request_error "invalid_value" "echo")"},
+      {R"("prompt":"x","echo":1)", R"(400 invalid_request_error "invalid_type" "echo")"},
+      {R"("prompt":"x","logit_bias":{"a":1})",
+       R"(400 invalid_request_error "invalid_value" "logit_bias")"},
+      {R"("prompt":"x","logit_bias":{"1":"a"})",
+       R"(400 invalid_request_error "invalid_type" "logit_bias.1")"},
+      {R"("prompt":"x","logit_bias":{"100":1})",
+       R"(400 invalid_request_error "invalid_value" "logit_bias")"},
+      {R"("prompt":"x","presence_penalty":2.5)",
+       R"(400 invalid_request_error "invalid_value" "presence_penalty")"},
+      {R"("prompt":"x","repetition_penalty":0)",
+       R"(400 invalid_request_error "invalid_value" "repetition_penalty")"},
+      {R"("prompt":"x","min_tokens":17)",
+       R"(400 invalid_request_error "invalid_value" "min_tokens")"},
       {R"("prompt":"x","stream":true,"temperature":-1)",
        R"(400 invalid_request_error "invalid_value" "temperature")"},
   };

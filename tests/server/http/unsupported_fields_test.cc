@@ -19,46 +19,19 @@ absl::Status Check(const std::string& body) {
 }
 
 TEST(UnsupportedFields, NeutralValuesPass) {
-  for (const char* field : {R"("presence_penalty":0)",
-                            R"("presence_penalty":0.0)",
-                            R"("frequency_penalty":0)",
-                            R"("repetition_penalty":1)",
-                            R"("repetition_penalty":1.0)",
-                            R"("min_tokens":0)",
-                            R"("logit_bias":{})",
-                            R"("logit_bias":null)",
-                            R"("echo":false)",
-                            R"("suffix":"")",
-                            R"("tools":[])",
-                            R"("tool_choice":"none")",
-                            R"("tool_choice":"auto")",
-                            R"("functions":[])",
-                            R"("function_call":"auto")",
-                            R"("response_format":{"type":"text"})",
-                            R"("modalities":["text"])",
-                            R"("audio":null)",
-                            R"("prediction":null)",
-                            R"("add_generation_prompt":true)",
-                            R"("continue_final_message":false)",
-                            R"("return_token_ids":false)",
-                            R"("skip_special_tokens":true)",
-                            R"("bad_words":[])",
-                            R"("store":true)"}) {
+  for (const char* field :
+       {R"("suffix":"")", R"("tools":[])", R"("tool_choice":"none")", R"("tool_choice":"auto")",
+        R"("functions":[])", R"("function_call":"auto")", R"("response_format":{"type":"text"})",
+        R"("modalities":["text"])", R"("audio":null)", R"("prediction":null)",
+        R"("add_generation_prompt":true)", R"("continue_final_message":false)",
+        R"("return_token_ids":false)", R"("skip_special_tokens":true)", R"("bad_words":[])",
+        R"("store":true)"}) {
     EXPECT_TRUE(Check(std::string("{") + field + "}").ok()) << field;
   }
 }
 
 TEST(UnsupportedFields, OthersAreRefusedByName) {
   for (const auto& [name, value] : std::vector<std::pair<std::string, std::string>>{
-           {"presence_penalty", "0.5"},
-           {"presence_penalty", "\"0\""},
-           {"frequency_penalty", "-1"},
-           {"repetition_penalty", "1.1"},
-           {"min_tokens", "1"},
-           {"logit_bias", R"({"5":1})"},
-           {"logit_bias", "1"},
-           {"echo", "true"},
-           {"echo", "0"},
            {"suffix", "\"x\""},
            {"tools", "[{}]"},
            {"tool_choice", "\"required\""},
