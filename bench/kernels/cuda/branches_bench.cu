@@ -18,12 +18,6 @@ namespace {
 
 constexpr int64_t kPageTokens = 64;
 
-int NumSms() {
-  int num_sms = 0;
-  CUDA_OK(cudaDeviceGetAttribute(&num_sms, cudaDevAttrMultiProcessorCount, 0));
-  return num_sms;
-}
-
 // Median time in ms of `launches` calls, each of which enqueues the same work on the stream.
 double MedianMs(int launches, const std::function<void(cudaStream_t)>& launch) {
   cudaStream_t stream;

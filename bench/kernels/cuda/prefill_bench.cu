@@ -36,9 +36,9 @@ void RunStep(const Step& step) {
   const CompressedAttentionArgs args = step.Compressed();
   const cuda::PrefillRows rows = cuda::PlacePrefillRows(args.rows, step.copies->get());
   cuda::LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, nullptr);
-  cuda::LaunchPrefillCompressed(args, rows, nullptr);
+  cuda::LaunchPrefillCompressed(args, rows, NumSms(), nullptr);
   if (cuda::CanPrefillSelect(step.Select())) {
-    cuda::LaunchPrefillSelect(step.Select(), rows, step.scratch->get(), nullptr);
+    cuda::LaunchPrefillSelect(step.Select(), rows, step.scratch->get(), NumSms(), nullptr);
   }
   CUDA_OK(cudaDeviceSynchronize());
 }
@@ -274,9 +274,11 @@ void Time(const std::string& name, int64_t num_tokens, int64_t prefix, int64_t d
   const cuda::PrefillRows rows = cuda::PlacePrefillRows(args.rows, step.copies->get());
   const double gather = MedianMs(
       [&] { cuda::LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, nullptr); });
-  const double compressed = MedianMs([&] { cuda::LaunchPrefillCompressed(args, rows, nullptr); });
-  const double select = MedianMs(
-      [&] { cuda::LaunchPrefillSelect(step.Select(), rows, step.scratch->get(), nullptr); });
+  const double compressed =
+      MedianMs([&] { cuda::LaunchPrefillCompressed(args, rows, NumSms(), nullptr); });
+  const double select = MedianMs([&] {
+    cuda::LaunchPrefillSelect(step.Select(), rows, step.scratch->get(), NumSms(), nullptr);
+  });
   double products = 0;  // query heads * visible rows
   for (const int32_t p : step.position) {
     products += static_cast<double>(c.shape.NumRows(p + 1)) * c.num_kv_heads * c.group_size;

@@ -24,6 +24,12 @@
 
 namespace nsa {
 
+inline int NumSms() {
+  int num_sms = 0;
+  CUDA_OK(cudaDeviceGetAttribute(&num_sms, cudaDevAttrMultiProcessorCount, 0));
+  return num_sms;
+}
+
 struct Chunk {
   int64_t first_position, num_tokens;
 };

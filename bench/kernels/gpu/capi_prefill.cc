@@ -158,9 +158,10 @@ void nsa_prefill_stage(void* context, const PrefillCall* call, int64_t stage) {
   if (stage == kGather) {
     cuda::LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, stream);
   } else if (stage == kCompressed) {
-    cuda::LaunchPrefillCompressed(cmp, rows, stream);
+    cuda::LaunchPrefillCompressed(cmp, rows, num_sms, stream);
   } else if (stage == kSelect) {
-    cuda::LaunchPrefillSelect(SelectArgsOf(cmp, args), rows, memory + scratch.select, stream);
+    cuda::LaunchPrefillSelect(SelectArgsOf(cmp, args), rows, memory + scratch.select, num_sms,
+                              stream);
   } else {
     LaunchBranchStage(static_cast<Stage>(stage), BranchesArgs(cmp, args, scratch), num_sms, stream);
   }

@@ -28,7 +28,7 @@ int64_t CutScratch(int64_t num_chunks, int64_t d_v, void* memory, PrefillChunk& 
   take(partial_out, partials * kPrefillGroup * d_v * 2);
   chunk.partial_out = partial_out;
   take(chunk.partial_lse, partials * kPrefillGroup * int64_t{sizeof(float)});
-  take(chunk.cursors, num_chunks * int64_t{sizeof(PrefillCursors)});
+  take(chunk.cursors, num_chunks * chunk.num_kv_heads * int64_t{sizeof(PrefillCursors)});
   take(chunk.counts, num_chunks * chunk.num_keys() * int64_t{sizeof(int32_t)});
   take(chunk.offsets, num_chunks * chunk.num_keys() * int64_t{sizeof(int32_t)});
   take(chunk.ranks, num_chunks * partials * int64_t{sizeof(int32_t)});

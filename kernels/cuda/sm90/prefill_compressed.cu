@@ -5,7 +5,8 @@
 //
 // Each consumer overlaps softmax with products: while it takes the exponentials of tile j, the
 // tensor cores work on its P V of tile j - 1 and on the other warpgroup's products. The consumers
-// take turns in issuing products, so that one's softmax falls into the other's products.
+// take turns: one issues products when the other's scores are done, so that its softmax falls into
+// the other's products.
 //
 // Threads: 2 x 128 consumers, 128 producers of which one issues copies and one warp writes the
 // outputs of tokens that see no row. Shared memory: Plan. Bound by the tensor cores: 4 * d flop per
@@ -20,6 +21,7 @@
 #include "kernels/cuda/ptx/wgmma.cuh"
 #include "kernels/cuda/sm90/prefill_compressed.h"
 #include "kernels/cuda/sm90/prefill_compressed_items.cuh"
+#include "kernels/cuda/sm90/prefill_compressed_queries.cuh"
 
 namespace nsa::cuda {
 namespace {
@@ -48,7 +50,8 @@ struct Params {
   ItemSpace items;
   void* out;   // [T, H, d_v]
   float* lse;  // [T, H]
-  int32_t num_heads, group_size;
+  int32_t num_heads;
+  FastDivide group_size;
   float scale_log2;  // softmax scale * log2(e)
 };
 
@@ -139,7 +142,7 @@ __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk, kDv>&
     ArriveExpectBytes(plan.QFull(q.idx), P::kBytesQ);
     for (int part = 0; part < P::kPartsK; ++part) {
       LoadBox3(plan.Q(q.idx) + part * P::kPartBytes, &maps.q, plan.QFull(q.idx), part * kColumns,
-               item.kv_head * p.group_size, item.first_token);
+               item.kv_head * p.group_size.divisor(), item.first_token);
     }
     q.template Advance<P::kQueryBuffers>();
     for (int tile = num_tiles - 1; tile >= 0; --tile) {
@@ -165,9 +168,10 @@ __device__ void StoreEmptyItems(const Params& p) {
   for (int i = blockIdx.x; i < p.items.num_items(); i += gridDim.x) {
     const Item item = GetItem(p.items, i);
     if (item.num_tokens <= 0 || NumTiles(p.items, item) > 0) continue;
-    for (int row = 0; row < item.num_tokens * p.group_size; ++row) {
-      const int64_t to = static_cast<int64_t>(item.first_token + row / p.group_size) * p.num_heads +
-                         item.kv_head * p.group_size + row % p.group_size;
+    const int group_size = p.group_size.divisor();
+    for (int row = 0; row < item.num_tokens * group_size; ++row) {
+      const int64_t to = static_cast<int64_t>(item.first_token + row / group_size) * p.num_heads +
+                         item.kv_head * group_size + row % group_size;
       if (lane < kChunks) static_cast<uint4*>(p.out)[to * kChunks + lane] = {0, 0, 0, 0};
       if (lane == 0) p.lse[to] = -INFINITY;
     }
@@ -229,18 +233,6 @@ __device__ __forceinline__ void Pack(const float (&s)[kTileRows / 2],
   for (int i = 0; i < kTileRows / 4; ++i) p[i / 4][i % 4] = PackPair<T>(s[2 * i], s[2 * i + 1]);
 }
 
-// s = Q K^T of this warpgroup, issued only.
-template <typename T, int kDk>
-__device__ __forceinline__ void IssueScores(float (&s)[kTileRows / 2], uint32_t q, uint32_t k) {
-  const uint64_t a = DescribeKMajor(q), b = DescribeKMajor(k);
-#pragma unroll
-  for (int step = 0; step < kDk / 16; ++step) {
-    const uint64_t offset = (step / 4 * kTileRows * kRowBytes >> 4) + step % 4 * 2;
-    Wgmma<T, kTileRows, Layout::kKMajor>::Shared(s, a + offset, b + offset, step > 0);
-  }
-  CommitWgmma();
-}
-
 // o (+)= P V of this warpgroup, issued only.
 template <typename T, int kDv>
 __device__ __forceinline__ void IssueOutputs(float (&o)[kDv / 2],
@@ -270,10 +262,10 @@ struct QueryRows {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = first_row + threadIdx.x % 32 / 4 + half * 8;
-      const int token = row / p.group_size;
+      const int token = p.group_size.Quotient(row);
       head[half] = token < work.num_tokens
                        ? static_cast<int64_t>(work.first_token + token) * p.num_heads +
-                             work.kv_head * p.group_size + row % p.group_size
+                             work.kv_head * p.group_size.divisor() + p.group_size.Remainder(row)
                        : -1;
       num_visible[half] = p.items.NumRows(work.first_position + token + 1);
     }
@@ -335,7 +327,6 @@ __device__ void Consume(const Params& p, const Plan<kDk, kDv>& plan) {
   using P = Plan<kDk, kDv>;
   const int consumer = threadIdx.x / 128;
   const int first_row = consumer * kConsumerRows + threadIdx.x % 128 / 32 * 16;  // of this warp
-  const auto own_q = [&](int idx) { return plan.Q(idx) + consumer * kConsumerRows * kRowBytes; };
   RingPosition q, k, v;
   if (consumer == 1) ArriveNamed(kBarrierTurn, kConsumers * 128);  // the first turn is consumer 0's
 
@@ -348,10 +339,13 @@ __device__ void Consume(const Params& p, const Plan<kDk, kDv>& plan) {
   uint32_t packed[kTileRows / 16][4];
   bool accumulate = false;
 
+  Queries<T, kDk, kQueryRows> queries;
+  queries.Load(plan.Q(q.idx), consumer * kConsumerRows);
+
   // Scores of the first tile of all.
   Wait(plan.KFull(k.idx), k.parity);
   FenceWgmma();
-  IssueScores<T, kDk>(s, own_q(q.idx), plan.K(k.idx));
+  queries.IssueScores(s, plan.K(k.idx));
   WaitWgmma<0>();
   PinRegisters(s);
   ArriveWarp(plan.KEmpty(k.idx));
@@ -368,17 +362,17 @@ __device__ void Consume(const Params& p, const Plan<kDk, kDv>& plan) {
       Wait(plan.QFull(q.idx), q.parity);
       tile = plan.work[q.idx].num_tiles;
       if (tile == 0) break;
+      queries.Load(plan.Q(q.idx), consumer * kConsumerRows);
     }
     --tile;
     Wait(plan.KFull(k.idx), k.parity);
     SyncNamed(kBarrierTurn + consumer, kConsumers * 128);
     PinRegisters(s);
     FenceWgmma();
-    IssueScores<T, kDk>(s, own_q(q.idx), plan.K(k.idx));
+    queries.IssueScores(s, plan.K(k.idx));
     Wait(plan.VFull(v.idx), v.parity);
     FenceWgmma();
     IssueOutputs<T, kDv>(o, packed, plan.V(v.idx), accumulate);
-    ArriveNamed(kBarrierTurn + 1 - consumer, kConsumers * 128);
     const QueryRows old_rows = rows;
     const Softmax old_softmax = softmax;
     if (last) {
@@ -386,6 +380,7 @@ __device__ void Consume(const Params& p, const Plan<kDk, kDv>& plan) {
       softmax = Softmax();
     }
     WaitWgmma<1>();
+    ArriveNamed(kBarrierTurn + 1 - consumer, kConsumers * 128);
     PinRegisters(s);
     ArriveWarp(plan.KEmpty(k.idx));
     k.template Advance<P::kStages>();
@@ -497,28 +492,25 @@ bool CanPrefillCompressed(const CompressedAttentionArgs& args) {
 }
 
 void LaunchPrefillCompressed(const CompressedAttentionArgs& args, const PrefillRows& rows,
-                             cudaStream_t stream) {
+                             int num_sms, cudaStream_t stream) {
   NSA_CHECK(CanPrefillCompressed(args)) << args.q.ToString() << " " << args.rows.k.ToString();
   if (args.tokens.tiles.dim(0) == 0) return;
-  int device = 0, num_sms = 0;
-  NSA_CHECK(cudaGetDevice(&device) == cudaSuccess &&
-            cudaDeviceGetAttribute(&num_sms, cudaDevAttrMultiProcessorCount, device) ==
-                cudaSuccess);
   const int64_t group_size = args.q.dim(1) / args.rows.num_kv_heads();
   const int64_t item_tokens = kQueryRows / group_size;
-  const Params params{.items = {.tiles = static_cast<const int4*>(args.tokens.tiles.raw()),
-                                .num_tiles = static_cast<int32_t>(args.tokens.tiles.dim(0)),
-                                .num_kv_heads = static_cast<int32_t>(args.rows.num_kv_heads()),
-                                .item_tokens = static_cast<int32_t>(item_tokens),
-                                .items_per_tile = static_cast<int32_t>(kTileTokens / item_tokens),
-                                .span_tokens = static_cast<int32_t>(args.shape.span_tokens),
-                                .span_stride = static_cast<int32_t>(args.shape.span_stride),
-                                .rows_stride = static_cast<int32_t>(rows.rows_stride)},
-                      .out = args.out.raw(),
-                      .lse = args.lse.data<float>(),
-                      .num_heads = static_cast<int32_t>(args.q.dim(1)),
-                      .group_size = static_cast<int32_t>(group_size),
-                      .scale_log2 = args.softmax_scale * kLog2E};
+  const Params params{
+      .items = {.tiles = static_cast<const int4*>(args.tokens.tiles.raw()),
+                .num_tiles = static_cast<int32_t>(args.tokens.tiles.dim(0)),
+                .num_kv_heads = FastDivide(static_cast<int32_t>(args.rows.num_kv_heads())),
+                .item_tokens = static_cast<int32_t>(item_tokens),
+                .items_per_tile = FastDivide(static_cast<int32_t>(kTileTokens / item_tokens)),
+                .span_tokens = static_cast<int32_t>(args.shape.span_tokens),
+                .span_stride = FastDivide(static_cast<int32_t>(args.shape.span_stride)),
+                .rows_stride = static_cast<int32_t>(rows.rows_stride)},
+      .out = args.out.raw(),
+      .lse = args.lse.data<float>(),
+      .num_heads = static_cast<int32_t>(args.q.dim(1)),
+      .group_size = FastDivide(static_cast<int32_t>(group_size)),
+      .scale_log2 = args.softmax_scale * kLog2E};
   const Maps maps = MakeMaps(args, rows, group_size);
   if (args.q.dtype() == DType::kBF16) {
     LaunchFor<__nv_bfloat16>(args, maps, params, num_sms, stream);

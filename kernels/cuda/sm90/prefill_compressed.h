@@ -14,8 +14,9 @@ bool CanPrefillCompressed(const CompressedAttentionArgs& args);
 
 // CompressedAttention of the tokens that args.tokens.tiles cover; other tokens' out and lse stay as
 // they are. args.rows is not read: `rows` holds the step's rows (LaunchGatherPrefillRows).
-// A token's bits do not depend on the batch or on how a prefill is cut into steps.
+// A token's bits do not depend on the batch, on how a prefill is cut into steps, or on `num_sms`,
+// the multiprocessors to use.
 void LaunchPrefillCompressed(const CompressedAttentionArgs& args, const PrefillRows& rows,
-                             cudaStream_t stream);
+                             int num_sms, cudaStream_t stream);
 
 }  // namespace nsa::cuda

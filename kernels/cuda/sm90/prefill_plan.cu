@@ -54,33 +54,34 @@ __device__ int InclusiveWarpSum(int value) {
   return value;
 }
 
-// Grid (keys / kThreads, chunks). A thread per list: gives it its place among all pairs and cuts it
-// into items of nearly equal size, in whole tiles of 4 pairs.
+// Grid (keys of a head / kThreads, KV heads, chunks). A thread per list: gives it its place among
+// the head's pairs and cuts it into items of nearly equal size, in whole tiles of 4 pairs.
 __global__ void __launch_bounds__(kThreads) PlaceLists(PrefillChunk first, int num_tiles) {
-  const PrefillChunk chunk = first.At(blockIdx.y, num_tiles);
-  const int num_keys = static_cast<int>(chunk.num_keys());
-  const int key = blockIdx.x * kThreads + threadIdx.x;
-  const int count = key < num_keys ? chunk.counts[key] : 0;
+  const PrefillChunk chunk = first.At(blockIdx.z, num_tiles);
+  const int head_keys = static_cast<int>(chunk.head_keys()), head = blockIdx.y;
+  const int key_of_head = blockIdx.x * kThreads + threadIdx.x;
+  const int key = head * head_keys + key_of_head;
+  const int count = key_of_head < head_keys ? chunk.counts[key] : 0;
   const int num_items = (count + kItemPairs - 1) / kItemPairs;
   const int pairs_end = InclusiveWarpSum(count), items_end = InclusiveWarpSum(num_items);
   unsigned long long base = 0;
   if (threadIdx.x % 32 == 31 && pairs_end > 0) {
-    base = atomicAdd(&chunk.cursors->value,
+    base = atomicAdd(&chunk.cursors[head].value,
                      static_cast<unsigned long long>(items_end) << 32 | unsigned(pairs_end));
   }
   base = __shfl_sync(kFullMask, base, 31);
   if (count == 0) return;
 
-  int begin = static_cast<int>(base & 0xffffffffu) + pairs_end - count;
+  int begin = static_cast<int>(head * chunk.head_partials()) +
+              static_cast<int>(base & 0xffffffffu) + pairs_end - count;
   chunk.offsets[key] = begin;
-  const int block = key % chunk.table_width, row = key / chunk.table_width;
-  const int head = row / chunk.num_seqs, sequence = row % chunk.num_seqs;
-  const int page = chunk.table[int64_t{sequence} * chunk.table_width + block];
-  PrefillItem* items = chunk.items + (base >> 32) + items_end - num_items;
+  const int page = chunk.table[key_of_head];
+  PrefillItem* items =
+      chunk.items + head * chunk.head_items() + (base >> 32) + items_end - num_items;
   const int share = ((count + num_items - 1) / num_items + 3) / 4 * 4;
   for (int i = 0, left = count; i < num_items; ++i) {
     const int size = min(share, left);
-    items[i] = {page * chunk.num_kv_heads + head, head, begin, size};
+    items[i] = {page * chunk.num_kv_heads + head, begin, size};
     begin += size;
     left -= size;
   }
@@ -103,7 +104,7 @@ __global__ void __launch_bounds__(kThreads) ListPairs(PrefillChunk first, int nu
 
 void LaunchPrefillPlan(const PrefillSteps& steps, cudaStream_t stream) {
   const PrefillChunk& first = steps.first;
-  const int num_keys = static_cast<int>(first.num_keys());
+  const auto head_keys = static_cast<unsigned>(first.head_keys());
   const int num_tiles = static_cast<int>(steps.num_tiles);
   const unsigned num_chunks = static_cast<unsigned>(steps.num_chunks);
   // Cursors and counts lie together.
@@ -112,8 +113,8 @@ void LaunchPrefillPlan(const PrefillSteps& steps, cudaStream_t stream) {
   NSA_CHECK(cudaMemsetAsync(first.cursors, 0, num_bytes, stream) == cudaSuccess);
   const dim3 grid(first.max_tiles, first.num_kv_heads, num_chunks);
   CountPairs<<<grid, kThreads, 0, stream>>>(first, num_tiles);
-  PlaceLists<<<dim3((num_keys + kThreads - 1) / kThreads, num_chunks), kThreads, 0, stream>>>(
-      first, num_tiles);
+  PlaceLists<<<dim3((head_keys + kThreads - 1) / kThreads, first.num_kv_heads, num_chunks),
+               kThreads, 0, stream>>>(first, num_tiles);
   ListPairs<<<grid, kThreads, 0, stream>>>(first, num_tiles);
   NSA_CHECK(cudaGetLastError() == cudaSuccess);
 }

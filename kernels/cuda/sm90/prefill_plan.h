@@ -38,14 +38,14 @@ struct PrefillPair {
   int32_t partial;  // index of its partial: (token of the chunk, KV head, slot)
 };
 
-// Pairs [begin, begin + count) of the list of one KV head's block.
+// Pairs [begin, begin + count) of the list of one block of a KV head.
 struct PrefillItem {
   int32_t page_head;  // page * K + head
-  int32_t head;
   int32_t begin;
   int32_t count;
 };
 
+// How much one KV head of a chunk has.
 struct PrefillCursors {
   unsigned long long value;  // items in the upper half, pairs in the lower
 };
@@ -66,25 +66,25 @@ struct PrefillChunk {
 
   void* partial_out =
       nullptr;  // [partials][d_v / 16][32 lanes][8] in the order of wgmma's registers
-  float* partial_lse = nullptr;  // [partials][16 heads], base 2
-  PrefillCursors* cursors = nullptr;
-  int32_t* counts = nullptr;     // [num_keys] pairs of (KV head, sequence, block)
-  int32_t* offsets = nullptr;    // [num_keys] where its list begins
-  int32_t* ranks = nullptr;      // [partials] place of a pair in its list
-  PrefillPair* pairs = nullptr;  // [partials]
-  PrefillItem* items = nullptr;
+  float* partial_lse = nullptr;       // [partials][16 heads], base 2
+  PrefillCursors* cursors = nullptr;  // [num_kv_heads]
+  int32_t* counts = nullptr;          // [num_keys] pairs of (KV head, sequence, block)
+  int32_t* offsets = nullptr;         // [num_keys] where its list begins
+  int32_t* ranks = nullptr;           // [partials] place of a pair in its list
+  PrefillPair* pairs = nullptr;       // [num_kv_heads][partials of a head]
+  PrefillItem* items = nullptr;       // [num_kv_heads][items of a head]
 
-  __host__ __device__ int64_t num_keys() const {
-    return int64_t{num_kv_heads} * num_seqs * table_width;
+  __host__ __device__ int64_t head_keys() const { return int64_t{num_seqs} * table_width; }
+  __host__ __device__ int64_t head_partials() const {
+    return int64_t{max_tiles} * kPrefillBlock * num_slots;
   }
-
-  __host__ __device__ int64_t num_partials() const {
-    return int64_t{max_tiles} * kPrefillBlock * num_kv_heads * num_slots;
+  __host__ __device__ int64_t head_items() const {  // at most
+    return head_partials() / kItemPairs +
+           (head_keys() < head_partials() ? head_keys() : head_partials());
   }
-  __host__ __device__ int64_t max_items() const {
-    return num_partials() / kItemPairs +
-           (num_keys() < num_partials() ? num_keys() : num_partials());
-  }
+  __host__ __device__ int64_t num_keys() const { return num_kv_heads * head_keys(); }
+  __host__ __device__ int64_t num_partials() const { return num_kv_heads * head_partials(); }
+  __host__ __device__ int64_t max_items() const { return num_kv_heads * head_items(); }
 
   // This chunk, if the plan's arrays point at the first chunk's.
   __host__ __device__ PrefillChunk At(int64_t index, int64_t num_tiles_of_step) const {
@@ -92,7 +92,7 @@ struct PrefillChunk {
     chunk.tiles += index * max_tiles * 4;
     const int64_t left = num_tiles_of_step - index * max_tiles;
     chunk.num_tiles = static_cast<int32_t>(left < max_tiles ? left : max_tiles);
-    chunk.cursors += index;
+    chunk.cursors += index * num_kv_heads;
     chunk.counts += index * num_keys();
     chunk.offsets += index * num_keys();
     chunk.ranks += index * num_partials();
@@ -100,6 +100,9 @@ struct PrefillChunk {
     chunk.items += index * max_items();
     return chunk;
   }
+
+  __device__ int NumItems(int head) const { return static_cast<int>(cursors[head].value >> 32); }
+  __device__ const PrefillItem* Items(int head) const { return items + head * head_items(); }
 
   // Slots in use by the tokens whose own block is `own`.
   __host__ __device__ int NumSlots(int own) const {

@@ -6,7 +6,8 @@
 // the tiles coming. Scores never leave registers.
 //
 // A consumer has two accumulators of 64 query rows, its parts: the tensor cores fill one while the
-// exponentials of the other are taken. A warp serves two tokens, and rows are dealt out so that a
+// exponentials of the other are taken. The consumers take turns: one multiplies while the other one
+// takes its last exponentials and sums. A warp serves two tokens, and rows are dealt out so that a
 // thread holds four heads of one of them: with g = lane / 4, row g + 8 * half of a part is head
 // g % 4 * 4 + part * 2 + half of token g / 4. That leaves 4 lanes to sum over.
 //
@@ -21,6 +22,7 @@
 #include "kernels/cuda/ptx/tma.cuh"
 #include "kernels/cuda/ptx/wgmma.cuh"
 #include "kernels/cuda/sm90/prefill_compressed_items.cuh"
+#include "kernels/cuda/sm90/prefill_compressed_queries.cuh"
 #include "kernels/cuda/sm90/prefill_select.h"
 #include "kernels/cuda/sm90/prefill_select_best.cuh"
 #include "kernels/cuda/sm90/prefill_select_importance.cuh"
@@ -41,9 +43,10 @@ constexpr int kConsumerWarps = kConsumers * 4;
 constexpr int kRankingWarps = 3;
 constexpr int kConsumerRegisters = 224;
 constexpr int kOtherRegisters = 56;
-constexpr int kColumns = 64;    // of a swizzled slice: rows of 128 bytes
-constexpr int kRowBytes = 128;  // of a slice
-constexpr int kBuffers = 2;     // of importances, per thread block
+constexpr int kColumns = 64;     // of a swizzled slice: rows of 128 bytes
+constexpr int kRowBytes = 128;   // of a slice
+constexpr int kBuffers = 2;      // of importances, per thread block
+constexpr int kBarrierTurn = 1;  // named barriers kBarrierTurn + consumer: its turn to multiply
 constexpr float kLog2E = 1.4426950408889634f;
 
 struct Maps {
@@ -73,8 +76,6 @@ struct Work {
 // token, g % 4.
 template <int kDk>
 struct Plan {
-  // With more columns Q does not fit into registers beside the accumulators.
-  static constexpr bool kQueriesInRegisters = kDk <= 128;
   static constexpr int kStages = kDk > 128 ? 2 : 3;
   static constexpr int kSlices = kDk / kColumns;
   static constexpr int kSliceBytesQ = kQueryRows * kRowBytes;
@@ -195,52 +196,6 @@ __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk>& plan
 
 // ---- Consumers ----------------------------------------------------------------------------------
 
-// The 64 query rows of one part of a consumer, in registers or where they lie in shared memory.
-template <typename T, int kDk, bool kInRegisters = Plan<kDk>::kQueriesInRegisters>
-struct Queries {
-  uint32_t a[kDk / 16][4];
-
-  __device__ __forceinline__ void Load(uint32_t q, int first_row) {
-    const int lane = threadIdx.x % 32;
-    const int row = first_row + threadIdx.x % 128 / 32 * kWarpRows + lane % 16;
-#pragma unroll
-    for (int step = 0; step < kDk / 16; ++step) {
-      const int chunk = step % 4 * 2 + lane / 16;
-      LoadMatrix4(a[step], q + step / 4 * Plan<kDk>::kSliceBytesQ + row * kRowBytes +
-                               (chunk ^ (row % 8)) * 16);
-    }
-  }
-  // s = Q K^T, issued only.
-  __device__ __forceinline__ void IssueScores(float (&s)[kTileRows / 2], uint32_t k) const {
-    const uint64_t b = DescribeKMajor(k);
-#pragma unroll
-    for (int step = 0; step < kDk / 16; ++step) {
-      const uint64_t offset = (step / 4 * Plan<kDk>::kSliceBytesK >> 4) + step % 4 * 2;
-      Wgmma<T, kTileRows, Layout::kKMajor>::Registers(s, a[step], b + offset, step > 0);
-    }
-    CommitWgmma();
-  }
-};
-template <typename T, int kDk>
-struct Queries<T, kDk, false> {
-  uint32_t address;
-
-  __device__ __forceinline__ void Load(uint32_t q, int first_row) {
-    address = q + first_row * kRowBytes;
-  }
-  __device__ __forceinline__ void IssueScores(float (&s)[kTileRows / 2], uint32_t k) const {
-    const uint64_t a = DescribeKMajor(address), b = DescribeKMajor(k);
-#pragma unroll
-    for (int step = 0; step < kDk / 16; ++step) {
-      const uint64_t inner = step % 4 * 2;
-      Wgmma<T, kTileRows, Layout::kKMajor>::Shared(
-          s, a + (step / 4 * Plan<kDk>::kSliceBytesQ >> 4) + inner,
-          b + (step / 4 * Plan<kDk>::kSliceBytesK >> 4) + inner, step > 0);
-    }
-    CommitWgmma();
-  }
-};
-
 // One arrival of a warp.
 __device__ __forceinline__ void ArriveWarp(uint32_t barrier) {
   __syncwarp();
@@ -268,7 +223,9 @@ __device__ __forceinline__ Token GetToken(const Params& p, const Work& work, int
 template <typename T, int kDk, typename G>
 __device__ void Consume(const Params& p, const Plan<kDk>& plan) {
   using P = Plan<kDk>;
-  const int first_row = threadIdx.x / 128 * kParts * kPartRows;  // of Q
+  const int consumer = threadIdx.x / 128;
+  const int first_row = consumer * kParts * kPartRows;             // of Q
+  if (consumer == 1) ArriveNamed(kBarrierTurn, kConsumers * 128);  // the first turn is consumer 0's
   uint32_t q_parity = 0;
   RingPosition k, buffer;
   while (true) {
@@ -276,7 +233,7 @@ __device__ void Consume(const Params& p, const Plan<kDk>& plan) {
     const int num_tiles = plan.work().num_tiles;
     if (num_tiles == 0) return;
     Token token = GetToken<G>(p, plan.work(), buffer.idx);
-    Queries<T, kDk> q0, q1;
+    Queries<T, kDk, kQueryRows> q0, q1;
     q0.Load(plan.Q(), first_row);
     q1.Load(plan.Q(), first_row + kPartRows);
     Wait(plan.Empty(buffer.idx), buffer.parity ^ 1);
@@ -284,6 +241,7 @@ __device__ void Consume(const Params& p, const Plan<kDk>& plan) {
     float s0[kTileRows / 2], s1[kTileRows / 2];
     for (int tile = 0; tile < num_tiles; ++tile) {
       Wait(plan.KFull(k.idx), k.parity);
+      SyncNamed(kBarrierTurn + consumer, kConsumers * 128);
       PinRegisters(s0);
       PinRegisters(s1);
       FenceWgmma();
@@ -299,11 +257,12 @@ __device__ void Consume(const Params& p, const Plan<kDk>& plan) {
       PinRegisters(y);
       Wait(plan.KFull(k.idx), k.parity);
       WaitWgmma<0>();
+      ArriveNamed(kBarrierTurn + 1 - consumer, kConsumers * 128);
       PinRegisters(s1);
       ArriveWarp(plan.KEmpty(k.idx));
       k.template Advance<P::kStages>();
       // The consumer is done with Q if its products have read it, from registers or shared memory.
-      if (tile == (P::kQueriesInRegisters ? 0 : num_tiles - 1)) ArriveWarp(plan.QEmpty());
+      if (tile == (q0.kLoaded ? 0 : num_tiles - 1)) ArriveWarp(plan.QEmpty());
       AddProbabilities<G, true>(s1, token, token.lse_log2[1], tile, p.scale_log2, x, y);
       float* out = token.importance + tile * G::kTileBlocks;
       if constexpr (G::kPageRows == 1) {
@@ -332,10 +291,10 @@ __device__ void Rank(const Params& p, const Plan<kDk>& plan, int warp, RankKey* 
         p.importance + (static_cast<int64_t>(blockIdx.x) * kBuffers + buffer.idx) * kItemTokens *
                            p.importance_stride;
     for (int token = warp; token < item.num_tokens; token += kRankingWarps) {
-      int32_t* out =
-          p.blocks +
-          (static_cast<int64_t>(item.first_token + token) * p.items.num_kv_heads + item.kv_head) *
-              p.rule.num_selected;
+      int32_t* out = p.blocks + (static_cast<int64_t>(item.first_token + token) *
+                                     p.items.num_kv_heads.divisor() +
+                                 item.kv_head) *
+                                    p.rule.num_selected;
       WriteChoice(p.rule, item.first_position + token, importance + token * p.importance_stride,
                   list, out);
     }
@@ -449,30 +408,30 @@ int64_t PrefillSelectBytes(const SparseAttentionExtent& extent) {
 }
 
 void LaunchPrefillSelect(const SelectArgs& args, const PrefillRows& rows, void* scratch,
-                         cudaStream_t stream) {
+                         int num_sms, cudaStream_t stream) {
   NSA_CHECK(CanPrefillSelect(args)) << args.q.ToString() << " " << args.rows.k.ToString();
   if (args.tokens.tiles.dim(0) == 0) return;
   const NsaShape& shape = args.shape;
-  const Params params{.items = {.tiles = static_cast<const int4*>(args.tokens.tiles.raw()),
-                                .num_tiles = static_cast<int32_t>(args.tokens.tiles.dim(0)),
-                                .num_kv_heads = static_cast<int32_t>(args.rows.num_kv_heads()),
-                                .item_tokens = kItemTokens,
-                                .items_per_tile = static_cast<int32_t>(kTileTokens / kItemTokens),
-                                .span_tokens = static_cast<int32_t>(shape.span_tokens),
-                                .span_stride = static_cast<int32_t>(shape.span_stride),
-                                .rows_stride = static_cast<int32_t>(rows.rows_stride)},
-                      .rule = {.block_tokens = static_cast<int32_t>(shape.block_tokens),
-                               .num_selected = static_cast<int32_t>(shape.num_selected),
-                               .num_initial = static_cast<int32_t>(shape.num_initial),
-                               .num_local = static_cast<int32_t>(shape.num_local)},
-                      .lse = args.lse.data<float>(),
-                      .blocks = args.blocks.data<int32_t>(),
-                      .importance = static_cast<float*>(scratch),
-                      .importance_stride = ImportanceStride(args.rows.table.dim(1)),
-                      .num_heads = static_cast<int32_t>(args.q.dim(1)),
-                      .scale_log2 = args.softmax_scale * kLog2E};
+  const Params params{
+      .items = {.tiles = static_cast<const int4*>(args.tokens.tiles.raw()),
+                .num_tiles = static_cast<int32_t>(args.tokens.tiles.dim(0)),
+                .num_kv_heads = FastDivide(static_cast<int32_t>(args.rows.num_kv_heads())),
+                .item_tokens = kItemTokens,
+                .items_per_tile = FastDivide(static_cast<int32_t>(kTileTokens / kItemTokens)),
+                .span_tokens = static_cast<int32_t>(shape.span_tokens),
+                .span_stride = FastDivide(static_cast<int32_t>(shape.span_stride)),
+                .rows_stride = static_cast<int32_t>(rows.rows_stride)},
+      .rule = {.block_tokens = static_cast<int32_t>(shape.block_tokens),
+               .num_selected = static_cast<int32_t>(shape.num_selected),
+               .num_initial = static_cast<int32_t>(shape.num_initial),
+               .num_local = static_cast<int32_t>(shape.num_local)},
+      .lse = args.lse.data<float>(),
+      .blocks = args.blocks.data<int32_t>(),
+      .importance = static_cast<float*>(scratch),
+      .importance_stride = ImportanceStride(args.rows.table.dim(1)),
+      .num_heads = static_cast<int32_t>(args.q.dim(1)),
+      .scale_log2 = args.softmax_scale * kLog2E};
   const Maps maps = MakeMaps(args, rows);
-  const int num_sms = NumSms();
   if (args.q.dtype() == DType::kBF16) {
     LaunchFor<__nv_bfloat16>(args, maps, params, num_sms, stream);
   } else {

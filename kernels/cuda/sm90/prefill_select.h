@@ -19,8 +19,9 @@ int64_t PrefillSelectBytes(const SparseAttentionExtent& extent);
 
 // SelectBlocks of the tokens that args.tokens.tiles cover; other tokens' blocks stay as they are.
 // args.rows and args.scratch are not read: `rows` holds the step's rows (LaunchGatherPrefillRows).
-// A token's choice does not depend on the batch or on how a prefill is cut into steps.
+// A token's choice does not depend on the batch, on how a prefill is cut into steps, or on
+// `num_sms`, the multiprocessors to use, at most the device's.
 void LaunchPrefillSelect(const SelectArgs& args, const PrefillRows& rows, void* scratch,
-                         cudaStream_t stream);
+                         int num_sms, cudaStream_t stream);
 
 }  // namespace nsa::cuda

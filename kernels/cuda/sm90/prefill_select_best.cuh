@@ -24,15 +24,25 @@ __device__ __forceinline__ int BlockOf(RankKey key) {
   return static_cast<int>(~static_cast<uint32_t>(key));
 }
 
-// How many lanes hold a larger value.
-template <typename T>
-__device__ __forceinline__ int RankAmongLanes(T mine) {
-  int rank = 0;
+// How many of the kMaxCandidates values at `list`, in shared memory, are larger.
+__device__ __forceinline__ int CountLarger(const RankKey* list, RankKey mine) {
+  int count = 0;
 #pragma unroll
-  for (int lane = 0; lane < 32; ++lane) {
-    rank += __shfl_sync(kAllLanes, mine, lane) > mine ? 1 : 0;
+  for (int i = 0; i < kMaxCandidates; i += 2) {
+    const ulonglong2 keys = *reinterpret_cast<const ulonglong2*>(list + i);
+    count += (keys.x > mine ? 1 : 0) + (keys.y > mine ? 1 : 0);
   }
-  return rank;
+  return count;
+}
+__device__ __forceinline__ int CountLarger(const int* list, int mine) {
+  int count = 0;
+#pragma unroll
+  for (int i = 0; i < kMaxCandidates; i += 4) {
+    const int4 keys = *reinterpret_cast<const int4*>(list + i);
+    count += (keys.x > mine ? 1 : 0) + (keys.y > mine ? 1 : 0) + (keys.z > mine ? 1 : 0) +
+             (keys.w > mine ? 1 : 0);
+  }
+  return count;
 }
 
 // Importances of the blocks [first, end), in memory that other warps of the thread block wrote;
@@ -59,7 +69,8 @@ struct FreeBlocks {
 
 // A value that at least `num_wanted` <= 32 blocks reach: about the num_wanted-th best of the lanes'
 // best.
-__device__ __forceinline__ float LowerBound(const FreeBlocks& blocks, int num_wanted) {
+__device__ __forceinline__ float LowerBound(const FreeBlocks& blocks, int num_wanted, int* list) {
+  const int lane = threadIdx.x % 32;
   float best = -1.0f;
 #pragma unroll 2
   for (int base = 0; base < blocks.end; base += FreeBlocks::kStep) {
@@ -70,32 +81,42 @@ __device__ __forceinline__ float LowerBound(const FreeBlocks& blocks, int num_wa
   }
   // The lane's index in the lowest bits makes all values different.
   constexpr int kLaneBits = 31;
-  const int key = (__float_as_int(best) & ~kLaneBits) | static_cast<int>(threadIdx.x % 32);
-  const unsigned holder = __ballot_sync(kAllLanes, RankAmongLanes(key) == num_wanted - 1);
-  return __int_as_float(__shfl_sync(kAllLanes, key, __ffs(holder) - 1) & ~kLaneBits);
+  const int key = (__float_as_int(best) & ~kLaneBits) | lane;
+  list[lane] = key;
+  __syncwarp();
+  const unsigned holder = __ballot_sync(kAllLanes, CountLarger(list, key) == num_wanted - 1);
+  return __int_as_float(list[__ffs(holder) - 1] & ~kLaneBits);
 }
 
-// Writes the keys of blocks that reach `bound` to `list` of kMaxCandidates and returns how many
-// there are, which may be more.
+// Writes the keys of blocks that reach `bound`, ascending by block and then 0, to `list` of
+// kMaxCandidates and returns how many there are, which may be more.
 __device__ __forceinline__ int CollectCandidates(const FreeBlocks& blocks, float bound,
                                                  RankKey* list) {
   const int lane = threadIdx.x % 32;
+  const unsigned lower_lanes = (1u << lane) - 1;
   int num_found = 0;
 #pragma unroll 2
   for (int base = 0; base < blocks.end; base += FreeBlocks::kStep) {
     float values[FreeBlocks::kPerLane];
     blocks.Load(base, values);
+    int place = num_found;
 #pragma unroll
-    for (int i = 0; i < FreeBlocks::kPerLane; ++i) {
-      const bool found = values[i] >= fmaxf(bound, 0.0f);
-      const unsigned finders = __ballot_sync(kAllLanes, found);
-      const int place = num_found + __popc(finders & ((1u << lane) - 1));
-      if (found && place < kMaxCandidates) {
-        list[place] = MakeRankKey(values[i], base + lane * FreeBlocks::kPerLane + i);
-      }
+    for (const float value : values) {
+      const unsigned finders = __ballot_sync(kAllLanes, value >= fmaxf(bound, 0.0f));
+      place += __popc(finders & lower_lanes);
       num_found += __popc(finders);
     }
+#pragma unroll
+    for (int i = 0; i < FreeBlocks::kPerLane; ++i) {
+      if (values[i] >= fmaxf(bound, 0.0f)) {
+        if (place < kMaxCandidates) {
+          list[place] = MakeRankKey(values[i], base + lane * FreeBlocks::kPerLane + i);
+        }
+        ++place;
+      }
+    }
   }
+  if (lane >= num_found) list[lane] = 0;
   __syncwarp();
   return num_found;
 }
@@ -130,19 +151,21 @@ __device__ __forceinline__ RankKey BestByRounds(const FreeBlocks& blocks, int nu
 __device__ __forceinline__ void WriteBest(const FreeBlocks& blocks, int num_wanted, RankKey* list,
                                           int32_t* out) {
   const int lane = threadIdx.x % 32;
-  const int num_found = CollectCandidates(blocks, LowerBound(blocks, num_wanted), list);
-  RankKey mine;
-  if (num_found <= kMaxCandidates) {
-    mine = lane < num_found ? list[lane] : 0;
-    if (RankAmongLanes(mine) >= num_wanted) mine = 0;
+  const float bound = LowerBound(blocks, num_wanted, reinterpret_cast<int*>(list));
+  __syncwarp();  // all have read the list
+  if (CollectCandidates(blocks, bound, list) <= kMaxCandidates) {
+    const RankKey mine = list[lane];
+    const bool chosen = mine != 0 && CountLarger(list, mine) < num_wanted;
+    const unsigned choice = __ballot_sync(kAllLanes, chosen);
+    if (chosen) out[__popc(choice & ((1u << lane) - 1))] = BlockOf(mine);
   } else {
-    mine = BestByRounds(blocks, num_wanted);
+    const RankKey mine = BestByRounds(blocks, num_wanted);
+    __syncwarp();
+    list[lane] = lane < num_wanted ? static_cast<uint32_t>(mine) : 0;
+    __syncwarp();
+    // The lower half of a key falls as the block rises.
+    if (lane < num_wanted) out[CountLarger(list, static_cast<uint32_t>(mine))] = BlockOf(mine);
   }
-  // The lower half of a key falls as the block rises: the number of chosen lower blocks is the
-  // place.
-  const uint32_t order = static_cast<uint32_t>(mine);
-  const int place = RankAmongLanes(order);
-  if (mine != 0) out[place] = BlockOf(mine);
   __syncwarp();  // the list may be written again
 }
 

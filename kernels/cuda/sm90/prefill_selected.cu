@@ -1,7 +1,8 @@
-// Attends the lists of prefill_plan.cu. A persistent block per multiprocessor takes every
-// gridDim.x-th item: a producer warp loads the block's K and V once and the Q rows of the item's
-// pairs, four pairs a tile; the consumer warpgroups take tiles in turn. Warp w of a warpgroup
-// holds the 16 heads of the tile's pair w, so partials go to memory straight from registers.
+// Attends the lists of prefill_plan.cu, one KV head after another so that the head's Q stays in the
+// L2. A persistent block per multiprocessor takes every gridDim.x-th item: producer warps load the
+// block's K and V once and the Q rows of the item's pairs, four pairs a tile; the consumer
+// warpgroups take tiles in turn. Warp w of a warpgroup holds the 16 heads of the tile's pair w, so
+// partials go to memory straight from registers.
 //
 // Bound by the partials' traffic: 16 * d_v * 2 bytes written per pair (and read by the merge).
 
@@ -18,16 +19,16 @@ namespace {
 
 constexpr int kConsumers = 3;  // warpgroups
 constexpr int kThreads = 128 * (1 + kConsumers);
-constexpr int kQueryStages = 2;  // tiles of Q per consumer
 constexpr int kPageStages = 2;
 constexpr int kTilePairs = 4;
-constexpr int kProducerRegisters = 32;
-constexpr int kConsumerRegisters = 160;
+constexpr int kProducerRegisters = 56;
+constexpr int kConsumerRegisters = 152;
 constexpr uint32_t kFullMask = 0xffffffffu;
 constexpr int kQueryBoxBytes = kTilePairs * kPrefillGroup * kBoxColumns * 2;
 
 template <int kDk, int kDv>
 struct Shared {
+  static constexpr int kQueryStages = kDk > 128 ? 2 : 3;  // tiles of Q per consumer
   static constexpr int kQueryBytes = kDk / kBoxColumns * kQueryBoxBytes;
   static constexpr int kKeyBytes = kDk / kBoxColumns * kPageBoxBytes;
   static constexpr int kValueBytes = kDv / kBoxColumns * kPageBoxBytes;
@@ -45,20 +46,29 @@ struct Maps {
   CUtensorMap v;
 };
 
+// Calls f(item, head) for this block's items, in order.
+template <typename F>
+__device__ __forceinline__ void ForEachItem(const PrefillChunk& chunk, F&& f) {
+  int i = blockIdx.x;
+  for (int head = 0; head < chunk.num_kv_heads; ++head) {
+    const int num_items = chunk.NumItems(head);
+    const PrefillItem* items = chunk.Items(head);
+    for (; i < num_items; i += gridDim.x) {
+      const PrefillItem item = items[i];  // not read again after every store to memory
+      f(item, head);
+    }
+    i -= num_items;
+  }
+}
+
+// Warp 0 of the producers: K and V, an item ahead of what is attended.
 template <int kDk, int kDv>
-__device__ void Produce(Shared<kDk, kDv>& shared, const Maps& maps, const PrefillChunk& chunk,
-                        int num_items) {
+__device__ void ProducePages(Shared<kDk, kDv>& shared, const Maps& maps,
+                             const PrefillChunk& chunk) {
   using Plan = Shared<kDk, kDv>;
   const int lane = threadIdx.x % 32;
   Ring<kPageStages> page;
-  Ring<kQueryStages> query[kConsumers];
-  int consumer = 0;
-  for (int i = blockIdx.x; i < num_items; i += gridDim.x, page.Advance()) {
-    const PrefillItem item = chunk.items[i];
-    PrefillPair pair[2] = {};
-    if (lane < item.count) pair[0] = chunk.pairs[item.begin + lane];
-    if (lane + 32 < item.count) pair[1] = chunk.pairs[item.begin + lane + 32];
-
+  ForEachItem(chunk, [&](const PrefillItem& item, int) {
     Wait(SharedAddress(&shared.page_empty[page.stage]), page.parity ^ 1);
     const uint32_t page_full = SharedAddress(&shared.page_full[page.stage]);
     if (lane == 0) ArriveExpectBytes(page_full, Plan::kKeyBytes + Plan::kValueBytes);
@@ -71,7 +81,22 @@ __device__ void Produce(Shared<kDk, kDv>& shared, const Maps& maps, const Prefil
       LoadBox2(SharedAddress(shared.v[page.stage]) + (lane - 16) * kPageBoxBytes, &maps.v,
                page_full, (lane - 16) * kBoxColumns, row);
     }
+    page.Advance();
+  });
+}
 
+// Warp 1 of the producers: the Q rows of the items' pairs.
+template <int kDk, int kDv>
+__device__ void ProduceQueries(Shared<kDk, kDv>& shared, const Maps& maps,
+                               const PrefillChunk& chunk) {
+  using Plan = Shared<kDk, kDv>;
+  const int lane = threadIdx.x % 32;
+  Ring<Plan::kQueryStages> query[kConsumers];
+  int consumer = 0;
+  ForEachItem(chunk, [&](const PrefillItem& item, int head) {
+    PrefillPair pair[2] = {};
+    if (lane < item.count) pair[0] = chunk.pairs[item.begin + lane];
+    if (lane + 32 < item.count) pair[1] = chunk.pairs[item.begin + lane + 32];
     for (int first = 0; first < item.count; first += kTilePairs) {
       const int num_pairs = min(kTilePairs, item.count - first);
       const int own = lane / (kDk / kBoxColumns), box = lane % (kDk / kBoxColumns);
@@ -89,13 +114,13 @@ __device__ void Produce(Shared<kDk, kDv>& shared, const Maps& maps, const Prefil
         if (own < num_pairs) {
           LoadBox3(SharedAddress(shared.q[c][stage]) + box * kQueryBoxBytes +
                        own * (kQueryBoxBytes / kTilePairs),
-                   &maps.q, full, box * kBoxColumns, item.head * kPrefillGroup, token);
+                   &maps.q, full, box * kBoxColumns, head * kPrefillGroup, token);
         }
         query[c].Advance();
       }
       consumer = consumer + 1 == kConsumers ? 0 : consumer + 1;
     }
-  }
+  });
 }
 
 // Normalises a pair's result and stores it with its log-sum-exp.
@@ -117,12 +142,11 @@ __device__ __forceinline__ void StorePartial(const PrefillChunk& chunk, int part
 }
 
 template <typename T, int kDk, int kDv>
-__device__ void Consume(Shared<kDk, kDv>& shared, const PrefillChunk& chunk, int num_items,
-                        float scale) {
+__device__ void Consume(Shared<kDk, kDv>& shared, const PrefillChunk& chunk, float scale) {
   const int self = ConsumerIndex();
   const int warp = threadIdx.x % 128 / 32, lane = threadIdx.x % 32;
   Ring<kPageStages> page;
-  Ring<kQueryStages> query;
+  Ring<Shared<kDk, kDv>::kQueryStages> query;
   float scores[kPageScores], out[kDv / 2], top[2], sum[2];
   const auto issue_scores = [&](uint32_t k) {
     Wait(SharedAddress(&shared.q_full[self][query.stage]), query.parity);
@@ -154,8 +178,7 @@ __device__ void Consume(Shared<kDk, kDv>& shared, const PrefillChunk& chunk, int
   };
 
   int turn = 0;  // whose tile an item's first is
-  for (int i = blockIdx.x; i < num_items; i += gridDim.x, page.Advance()) {
-    const PrefillItem item = chunk.items[i];
+  ForEachItem(chunk, [&](const PrefillItem& item, int) {
     const int num_tiles = (item.count + kTilePairs - 1) / kTilePairs;
     int tile = (self + kConsumers - turn) % kConsumers;
     turn = (turn + num_tiles) % kConsumers;
@@ -178,7 +201,8 @@ __device__ void Consume(Shared<kDk, kDv>& shared, const PrefillChunk& chunk, int
       store(partial);
     }
     if (lane == 0) Arrive(SharedAddress(&shared.page_empty[page.stage]));
-  }
+    page.Advance();
+  });
 }
 
 // Grid: one block per multiprocessor.
@@ -193,7 +217,7 @@ __global__ void __launch_bounds__(kThreads, 1)
       InitBarrier(SharedAddress(&shared.page_empty[s]), kConsumers * 4);
     }
     for (int c = 0; c < kConsumers; ++c) {
-      for (int s = 0; s < kQueryStages; ++s) {
+      for (int s = 0; s < Shared<kDk, kDv>::kQueryStages; ++s) {
         InitBarrier(SharedAddress(&shared.q_full[c][s]), 1);
         InitBarrier(SharedAddress(&shared.q_empty[c][s]), 4);
       }
@@ -201,13 +225,13 @@ __global__ void __launch_bounds__(kThreads, 1)
     FenceBarrierInit();
   }
   __syncthreads();
-  const int num_items = static_cast<int>(chunk.cursors->value >> 32);
   if (threadIdx.x < 128) {
     ShrinkRegisters<kProducerRegisters>();
-    if (threadIdx.x < 32) Produce<kDk, kDv>(shared, maps, chunk, num_items);
+    if (threadIdx.x / 32 == 0) ProducePages<kDk, kDv>(shared, maps, chunk);
+    if (threadIdx.x / 32 == 1) ProduceQueries<kDk, kDv>(shared, maps, chunk);
   } else {
     GrowRegisters<kConsumerRegisters>();
-    Consume<T, kDk, kDv>(shared, chunk, num_items, scale);
+    Consume<T, kDk, kDv>(shared, chunk, scale);
   }
 }
 

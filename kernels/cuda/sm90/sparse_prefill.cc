@@ -112,11 +112,12 @@ void LaunchSparsePrefill(const SparseAttentionArgs& args, const Stream& stream) 
   const Scratch scratch = TakeScratch(ExtentOf(args), args.scratch.raw());
   NSA_CHECK_LE(scratch.num_bytes, args.scratch.num_bytes());
   const cudaStream_t cuda_stream = stream.cuda->stream();
+  const int num_sms = stream.cuda->num_sms();
   const PrefillRows rows = PlacePrefillRows(args.rows, scratch.rows);
   LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, cuda_stream);
-  LaunchPrefillCompressed(CompressedArgs(args, scratch), rows, cuda_stream);
-  LaunchPrefillSelect(SelectArgsOf(args, scratch), rows, scratch.select, cuda_stream);
-  LaunchPrefillBranches(BranchesArgs(args, scratch), stream.cuda->num_sms(), cuda_stream);
+  LaunchPrefillCompressed(CompressedArgs(args, scratch), rows, num_sms, cuda_stream);
+  LaunchPrefillSelect(SelectArgsOf(args, scratch), rows, scratch.select, num_sms, cuda_stream);
+  LaunchPrefillBranches(BranchesArgs(args, scratch), num_sms, cuda_stream);
 }
 
 }  // namespace nsa::cuda

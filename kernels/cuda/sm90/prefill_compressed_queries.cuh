@@ -1,0 +1,63 @@
+#pragma once
+// The query side of Q K^T in the prefill kernels: 64 rows of a warpgroup against a tile of rows.
+
+#include <cstdint>
+
+#include "kernels/cuda/ptx/mma.cuh"
+#include "kernels/cuda/ptx/wgmma.cuh"
+#include "kernels/cuda/sm90/prefill_compressed_rows.h"
+
+namespace nsa::cuda {
+
+// Q and K lie in shared memory as slices of 64 columns, that is rows of 128 swizzled bytes; Q's
+// slices have kRows rows, K's have kPrefillTileRows. The queries stay in registers, which saves a
+// third of the reads of shared memory, unless they are too wide to fit beside the accumulators.
+template <typename T, int kDk, int kRows, bool kInRegisters = (kDk <= 128)>
+struct Queries {
+  static constexpr bool kLoaded = true;  // shared memory is free once the first product has ended
+
+  uint32_t a[kDk / 16][4];
+
+  // `q`: the address of Q; `first_row`: of this warpgroup.
+  __device__ __forceinline__ void Load(uint32_t q, int first_row) {
+    const int lane = threadIdx.x % 32;
+    const int row = first_row + threadIdx.x % 128 / 32 * 16 + lane % 16;
+#pragma unroll
+    for (int step = 0; step < kDk / 16; ++step) {
+      const int chunk = step % 4 * 2 + lane / 16;
+      LoadMatrix4(a[step], q + (step / 4 * kRows + row) * 128 + (chunk ^ (row % 8)) * 16);
+    }
+  }
+  // s = Q K^T, issued only.
+  __device__ __forceinline__ void IssueScores(float (&s)[kPrefillTileRows / 2], uint32_t k) const {
+    const uint64_t b = DescribeKMajor(k);
+#pragma unroll
+    for (int step = 0; step < kDk / 16; ++step) {
+      const uint64_t offset = (step / 4 * kPrefillTileRows * 128 >> 4) + step % 4 * 2;
+      Wgmma<T, kPrefillTileRows, Layout::kKMajor>::Registers(s, a[step], b + offset, step > 0);
+    }
+    CommitWgmma();
+  }
+};
+
+template <typename T, int kDk, int kRows>
+struct Queries<T, kDk, kRows, false> {
+  static constexpr bool kLoaded = false;
+
+  uint32_t address;
+
+  __device__ __forceinline__ void Load(uint32_t q, int first_row) { address = q + first_row * 128; }
+  __device__ __forceinline__ void IssueScores(float (&s)[kPrefillTileRows / 2], uint32_t k) const {
+    const uint64_t a = DescribeKMajor(address), b = DescribeKMajor(k);
+#pragma unroll
+    for (int step = 0; step < kDk / 16; ++step) {
+      const uint64_t inner = step % 4 * 2;
+      Wgmma<T, kPrefillTileRows, Layout::kKMajor>::Shared(
+          s, a + (step / 4 * kRows * 128 >> 4) + inner,
+          b + (step / 4 * kPrefillTileRows * 128 >> 4) + inner, step > 0);
+    }
+    CommitWgmma();
+  }
+};
+
+}  // namespace nsa::cuda
