@@ -37,6 +37,19 @@ __device__ __forceinline__ bool TryWait(uint32_t barrier, uint32_t parity) {
       : "memory");
   return done != 0;
 }
+// The same, but never sleeps.
+__device__ __forceinline__ bool TestWait(uint32_t barrier, uint32_t parity) {
+  uint32_t done;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n}"
+      : "=r"(done)
+      : "r"(barrier), "r"(parity)
+      : "memory");
+  return done != 0;
+}
+
 // Returns when the phase with this parity has ended. A fresh barrier is in phase 0: waiting for
 // parity 1 returns at once.
 __device__ __forceinline__ void Wait(uint32_t barrier, uint32_t parity) {

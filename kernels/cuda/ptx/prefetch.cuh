@@ -1,11 +1,30 @@
 #pragma once
-// Hints that data will be read.
+// Hints about what caches should hold: sm_80 and later.
+
+#include <cstdint>
 
 namespace nsa::cuda {
 
 // Brings the sector of global memory that holds `address` near this multiprocessor.
 __device__ __forceinline__ void PrefetchGlobal(const void* address) {
   asm volatile("prefetch.global.L1 [%0];" ::"l"(address));
+}
+
+// A policy for data that is read once: the first to leave the L2.
+__device__ __forceinline__ uint64_t ReadOncePolicy() {
+  uint64_t policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  return policy;
+}
+
+// CopyAsync16 (mma.cuh) with a policy.
+__device__ __forceinline__ void CopyAsync16(uint32_t shared_address, const void* global, bool valid,
+                                            uint64_t policy) {
+  const int num_bytes = valid ? 16 : 0;
+  asm volatile(
+      "cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(shared_address),
+      "l"(global), "r"(num_bytes), "l"(policy)
+      : "memory");
 }
 
 }  // namespace nsa::cuda

@@ -19,6 +19,7 @@
 // computes the leaves that are its rank modulo c and the subtree over them. So c changes where work
 // happens and not one bit of the result: the launcher may choose it by the batch.
 
+#include <algorithm>
 #include <mutex>
 
 #include "base/check.h"
@@ -96,6 +97,7 @@ __device__ __forceinline__ void Scout(const Params& p, Worker<I>& worker, const 
   SyncScouts();
 
   Ring ring{.parity = 1};  // a fresh barrier lets pass
+  const uint64_t policy = ReadOncePolicy();
   const int row_of_lane = warp * kWarpRows + (lane & 15);
   const auto index_in = [&](int page, int page_rows, int row) {
     return page < 0 ? -1 : (page * p.num_kv_heads + worker.kv_head) * page_rows + row;
@@ -107,7 +109,7 @@ __device__ __forceinline__ void Scout(const Params& p, Worker<I>& worker, const 
       const int index = row_index(walk.tile * kTileRows + row_of_lane);
       Wait(SharedAddress(&shared.empty[ring.stage]), ring.parity);
       LoadTile<I::kDk, I::kDv>(kv, index, tiles + ring.stage * Layout<I>::kTile,
-                               SharedAddress(&shared.full[ring.stage]), warp, lane);
+                               SharedAddress(&shared.full[ring.stage]), warp, lane, policy);
       ring.Advance(p.num_stages);
     }
   };
@@ -135,7 +137,10 @@ __device__ __forceinline__ void Scout(const Params& p, Worker<I>& worker, const 
     Wait(SharedAddress(&shared.sums_here), 0);
     Stamp(Stage::kSumsExchanged);
     if (worker.ranks_blocks()) {
-      worker.SendImportances();
+      worker.SendImportances([&] {  // the next tile of the window as soon as there is room
+        const bool room = TestWait(SharedAddress(&shared.empty[ring.stage]), ring.parity);
+        if (__all_sync(kFullMask, room)) bring(p.win, win, 1, win_row);
+      });
       Stamp(Stage::kWeighed);
       Wait(SharedAddress(&shared.importances_here), 0);
       Stamp(Stage::kImportancesExchanged);
@@ -318,7 +323,7 @@ void CheckCuda(cudaError_t error) {
   NSA_CHECK(error == cudaSuccess) << "fused decode: " << cudaGetErrorString(error);
 }
 
-// One instance of the kernel, and how many of its clusters run at once.
+// One instance of the kernel, and the ways to launch it.
 template <typename I>
 class Launcher {
  public:
@@ -328,21 +333,26 @@ class Launcher {
 
   static void Launch(Params params, int64_t num_tokens, cudaStream_t stream) {
     static Launcher launcher;
-    const int num_ranks = launcher.ChooseClusterSize(params, num_tokens * params.num_kv_heads);
+    const Way way = launcher.Choose(params, num_tokens * params.num_kv_heads);
     params.num_tiles = NumTiles(params.rows.table_width.divisor());
-    params.max_tiles = MaxTiles(params, num_ranks);
+    params.max_tiles = MaxTiles(params, way.num_ranks);
+    params.num_stages = way.num_stages;
     cudaLaunchAttribute attributes[2];
-    params.num_stages = NumStages(
-        params, num_ranks, launcher.num_processors_ < num_ranks * num_tokens * params.num_kv_heads);
     cudaLaunchConfig_t config =
-        Config(num_ranks, NumBytes(params, num_ranks, params.num_stages), attributes);
-    config.gridDim = dim3(num_ranks, params.num_kv_heads, static_cast<unsigned>(num_tokens));
+        Config(way.num_ranks, NumBytes(params, way.num_ranks, way.num_stages), attributes);
+    config.gridDim = dim3(way.num_ranks, params.num_kv_heads, static_cast<unsigned>(num_tokens));
     config.stream = stream;
     CheckCuda(cudaLaunchKernelEx(&config, kKernel, params));
   }
 
  private:
   static constexpr auto kKernel = FusedDecodeKernel<I>;
+
+  // Blocks per cluster, tiles in shared memory, clusters that run at once; none if it cannot be.
+  struct Way {
+    int num_ranks, num_stages, num_resident;
+  };
+
   static int NumTiles(int64_t table_width) {
     return static_cast<int>((table_width * I::kPageRows + kTileRows - 1) / kTileRows);
   }
@@ -352,21 +362,6 @@ class Launcher {
   static int NumBytes(const Params& params, int num_ranks, int num_stages) {
     return Layout<I>(MaxTiles(params, num_ranks), num_ranks).NumBytes(num_stages);
   }
-  // As many as there is room for.
-  static int NumStages(const Params& params, int num_ranks, bool shares_processor) {
-    const bool half =
-        shares_processor && NumBytes(params, num_ranks, I::kMinStages) <= kHalfSharedBytes;
-    int num_stages = kMaxStages;
-    while (num_stages > I::kMinStages &&
-           NumBytes(params, num_ranks, num_stages) > (half ? kHalfSharedBytes : kMaxSharedBytes)) {
-      --num_stages;
-    }
-    return num_stages;
-  }
-
-  // Time of a cluster besides its tiles, in units of the time one block takes for all its tiles if
-  // it is alone with a token: about 8 of 90 us at 64k tokens.
-  static constexpr double kFixedCost = 0.09;
 
   Launcher() {
     CheckCuda(cudaFuncSetAttribute(kKernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1));
@@ -390,42 +385,57 @@ class Launcher {
     return config;
   }
 
-  // Clusters run in waves: fewer blocks per cluster mean fewer waves, more of them shorter ones.
-  int ChooseClusterSize(const Params& params, int64_t num_clusters) {
+  // The way with as many stages as `shared_bytes` have room for.
+  static Way MakeWay(const Params& params, int num_ranks, int shared_bytes) {
+    Way way{.num_ranks = num_ranks, .num_stages = kMaxStages, .num_resident = 0};
+    while (NumBytes(params, num_ranks, way.num_stages) > shared_bytes) {
+      if (--way.num_stages < I::kMinStages) return way;
+    }
+    cudaLaunchAttribute attributes[2];
+    cudaLaunchConfig_t config =
+        Config(num_ranks, NumBytes(params, num_ranks, way.num_stages), attributes);
+    config.gridDim = dim3(num_ranks, 1, 1);
+    CheckCuda(cudaOccupancyMaxActiveClusters(&way.num_resident, kKernel, &config));
+    return way;
+  }
+
+  // Clusters run in waves, each as long as a multiprocessor takes for its blocks' bytes and a fixed
+  // time; fitted to measurements of 8k to 128k tokens in batches of 1 to 64.
+  Way Choose(const Params& params, int64_t num_clusters) {
+    constexpr double kFixedTime = 22;  // us
+    constexpr double kBytesPerTime = 29e3;
+    constexpr double kAlone = 1.1;  // one block does not keep a multiprocessor busy all the time
     const int table_width = params.rows.table_width.divisor();
+    const double num_rows = static_cast<double>(table_width) * I::kPageRows +
+                            params.num_selected * params.block_tokens + params.window_tokens;
+    const double cluster_time = num_rows * (I::kDk + I::kDv) * 2 / kBytesPerTime;
     const std::lock_guard lock(mutex_);
     if (table_width != table_width_) {
       table_width_ = table_width;
-      for (int i = 0; i < kNumSizes; ++i) num_resident_[i] = NumResident(params, 1 << i);
+      for (int i = 0; i < kNumWays; ++i) {
+        ways_[i] = MakeWay(params, 1 << i / 2, i % 2 == 0 ? kMaxSharedBytes : kHalfSharedBytes);
+      }
     }
-    int best = kLeaves;
-    double best_cost = 0;
-    for (int i = kNumSizes - 1; i >= 0; --i) {
-      if (num_resident_[i] == 0) continue;
-      const int64_t waves = (num_clusters + num_resident_[i] - 1) / num_resident_[i];
-      const double cost = static_cast<double>(waves) * (kFixedCost + 1.0 / (1 << i));
-      if (best_cost == 0 || cost < best_cost) best = 1 << i, best_cost = cost;
+    Way best{};
+    double best_time = 0;
+    for (const Way& way : ways_) {
+      if (way.num_resident == 0) continue;
+      const int64_t waves = (num_clusters + way.num_resident - 1) / way.num_resident;
+      const int64_t blocks = std::min<int64_t>(num_clusters, way.num_resident) * way.num_ranks;
+      const double share = blocks > num_processors_ ? 2 : kAlone;
+      const double time =
+          static_cast<double>(waves) * (kFixedTime + cluster_time * share / way.num_ranks);
+      if (best.num_resident == 0 || time < best_time) best = way, best_time = time;
     }
+    NSA_CHECK_GT(best.num_resident, 0);
     return best;
   }
 
-  // Clusters of this size that run at once; 0 if their shared memory is too large.
-  static int NumResident(const Params& params, int num_ranks) {
-    const int num_bytes = NumBytes(params, num_ranks, I::kMinStages);
-    if (num_bytes > kMaxSharedBytes) return 0;
-    cudaLaunchAttribute attributes[2];
-    cudaLaunchConfig_t config = Config(num_ranks, num_bytes, attributes);
-    config.gridDim = dim3(num_ranks, 1, 1);
-    int count = 0;
-    CheckCuda(cudaOccupancyMaxActiveClusters(&count, kKernel, &config));
-    return count;
-  }
-
-  static constexpr int kNumSizes = 5;  // 1, 2, 4, 8, 16 blocks
+  static constexpr int kNumWays = 10;  // 1, 2, 4, 8, 16 blocks, alone and beside another
   int num_processors_ = 0;
   std::mutex mutex_;
   int table_width_ = -1;
-  int num_resident_[kNumSizes] = {};
+  Way ways_[kNumWays] = {};
 };
 
 // Calls use(fits, launch) of the operands' instance; false if there is none.

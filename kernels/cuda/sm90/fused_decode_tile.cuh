@@ -7,6 +7,7 @@
 #include "kernels/cuda/device/fast_divide.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/mma.cuh"
+#include "kernels/cuda/ptx/prefetch.cuh"
 
 namespace nsa::cuda::fused_decode {
 
@@ -154,18 +155,18 @@ inline constexpr int kTileBytes = kTileRows*(kRowBytes<kDk> + kRowBytes<kDv>);
 // Starts copying one 16-byte piece of a row.
 template <int kDim>
 __device__ __forceinline__ void CopyPiece(const void* base, int32_t row_index, uint32_t to,
-                                          int chunk) {
+                                          int chunk, uint64_t policy) {
   CopyAsync16(
       to + chunk * 16,
       static_cast<const char*>(base) + static_cast<int64_t>(row_index) * (kDim * 2) + chunk * 16,
-      row_index >= 0);
+      row_index >= 0, policy);
 }
 
 // Starts copying this warp's rows of K and V: lane i's `index` is the row of the cache that becomes
 // row i % 16 of them, -1 = zeros. All threads' copies complete the barrier `full`.
 template <int kDk, int kDv>
 __device__ __forceinline__ void LoadTile(const PagedRows& kv, int32_t index, uint32_t tile,
-                                         uint32_t full, int warp, int lane) {
+                                         uint32_t full, int warp, int lane, uint64_t policy) {
   constexpr int kKeyPieces = kDk / 8, kValuePieces = kDv / 8;  // of a row
   const uint32_t keys = tile + warp * kWarpRows * kRowBytes<kDk>;
   const uint32_t values = tile + kTileRows * kRowBytes<kDk> + warp * kWarpRows * kRowBytes<kDv>;
@@ -173,15 +174,15 @@ __device__ __forceinline__ void LoadTile(const PagedRows& kv, int32_t index, uin
   for (int i = 0; i < kWarpRows * kKeyPieces / 32; ++i) {
     const int row = (i * 32 + lane) / kKeyPieces, piece = (i * 32 + lane) % kKeyPieces;
     const int32_t row_index = __shfl_sync(kFullMask, index, row);
-    CopyPiece<kDk>(kv.k, row_index, keys + row * kRowBytes<kDk>, piece);
-    if (kDk == kDv) CopyPiece<kDv>(kv.v, row_index, values + row * kRowBytes<kDv>, piece);
+    CopyPiece<kDk>(kv.k, row_index, keys + row * kRowBytes<kDk>, piece, policy);
+    if (kDk == kDv) CopyPiece<kDv>(kv.v, row_index, values + row * kRowBytes<kDv>, piece, policy);
   }
   if (kDk != kDv) {
 #pragma unroll
     for (int i = 0; i < kWarpRows * kValuePieces / 32; ++i) {
       const int row = (i * 32 + lane) / kValuePieces, piece = (i * 32 + lane) % kValuePieces;
       const int32_t row_index = __shfl_sync(kFullMask, index, row);
-      CopyPiece<kDv>(kv.v, row_index, values + row * kRowBytes<kDv>, piece);
+      CopyPiece<kDv>(kv.v, row_index, values + row * kRowBytes<kDv>, piece, policy);
     }
   }
   ArriveAfterCopies(full);

@@ -310,8 +310,9 @@ struct Worker {
     }
   }
 
-  // Phase 2, scouts: the importance of this block's blocks, to all.
-  __device__ __forceinline__ void SendImportances() {
+  // Phase 2, scouts: sends the importance of this block's blocks; calls between() now and then.
+  template <typename Between>
+  __device__ __forceinline__ void SendImportances(const Between& between) {
     const int tid = threadIdx.x & (kThreads - 1);
 #pragma unroll
     for (int head = tid / 16; head < kHeads; head += kThreads / 16) {
@@ -320,16 +321,52 @@ struct Worker {
       if (tid % 16 == 0) shared.lse[head] = head < p.group_size ? Lse(root) : INFINITY;
     }
     SyncScouts();
-    const int num_local = NumLocal(num_cmp_tiles);
-#pragma unroll 2
-    for (int i = tid; i < num_local * I::kTileBlocks; i += kThreads) {
-      const int local = i / I::kTileBlocks, in_tile = i % I::kTileBlocks;
-      const int tile = local * num_ranks + rank;
-      float importance = Weigh(SumsOf(tile).blocks[in_tile], SumsOf(tile).edge);
-      if (I::kRowOffset > 0 && in_tile == I::kTileBlocks - 1 && tile + 1 < num_cmp_tiles) {
-        importance += WeighEdge(num_ranks == 1 ? sums[tile + 1].edge : edges + local * kHeads);
+    // Four lanes share a block, each has four heads.
+    const int quarter = tid & 3, num_local = NumLocal(num_cmp_tiles);
+    const auto lse = *reinterpret_cast<const float4*>(shared.lse + quarter * 4);
+    constexpr int kLast = I::kTileBlocks - 1;
+    if constexpr (I::kRowOffset > 0) {  // what the last blocks of tiles get from the tile after
+#pragma unroll 1
+      for (int local = tid / 4; local < (num_local + 7) / 8 * 8; local += kThreads / 4) {
+        const int tile = local * num_ranks + rank;
+        float importance = 0;
+        if (tile + 1 < num_cmp_tiles) {
+          const Edge* const edge =
+              (num_ranks == 1 ? sums[tile + 1].edge : edges + local * kHeads) + quarter * 4;
+          const auto e01 = reinterpret_cast<const float4*>(edge)[0];
+          const auto e23 = reinterpret_cast<const float4*>(edge)[1];
+          importance = Weigh({e01.x, e01.z, e23.x, e23.z}, e01, e23, lse);
+        }
+        importance = SumQuarters(importance);
+        if (quarter == 0 && local < num_local) {
+          importances[tile * I::kTileBlocks + kLast] = importance;
+        }
       }
-      importances[tile * I::kTileBlocks + in_tile] = importance;
+      SyncScouts();
+    }
+#pragma unroll 1
+    for (int first = tid / 4; first < num_local * I::kTileBlocks; first += kThreads) {
+      float4 values[4], e01[4], e23[4];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {  // all reads before all use
+        const int i = min(first + k * (kThreads / 4), num_local * I::kTileBlocks - 1);
+        const int tile = i / I::kTileBlocks * num_ranks + rank;
+        const TileSums<I>& from = SumsOf(tile);
+        values[k] = reinterpret_cast<const float4*>(from.blocks[i % I::kTileBlocks])[quarter];
+        e01[k] = reinterpret_cast<const float4*>(from.edge)[quarter * 2];
+        e23[k] = reinterpret_cast<const float4*>(from.edge)[quarter * 2 + 1];
+      }
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const int i = first + k * (kThreads / 4);
+        const float importance = SumQuarters(Weigh(values[k], e01[k], e23[k], lse));
+        if (quarter != 0 || i >= num_local * I::kTileBlocks) continue;
+        const int in_tile = i % I::kTileBlocks;
+        float* const place =
+            importances + (i / I::kTileBlocks * num_ranks + rank) * I::kTileBlocks + in_tile;
+        *place = importance + (I::kRowOffset > 0 && in_tile == kLast ? *place : 0.0F);
+      }
+      between();
     }
     SyncScouts();
     if (num_ranks == 1) return;
@@ -346,27 +383,15 @@ struct Worker {
     }
   }
 
-  // Sum over the heads of sums relative to the maxima, as probabilities.
-  __device__ __forceinline__ float Weigh(const float* values, const Edge* edge) const {
-    float sum = 0;
-#pragma unroll
-    for (int head = 0; head < kHeads; head += 4) {
-      const auto value = *reinterpret_cast<const float4*>(values + head);
-      const auto top01 = *reinterpret_cast<const float4*>(edge + head);
-      const auto top23 = *reinterpret_cast<const float4*>(edge + head + 2);
-      const auto lse = *reinterpret_cast<const float4*>(shared.lse + head);
-      sum += value.x * Exp2(top01.y - lse.x) + value.y * Exp2(top01.w - lse.y) +
-             value.z * Exp2(top23.y - lse.z) + value.w * Exp2(top23.w - lse.w);
-    }
-    return sum;
+  // Sum over four heads of sums relative to the maxima of two pairs of Edge, as probabilities.
+  static __device__ __forceinline__ float Weigh(const float4& value, const float4& e01,
+                                                const float4& e23, const float4& lse) {
+    return (value.x * Exp2(e01.y - lse.x) + value.y * Exp2(e01.w - lse.y)) +
+           (value.z * Exp2(e23.y - lse.z) + value.w * Exp2(e23.w - lse.w));
   }
-  __device__ __forceinline__ float WeighEdge(const Edge* edge) const {
-    float sum = 0;
-#pragma unroll 4
-    for (int head = 0; head < kHeads; ++head) {
-      sum += edge[head].first * Exp2(edge[head].max - shared.lse[head]);
-    }
-    return sum;
+  static __device__ __forceinline__ float SumQuarters(float value) {
+    value += __shfl_xor_sync(kFullMask, value, 1);
+    return value + __shfl_xor_sync(kFullMask, value, 2);
   }
 
   // Larger first, then the lower block; 0 = no candidate.
@@ -383,7 +408,7 @@ struct Worker {
     const int tid = threadIdx.x & (kThreads - 1), lane = tid & 31, warp = tid >> 5;
     const int wanted = num_wanted();
     uint64_t best = 0;
-#pragma unroll 4
+#pragma unroll 1
     for (int i = tid; i < first_local; i += kThreads) {
       const uint64_t key = Key(i);
       best = key > best ? key : best;
@@ -399,7 +424,7 @@ struct Worker {
     shared.group_best[warp][lane] = best;  // every warp for itself
     __syncwarp();
     int order[4] = {};
-#pragma unroll
+#pragma unroll 2
     for (int i = 0; i < 32; i += 4) {
       const auto a = *reinterpret_cast<const ulonglong2*>(&shared.group_best[warp][i]);
       const auto b = *reinterpret_cast<const ulonglong2*>(&shared.group_best[warp][i + 2]);
@@ -411,7 +436,7 @@ struct Worker {
     const uint64_t threshold = last == 0 ? 1 : __shfl_sync(kFullMask, best, __ffs(last) - 1);
     const int capacity = (max_blocks + kThreads - 1) / kThreads * kMaxFree;  // of a warp
     int count = 0;
-#pragma unroll 4
+#pragma unroll 1
     for (int first = 0; first < first_local; first += kThreads) {
       const int i = first + tid;
       const uint64_t key = i < first_local ? Key(i) : 0;
