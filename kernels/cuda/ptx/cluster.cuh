@@ -51,13 +51,5 @@ __device__ __forceinline__ float2 LoadPeer2(uint32_t address) {
                : "memory");
   return value;
 }
-__device__ __forceinline__ void StorePeer2(uint32_t address, float2 value) {
-  asm volatile("st.shared::cluster.v2.f32 [%0], {%1, %2};" ::"r"(address), "f"(value.x),
-               "f"(value.y)
-               : "memory");
-}
-__device__ __forceinline__ void StorePeer(uint32_t address, uint64_t value) {
-  asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(address), "l"(value) : "memory");
-}
 
 }  // namespace nsa::cuda
