@@ -16,6 +16,7 @@ ALLOWED = [
     ("kernels/no_cuda/", ["base/", "kernels/"]),
     ("kernels/", ["base/", "kernels/"]),
     ("engine/text/", ["base/", "engine/text/"]),
+    ("engine/constraint/", ["base/", "engine/constraint/", "engine/text/tokenizer.h"]),
     ("engine/loader/", ["base/", "kernels/", "engine/loader/", "engine/request.h", "engine/batch.h"]),
     ("engine/cache/page_pool", ["engine/cache/page_pool.h", "base/"]),
     ("engine/cache/prefix_index", ["engine/cache/prefix_index.h", "engine/cache/page_pool.h", "base/"]),
@@ -42,11 +43,13 @@ PROJECT_FOLDERS = ("base/", "kernels/", "engine/", "server/", "clients/", "nsa/"
 RESTRICTED = [
     (re.compile(r"^(boost/beast|boost/asio)"), re.compile(r"^server/http/http_|^tests/|^bench/")),
     (re.compile(r"^nlohmann/"), re.compile(
-        r"^engine/config|^engine/loader/|^engine/model/|^engine/text/|^server/http/|^server/main|^server/config"
+        r"^engine/config|^engine/constraint/(json|schema)_|^engine/loader/|^engine/model/|^engine/text/|^server/http/|^server/main|^server/config"
         r"|^engine/generation_config|^server/model_folder|^tests/|^bench/")),
     (re.compile(r"^(grpcpp|google/protobuf)/"), re.compile(r"^server/grpc/|^clients/|^tests/|^bench/")),
     (re.compile(r"^prometheus/"), re.compile(r"^server/metrics/|^tests/")),
     (re.compile(r"^sentencepiece"), re.compile(r"^engine/text/sentencepiece_model\.cc$|^tests/")),
+    (re.compile(r"^pcre2"), re.compile(r"^engine/text/hf/pattern\.cc$")),
+    (re.compile(r"^utf8proc"), re.compile(r"^engine/text/hf/normalizer\.cc$")),
     (re.compile(r"^(cuda|cublas)"), re.compile(r"^kernels/cuda/|^engine/runtime/[a-z_]+_cuda\.cc$|^tests/|^bench/")),
     # Backends are seen through kernels/*.h alone.
     (re.compile(r"^kernels/cuda/"), re.compile(r"^kernels/cuda/|^engine/runtime/[a-z_]+_cuda\.cc$|^tests/|^bench/")),

@@ -1,0 +1,104 @@
+#pragma once
+// CompiledConstraint: what an output may be, ready for use; made by ConstraintCompiler.
+// ConstraintState: where one output stands in it.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "engine/constraint/automaton.h"
+#include "engine/constraint/constraint_spec.h"
+#include "engine/constraint/grammar.h"
+#include "engine/constraint/mask_cache.h"
+#include "engine/constraint/token_table.h"
+
+namespace nsa {
+
+// What it says never changes. Its automaton and masks grow as outputs reach new places, behind a
+// mutex and within ConstraintLimits::max_cache_bytes: a full automaton begins anew and each output
+// carries its place over. Thread-safe; shared by all outputs of one spec.
+class CompiledConstraint {
+ public:
+  // The grammar must be finished. Prepares masks until warm_up_time or `deadline` is over.
+  // INVALID_ARGUMENT: an output would have too many readings at once.
+  static absl::StatusOr<std::shared_ptr<const CompiledConstraint>> Create(
+      constraint::Grammar grammar, std::shared_ptr<const TokenTable> tokens,
+      const ConstraintLimits& limits, absl::Time deadline);
+
+  CompiledConstraint(const CompiledConstraint&) = delete;
+  CompiledConstraint& operator=(const CompiledConstraint&) = delete;
+
+  const TokenTable& tokens() const { return *tokens_; }
+  int64_t memory_bytes() const ABSL_LOCKS_EXCLUDED(mutex_);
+  int64_t num_grammar_states() const { return grammar_.num_states(); }
+  int64_t num_automaton_states() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+ private:
+  friend class ConstraintState;
+
+  // An automaton and its masks, from one beginning to the next.
+  struct Epoch {
+    Epoch(const constraint::Grammar* grammar, const TokenTable* tokens,
+          const ConstraintLimits& limits)
+        : automaton(grammar, limits), masks(&automaton, tokens, limits.max_cache_bytes / 2) {}
+    constraint::Automaton automaton;
+    constraint::MaskCache masks;
+    int64_t memory_bytes() const { return automaton.memory_bytes() + masks.memory_bytes(); }
+  };
+  struct Place {
+    std::shared_ptr<Epoch> epoch;
+    int32_t state = 0;
+  };
+  enum class Outcome : uint8_t { kDone, kNotAllowed, kTooComplex };
+
+  CompiledConstraint(constraint::Grammar grammar, std::shared_ptr<const TokenTable> tokens,
+                     const ConstraintLimits& limits);
+  absl::Status WarmUp(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
+  Place Start() const ABSL_LOCKS_EXCLUDED(mutex_);
+  Outcome Advance(int32_t token, Place* place) const ABSL_LOCKS_EXCLUDED(mutex_);
+  Outcome FillMask(Place* place, std::span<uint32_t> words) const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool is_accepting(const Place& place) const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool can_continue(const Place& place) const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool MakeRoom(Place* place) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::shared_ptr<Epoch> NewEpoch() const;
+
+  const constraint::Grammar grammar_;
+  const std::shared_ptr<const TokenTable> tokens_;
+  const ConstraintLimits limits_;
+  mutable absl::Mutex mutex_;  // guards the contents of every epoch too
+  mutable std::shared_ptr<Epoch> current_ ABSL_GUARDED_BY(mutex_);
+};
+
+// One per output; copied when an output forks. Not thread-safe itself; copies are independent.
+class ConstraintState {
+ public:
+  explicit ConstraintState(std::shared_ptr<const CompiledConstraint> constraint);
+
+  // Takes the next token of the output. False: it is not allowed, and nothing changes. An
+  // end-of-sequence token is allowed where is_accepting(); nothing is allowed after it.
+  bool Advance(int32_t token);
+
+  // Sets the bits of the tokens that Advance would take, token t is bit t % 32 of word t / 32, and
+  // clears all others. `words` must cover the vocabulary; more of them become 0. No bit is set
+  // after the end, or where the vocabulary cannot spell what must follow. RESOURCE_EXHAUSTED: the
+  // output has reached a place where the constraint is too ambiguous for its limits; the words are
+  // as they were.
+  absl::Status FillMask(std::span<uint32_t> words);
+
+  bool has_ended() const { return has_ended_; }
+  // The output so far satisfies the constraint.
+  bool is_accepting() const;
+  // The output satisfies the constraint and nothing but its end may follow.
+  bool is_complete() const;
+
+ private:
+  std::shared_ptr<const CompiledConstraint> constraint_;
+  CompiledConstraint::Place place_;
+  bool has_ended_ = false;
+};
+
+}  // namespace nsa

@@ -1,0 +1,132 @@
+#include "engine/constraint/constraint_compiler.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "engine/constraint/code_points.h"
+#include "engine/constraint/json_fragments.h"
+#include "engine/constraint/regex.h"
+#include "engine/constraint/schema_compiler.h"
+#include "engine/constraint/text_fragments.h"
+
+namespace nsa {
+namespace {
+
+using constraint::Grammar;
+using constraint::Rule;
+
+std::string KeyOf(const ConstraintSpec& spec) {
+  std::string key = absl::StrCat(static_cast<int>(spec.kind), ":", spec.source);
+  // Lengths keep ("ab", "c") apart from ("a", "bc").
+  for (const std::string& choice : spec.choices)
+    absl::StrAppend(&key, "|", choice.size(), ":", choice);
+  return key;
+}
+
+absl::Status CheckSize(const ConstraintSpec& spec, const ConstraintLimits& limits) {
+  auto num_bytes = static_cast<int64_t>(spec.source.size());
+  for (const std::string& choice : spec.choices) num_bytes += static_cast<int64_t>(choice.size());
+  if (num_bytes <= limits.max_source_bytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("the constraint has ", num_bytes,
+                                                 " bytes, the limit is ", limits.max_source_bytes));
+}
+
+absl::Status AddChoices(const std::vector<std::string>& choices, Grammar* grammar) {
+  if (choices.empty()) return absl::InvalidArgumentError("the list of choices is empty");
+  for (size_t i = 0; i < choices.size(); ++i) {
+    std::vector<uint32_t> code_points;
+    if (!constraint::DecodeUtf8(choices[i], &code_points)) {
+      return absl::InvalidArgumentError(absl::StrCat("choice ", i, " is not valid UTF-8"));
+    }
+  }
+  const Rule root = grammar->rule(grammar->AddRule());
+  constraint::AddAnyText(grammar, choices, root.start, root.accept);
+  return absl::OkStatus();
+}
+
+absl::Status AddExpression(const std::string& source, const ConstraintLimits& limits,
+                           Grammar* grammar) {
+  NSA_ASSIGN_OR_RETURN(const auto regex, constraint::ParseRegex(source, limits.max_source_nesting));
+  const Rule root = grammar->rule(grammar->AddRule());
+  constraint::AddRegex(grammar, regex, constraint::RegexMatch::kWhole,
+                       constraint::TextEncoding::kPlain, root.start, root.accept);
+  return absl::OkStatus();
+}
+
+absl::Status AddSpec(const ConstraintSpec& spec, const ConstraintLimits& limits,
+                     absl::Time deadline, Grammar* grammar) {
+  switch (spec.kind) {
+    case ConstraintKind::kJsonObject: {
+      const Rule root = grammar->rule(grammar->AddRule());
+      constraint::JsonFragments(grammar).AddAnyObject(root.start, root.accept);
+      return absl::OkStatus();
+    }
+    case ConstraintKind::kJsonSchema:
+      return constraint::SchemaCompiler(grammar, limits, deadline).Compile(spec.source);
+    case ConstraintKind::kRegex:
+      return AddExpression(spec.source, limits, grammar);
+    case ConstraintKind::kChoice:
+      return AddChoices(spec.choices, grammar);
+  }
+  return absl::InvalidArgumentError("unknown kind of constraint");
+}
+
+}  // namespace
+
+ConstraintCompiler::ConstraintCompiler(std::shared_ptr<const TokenTable> tokens,
+                                       const ConstraintLimits& limits, int64_t cache_bytes)
+    : tokens_(std::move(tokens)), limits_(limits), cache_bytes_(cache_bytes) {}
+
+absl::StatusOr<std::shared_ptr<const CompiledConstraint>> ConstraintCompiler::Compile(
+    const ConstraintSpec& spec) {
+  NSA_RETURN_IF_ERROR(CheckSize(spec, limits_));
+  const std::string key = KeyOf(spec);
+  absl::MutexLock lock(&mutex_);
+  while (in_progress_.contains(key)) compiled_.Wait(&mutex_);
+  if (const auto it = by_key_.find(key); it != by_key_.end()) {
+    entries_.splice(entries_.begin(), entries_, it->second);
+    return entries_.front().constraint;
+  }
+  in_progress_.insert(key);
+  mutex_.Unlock();
+  absl::StatusOr<std::shared_ptr<const CompiledConstraint>> made = CompileAnew(spec);
+  mutex_.Lock();
+  in_progress_.erase(key);
+  compiled_.SignalAll();
+  if (made.ok()) Keep(key, *made);
+  return made;
+}
+
+absl::StatusOr<std::shared_ptr<const CompiledConstraint>> ConstraintCompiler::CompileAnew(
+    const ConstraintSpec& spec) const {
+  const absl::Time deadline = absl::Now() + limits_.max_compile_time;
+  Grammar grammar(limits_.max_grammar_states);
+  NSA_RETURN_IF_ERROR(AddSpec(spec, limits_, deadline, &grammar));
+  NSA_RETURN_IF_ERROR(grammar.Finish(limits_.max_output_nesting));
+  return CompiledConstraint::Create(std::move(grammar), tokens_, limits_, deadline);
+}
+
+void ConstraintCompiler::Keep(const std::string& key,
+                              std::shared_ptr<const CompiledConstraint> constraint) {
+  entries_.push_front({key, std::move(constraint)});
+  by_key_[key] = entries_.begin();
+  int64_t num_bytes = 0;
+  for (auto it = entries_.begin(); it != entries_.end();) {
+    num_bytes += static_cast<int64_t>(it->key.size()) + it->constraint->memory_bytes();
+    const bool fits = num_bytes <= cache_bytes_ || it == entries_.begin();
+    if (fits) {
+      ++it;
+    } else {
+      by_key_.erase(it->key);
+      it = entries_.erase(it);
+    }
+  }
+}
+
+int64_t ConstraintCompiler::num_cached() const {
+  absl::MutexLock lock(&mutex_);
+  return static_cast<int64_t>(entries_.size());
+}
+
+}  // namespace nsa

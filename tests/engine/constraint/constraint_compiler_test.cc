@@ -1,0 +1,98 @@
+#include "engine/constraint/constraint_compiler.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "tests/engine/constraint/vocabulary.h"
+
+namespace nsa {
+namespace {
+
+constexpr int64_t kLargeCache = int64_t{1} << 30;
+
+const Vocabulary& Words() {
+  static const Vocabulary& vocabulary = *new Vocabulary(600);
+  return vocabulary;
+}
+
+ConstraintSpec Choice(std::vector<std::string> choices) {
+  return {.kind = ConstraintKind::kChoice, .choices = std::move(choices)};
+}
+
+TEST(ConstraintCompilerTest, ChoicesAreWholeOutputs) {
+  ConstraintCompiler compiler(Words().table, {}, kLargeCache);
+  const auto compiled =
+      compiler.Compile(Choice({"yes", "yes, sir", "no", "", "na\xC3\xAFve"})).value();
+  for (const char* text : {"yes", "yes, sir", "no", "", "na\xC3\xAFve"}) {
+    EXPECT_TRUE(Accepts(ConstraintState(compiled), Words(), text)) << text;
+    EXPECT_TRUE(Accepts(ConstraintState(compiled), Words(), text, true)) << text;
+  }
+  for (const char* text : {"ye", "yes,", "nono", "naive"}) {
+    EXPECT_FALSE(Accepts(ConstraintState(compiled), Words(), text)) << text;
+  }
+  EXPECT_FALSE(compiler.Compile(Choice({})).ok());
+  EXPECT_FALSE(compiler.Compile(Choice({"\xFF"})).ok());
+}
+
+TEST(ConstraintCompilerTest, EqualSpecsShareOneConstraint) {
+  ConstraintCompiler compiler(Words().table, {}, kLargeCache);
+  const auto first = compiler.Compile(Choice({"ab", "c"})).value();
+  EXPECT_EQ(compiler.Compile(Choice({"ab", "c"})).value(), first);
+  EXPECT_NE(compiler.Compile(Choice({"a", "bc"})).value(), first);
+  EXPECT_NE(compiler.Compile({.kind = ConstraintKind::kRegex, .source = "a"}).value(),
+            compiler.Compile({.kind = ConstraintKind::kRegex, .source = "a|a"}).value());
+  EXPECT_EQ(compiler.num_cached(), 4);
+}
+
+TEST(ConstraintCompilerTest, TheLeastRecentlyUsedIsForgotten) {
+  const auto spec = [](int i) { return Choice({absl::StrCat("choice ", i)}); };
+  ConstraintCompiler probe(Words().table, {}, kLargeCache);
+  const int64_t bytes_each = probe.Compile(spec(0)).value()->memory_bytes();
+  ConstraintCompiler compiler(Words().table, {}, bytes_each * 3 + 300);
+  const auto first = compiler.Compile(spec(0)).value();
+  const auto second = compiler.Compile(spec(1)).value();
+  compiler.Compile(spec(2)).value();
+  EXPECT_EQ(compiler.num_cached(), 3);
+  EXPECT_EQ(compiler.Compile(spec(0)).value(), first);
+  compiler.Compile(spec(3)).value();
+  EXPECT_EQ(compiler.num_cached(), 3);
+  EXPECT_EQ(compiler.Compile(spec(0)).value(), first);
+  EXPECT_NE(compiler.Compile(spec(1)).value(), second);
+  // One in use lives on.
+  EXPECT_TRUE(Accepts(ConstraintState(second), Words(), "choice 1"));
+}
+
+TEST(ConstraintCompilerTest, ACacheWithoutRoomKeepsTheLastOne) {
+  ConstraintCompiler compiler(Words().table, {}, 0);
+  const auto compiled = compiler.Compile(Choice({"a"})).value();
+  EXPECT_EQ(compiler.Compile(Choice({"a"})).value(), compiled);
+  compiler.Compile(Choice({"b"})).value();
+  EXPECT_EQ(compiler.num_cached(), 1);
+}
+
+TEST(ConstraintCompilerTest, CallsThatComeTogetherCompileOnce) {
+  ConstraintCompiler compiler(Words().table, {}, kLargeCache);
+  std::vector<std::shared_ptr<const CompiledConstraint>> compiled(6);
+  std::vector<std::thread> threads;
+  for (auto& slot : compiled) {
+    threads.emplace_back([&compiler, &slot] {
+      slot = compiler.Compile({.kind = ConstraintKind::kJsonObject}).value();
+      EXPECT_FALSE(compiler.Compile({.kind = ConstraintKind::kRegex, .source = "("}).ok());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& one : compiled) EXPECT_EQ(one, compiled[0]);
+}
+
+TEST(ConstraintCompilerTest, TheSourceIsLimited) {
+  ConstraintCompiler compiler(Words().table, {.max_source_bytes = 10}, kLargeCache);
+  EXPECT_TRUE(compiler.Compile(Choice({"12345", "67890"})).ok());
+  const auto refused = compiler.Compile(Choice({"12345", "678901"}));
+  EXPECT_EQ(refused.status().message(), "the constraint has 11 bytes, the limit is 10");
+}
+
+}  // namespace
+}  // namespace nsa
