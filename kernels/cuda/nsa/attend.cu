@@ -88,6 +88,7 @@ __device__ void UpdateSoftmax(float scale_log2, int num_heads, ScoreTile& tile,
     const float weight = exp2f(score - base);
     tile.scores[head][lane] = weight;
     const float sum = WarpReduce(weight, AddOp());
+    __syncwarp();  // every lane has read the old maximum
     if (lane == 0) {
       const float rescale = exp2f(old_max - base);
       state.rescale[head] = rescale;
