@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status.h"
+#include "engine/text/hf/hf_tokenizer.h"
 #include "engine/text/sentencepiece_tokenizer.h"
 #include "engine/text/text_config.h"
 
@@ -44,14 +45,32 @@ absl::Status CompileTemplate(const TokenizerConfig& config, const std::string& t
   return absl::OkStatus();
 }
 
+// Many folders have both files; then tokenizer.json is the newer one, with tokens that were added.
+absl::Status LoadTokenizer(const std::string& folder, const TokenizerConfig& config,
+                           TextAssets* assets) {
+  assets->tokenizer_file = "tokenizer.json";
+  auto tokenizer = LoadHfTokenizer(folder + "/tokenizer.json", config);
+  if (absl::IsNotFound(tokenizer.status())) {
+    assets->tokenizer_file = "tokenizer.model";
+    tokenizer =
+        LoadSentencePieceTokenizer(folder + "/tokenizer.model", config.add_bos.value_or(true));
+  }
+  if (absl::IsNotFound(tokenizer.status())) {
+    return absl::NotFoundError(
+        absl::StrCat(folder, ": there is neither tokenizer.json nor tokenizer.model"));
+  }
+  NSA_RETURN_IF_ERROR(tokenizer.status());
+  assets->tokenizer = *std::move(tokenizer);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<TextAssets> LoadTextAssets(const std::string& folder,
                                           const std::string& template_file) {
   TextAssets assets;
   NSA_ASSIGN_OR_RETURN(const TokenizerConfig tokenizer_config, LoadTokenizerConfig(folder));
-  NSA_ASSIGN_OR_RETURN(assets.tokenizer, LoadSentencePieceTokenizer(folder + "/tokenizer.model",
-                                                                    tokenizer_config.add_bos));
+  NSA_RETURN_IF_ERROR(LoadTokenizer(folder, tokenizer_config, &assets));
   NSA_RETURN_IF_ERROR(CompileTemplate(tokenizer_config, template_file, &assets));
   NSA_ASSIGN_OR_RETURN(const GenerationConfig generation, LoadGenerationConfig(folder));
   assets.defaults.temperature = generation.temperature.value_or(assets.defaults.temperature);

@@ -125,9 +125,9 @@ absl::Status Server::Impl::StartDevice() {
 absl::Status Server::Impl::CheckConfig(const ModelConfig& config) const {
   NSA_RETURN_IF_ERROR(MaxModelTokens(config_, config).status());
   if (text_.tokenizer->vocab_size() > config.vocab_size) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(config_.model, ": tokenizer.model has ", text_.tokenizer->vocab_size(),
-                     " tokens, vocab_size of config.json is ", config.vocab_size));
+    return absl::InvalidArgumentError(absl::StrCat(
+        config_.model, ": ", text_.tokenizer_file, " has ", text_.tokenizer->vocab_size(),
+        " tokens, vocab_size of config.json is ", config.vocab_size));
   }
   for (const int32_t token : text_.eos_tokens) {
     if (token < config.vocab_size) continue;

@@ -1,11 +1,10 @@
 #include "engine/text/chat_prompt.h"
 
-#include <algorithm>
 #include <string>
 #include <string_view>
 
-#include "absl/strings/str_replace.h"
 #include "base/status.h"
+#include "engine/text/token_matcher.h"
 #include "engine/text/utf8.h"
 
 namespace nsa {
@@ -15,45 +14,29 @@ namespace {
 // so taking it out again restores the content exactly.
 constexpr char kBreak = '\xFF';
 
-// Length of the longest proper prefix of `control` that `text` ends with.
-size_t TrailingPrefix(std::string_view text, std::string_view control) {
-  for (size_t length = std::min(control.size() - 1, text.size()); length > 0; --length) {
-    if (text.ends_with(control.substr(0, length))) return length;
+TokenMatcher MatcherOf(const Tokenizer& tokenizer) {
+  TokenMatcher matcher;
+  for (const ControlToken& control : tokenizer.control_tokens()) {
+    matcher.Add(control.text, control.token);
   }
-  return 0;
+  return matcher;
 }
 
-std::string BreakControlTokens(std::string text, const Tokenizer& tokenizer) {
-  for (const ControlToken& control : tokenizer.control_tokens()) {
-    if (control.text.size() < 2) continue;
-    std::string broken = control.text;
-    broken.insert(1, 1, kBreak);
-    text = absl::StrReplaceAll(text, {{control.text, broken}});
+std::string BreakControlTokens(std::string_view text, const TokenMatcher& matcher) {
+  std::string broken;
+  for (size_t i = 0; i < text.size(); ++i) {
+    broken += text[i];
+    const std::string_view rest = text.substr(i);
     // What follows the message could complete a token that it begins.
-    while (const size_t length = TrailingPrefix(text, control.text)) {
-      text.insert(text.size() - length + 1, 1, kBreak);
-    }
+    if (matcher.LongestAt(rest).num_bytes > 1 || matcher.IsProperPrefix(rest)) broken += kBreak;
   }
-  return text;
+  return broken;
 }
 
 std::string Unbroken(std::string_view text) {
   std::string restored(text);
   std::erase(restored, kBreak);
   return restored;
-}
-
-// The longest control token that `text` begins with, or null.
-const ControlToken* ControlAt(std::string_view text, const Tokenizer& tokenizer) {
-  const ControlToken* longest = nullptr;
-  for (const ControlToken& control : tokenizer.control_tokens()) {
-    const bool matches =
-        !control.text.empty() && text.substr(0, control.text.size()) == control.text;
-    if (matches && (longest == nullptr || control.text.size() > longest->text.size())) {
-      longest = &control;
-    }
-  }
-  return longest;
 }
 
 absl::Status AppendText(std::string_view text, const Tokenizer& tokenizer,
@@ -71,27 +54,28 @@ absl::Status AppendText(std::string_view text, const Tokenizer& tokenizer,
 absl::StatusOr<std::vector<int32_t>> EncodeChat(const ChatTemplate& chat_template,
                                                 const Tokenizer& tokenizer,
                                                 const std::vector<ChatMessage>& messages) {
+  const TokenMatcher matcher = MatcherOf(tokenizer);
   std::vector<ChatMessage> safe_messages;
   for (const ChatMessage& message : messages) {
     if (!IsValidUtf8(message.content) || !IsValidUtf8(message.role)) {
       return absl::InvalidArgumentError("a message is not valid UTF-8");
     }
-    safe_messages.push_back({BreakControlTokens(message.role, tokenizer),
-                             BreakControlTokens(message.content, tokenizer)});
+    safe_messages.push_back(
+        {BreakControlTokens(message.role, matcher), BreakControlTokens(message.content, matcher)});
   }
   NSA_ASSIGN_OR_RETURN(const std::string prompt, chat_template.Render(safe_messages));
   std::vector<int32_t> tokens;
   const std::string_view text = prompt;
   size_t begin = 0;
   for (size_t i = 0; i < text.size();) {
-    const ControlToken* control = ControlAt(text.substr(i), tokenizer);
-    if (control == nullptr) {
+    const TokenMatcher::Match control = matcher.LongestAt(text.substr(i));
+    if (control.token < 0) {
       ++i;
       continue;
     }
     NSA_RETURN_IF_ERROR(AppendText(text.substr(begin, i - begin), tokenizer, &tokens));
-    tokens.push_back(control->token);
-    i += control->text.size();
+    tokens.push_back(control.token);
+    i += control.num_bytes;
     begin = i;
   }
   NSA_RETURN_IF_ERROR(AppendText(text.substr(begin), tokenizer, &tokens));

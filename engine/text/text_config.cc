@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status.h"
+#include "engine/text/json_text.h"
 
 namespace nsa {
 namespace {
@@ -19,13 +20,6 @@ absl::Status BadKey(const std::string& key, const Json& found, const std::string
   return absl::InvalidArgumentError(
       absl::StrCat("key ", key, " is ", found.dump(-1, ' ', true, Json::error_handler_t::replace),
                    "; allowed: ", allowed));
-}
-
-absl::StatusOr<Json> ParseObject(std::string_view text) {
-  Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (json.is_discarded()) return absl::InvalidArgumentError("not valid JSON");
-  if (!json.is_object()) return absl::InvalidArgumentError("not a JSON object");
-  return json;
 }
 
 // The value of a key that is neither absent nor null.
@@ -124,10 +118,12 @@ absl::StatusOr<Config> Load(const std::string& path,
 }  // namespace
 
 absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(std::string_view json_text) {
-  NSA_ASSIGN_OR_RETURN(const Json json, ParseObject(json_text));
+  NSA_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(json_text));
   TokenizerConfig config;
   bool add_eos = false;
-  NSA_RETURN_IF_ERROR(ReadBool(json, "add_bos_token", &config.add_bos));
+  if (Find(json, "add_bos_token") != nullptr) {
+    NSA_RETURN_IF_ERROR(ReadBool(json, "add_bos_token", &config.add_bos.emplace()));
+  }
   NSA_RETURN_IF_ERROR(ReadBool(json, "add_eos_token", &add_eos));
   // A prompt that ends with the end of a text has nothing to continue.
   if (add_eos) return absl::UnimplementedError("key add_eos_token is true; supported: false only");
@@ -138,7 +134,7 @@ absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(std::string_view json_text)
 }
 
 absl::StatusOr<GenerationConfig> ParseGenerationConfig(std::string_view json_text) {
-  NSA_ASSIGN_OR_RETURN(const Json json, ParseObject(json_text));
+  NSA_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(json_text));
   GenerationConfig config;
   std::optional<double> top_k;
   bool do_sample = true;

@@ -13,7 +13,7 @@
 namespace nsa {
 
 struct TokenizerConfig {
-  bool add_bos = true;
+  std::optional<bool> add_bos;                      // absent: as the tokenizer's own file has it
   std::string chat_template;                        // Jinja; empty: none
   std::optional<std::string> bos_token, eos_token;  // as the template spells them
 };

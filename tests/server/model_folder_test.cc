@@ -8,6 +8,8 @@
 #include <fstream>
 #include <string>
 
+#include "tests/support/tiny_bpe.h"
+
 namespace nsa {
 namespace {
 
@@ -43,6 +45,7 @@ TEST_F(ModelFolderTest, ATokenizerAloneIsEnough) {
   const auto assets = LoadTextAssets(folder_, "");
   ASSERT_TRUE(assets.ok()) << assets.status();
   EXPECT_EQ(assets->tokenizer->vocab_size(), 4);
+  EXPECT_EQ(assets->tokenizer_file, "tokenizer.model");
   EXPECT_EQ(assets->chat_template, nullptr);
   EXPECT_EQ(assets->chat_template_problem, "");
   EXPECT_EQ(assets->defaults.temperature, 1);
@@ -66,6 +69,32 @@ TEST_F(ModelFolderTest, EveryFileIsRead) {
   EXPECT_EQ(assets->defaults.min_p, 0.25);
   EXPECT_EQ(assets->defaults.top_k, 5);
   EXPECT_THAT(assets->eos_tokens, ElementsAre(2, 3));
+}
+
+TEST_F(ModelFolderTest, TokenizerJsonComesFirst) {
+  Write("tokenizer.json", TinyBpeFile().dump());
+  Write("tokenizer_config.json", R"({"add_bos_token": true, "bos_token": "<|end|>",
+                                     "eos_token": {"content": "<|end|>"},
+                                     "chat_template": "{{ bos_token }}x"})");
+  const auto assets = LoadTextAssets(folder_, "");
+  ASSERT_TRUE(assets.ok()) << assets.status();
+  EXPECT_EQ(assets->tokenizer_file, "tokenizer.json");
+  EXPECT_EQ(assets->tokenizer->vocab_size(), kTinyVocab);
+  EXPECT_THAT(*assets->tokenizer->Encode("a", true), ElementsAre(kTinyEnd, 'a'));
+  EXPECT_THAT(assets->eos_tokens, ElementsAre(kTinyEnd));
+  EXPECT_EQ(*assets->chat_template->Render({}), "<|end|>x");
+  // What it asks for in vain is said, and the other file is not taken instead.
+  Write("tokenizer.json", R"({"pre_tokenizer": {"type": "Metaspace"}})");
+  EXPECT_THAT(std::string(LoadTextAssets(folder_, "").status().message()),
+              HasSubstr("tokenizer.json: pre_tokenizer.type is \"Metaspace\""));
+}
+
+TEST_F(ModelFolderTest, WithoutATokenizerBothFilesAreNamed) {
+  std::filesystem::remove(folder_ + "/tokenizer.model");
+  const absl::Status status = LoadTextAssets(folder_, "").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("neither tokenizer.json nor tokenizer.model"));
 }
 
 TEST_F(ModelFolderTest, AnUnusableTemplateOfTheModelIsReported) {
@@ -104,7 +133,8 @@ TEST_F(ModelFolderTest, ADirectoryWhereAFileBelongsIsNamed) {
   EXPECT_THAT(std::string(LoadTextAssets(folder_, folder_).status().message()),
               HasSubstr("is a directory"));
   // The file that is read last comes first, so that no directory hides the next one.
-  for (const char* name : {"generation_config.json", "tokenizer.model", "tokenizer_config.json"}) {
+  for (const char* name :
+       {"generation_config.json", "tokenizer.model", "tokenizer.json", "tokenizer_config.json"}) {
     std::filesystem::remove(folder_ + "/" + name);
     std::filesystem::create_directory(folder_ + "/" + name);
     EXPECT_THAT(std::string(LoadTextAssets(folder_, "").status().message()),

@@ -17,7 +17,7 @@ using testing::IsEmpty;
 TEST(TextConfigTest, TokenizerConfigInBothSpellings) {
   const TokenizerConfig plain = *ParseTokenizerConfig(
       R"({"add_bos_token": false, "chat_template": "T", "bos_token": "<s>", "eos_token": null})");
-  EXPECT_FALSE(plain.add_bos);
+  EXPECT_EQ(plain.add_bos, false);
   EXPECT_EQ(plain.chat_template, "T");
   EXPECT_EQ(plain.bos_token, "<s>");
   EXPECT_FALSE(plain.eos_token.has_value());
@@ -25,7 +25,8 @@ TEST(TextConfigTest, TokenizerConfigInBothSpellings) {
       R"({"chat_template": [{"name": "tool_use", "template": "X"},
                             {"name": "default", "template": "Y"}],
           "eos_token": {"content": "</s>", "lstrip": false}})");
-  EXPECT_TRUE(nested.add_bos);
+  EXPECT_FALSE(nested.add_bos.has_value());
+  EXPECT_EQ(ParseTokenizerConfig(R"({"add_bos_token": true})")->add_bos, true);
   EXPECT_EQ(nested.chat_template, "Y");
   EXPECT_EQ(nested.eos_token, "</s>");
 }
