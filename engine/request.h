@@ -3,6 +3,7 @@
 // only, no text.
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,7 +38,8 @@ struct LogitRules {
   bool operator==(const LogitRules&) const = default;
 };
 
-// One prompt and one continuation. A client's n > 1 becomes n requests with seeds of their own.
+// One prompt and one continuation. A client's n > 1 becomes n requests with seeds of their own, of
+// which the others name the first as same_prompt_as.
 struct Request {
   RequestId id = 0;
   std::vector<int32_t> prompt;          // token ids, at least one, each in [0, vocab_size)
@@ -45,6 +47,9 @@ struct Request {
   std::vector<int32_t> stop_token_ids;  // generating one of these ends the request (it is reported)
   SamplingParams sampling;
   LogitRules rules;
+  // A request with the same prompt that was submitted before: this one waits until that prompt is
+  // in the cache and shares its full pages. Without effect where prefixes are not shared.
+  std::optional<RequestId> same_prompt_as;
   std::string cache_salt;     // cached prefixes are shared with requests of the same salt only
   bool counts_prompt = true;  // into EngineStats::num_prompt_tokens; of a call's choices, one does
   int32_t num_top_logprobs = -1;                 // as SampleRow::num_top_logprobs

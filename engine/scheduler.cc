@@ -163,6 +163,7 @@ void Scheduler::Admit(absl::Time now, StepPlan& plan) {
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_num_seqs) {
     Sequence& sequence = *waiting_.front();
     if (NumWanted(sequence, plan) <= 0 || sequence.awaits_end()) return;
+    if (AwaitsPrompt(sequence)) return;
     const PrefixMatch prefix = FindPrefix(sequence);
     const int64_t num_left = pages_.num_free() - NumPagesTaken(prefix) - NumReservedPages();
     const auto num_shared = static_cast<int64_t>(prefix.pages.size());
@@ -215,6 +216,19 @@ void Scheduler::ReleasePassed(Sequence& sequence) {
     recent_pages_.Release(pages.front());
     pages.pop_front();
   }
+}
+
+// True while the prompt that the sequence could share is being computed: until the step that
+// computes its last token has ended.
+bool Scheduler::AwaitsPrompt(const Sequence& sequence) const {
+  const std::optional<RequestId>& first = sequence.request.same_prompt_as;
+  if (!first.has_value() || !limits_.shares_prefixes || sequence.request.scores_prompt ||
+      sequence.num_prompt_tokens <= limits_.page_tokens) {
+    return false;
+  }
+  return std::any_of(running_.begin(), running_.end(), [&](const Sequence* running) {
+    return running->request.id == *first && running->num_generated_tokens() == 0;
+  });
 }
 
 // The longest prefix of a waiting sequence that others have left in the cache.

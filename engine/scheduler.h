@@ -93,6 +93,7 @@ class Scheduler {
   int64_t MakeRoom(Sequence& sequence, int64_t num_wanted, StepPlan& plan);
   void AcquirePages(Sequence& sequence, int64_t num_new_tokens);
   void ReleasePassed(Sequence& sequence);
+  bool AwaitsPrompt(const Sequence& sequence) const;
   PrefixMatch FindPrefix(const Sequence& sequence) const;
   void SharePrefix(const PrefixMatch& prefix, Sequence& sequence, StepPlan& plan);
   int64_t NumPagesTaken(const PrefixMatch& prefix) const;

@@ -70,6 +70,7 @@ std::vector<Request> MakeRequests(const Request& first, int64_t num_choices) {
   for (int64_t i = 0; i < num_choices; ++i) {
     requests[i].id = first.id + i;
     requests[i].counts_prompt = i == 0;
+    if (i > 0) requests[i].same_prompt_as = first.id;
     requests[i].sampling.seed = first.sampling.seed + i;
   }
   return requests;

@@ -107,6 +107,41 @@ TEST_P(PrefixSharingTest, AnAnswerIsSharedToo) {
   EXPECT_EQ(num_shared, 128);  // of 139 that were computed
 }
 
+// Of a call with n choices one computes the prompt, and the others what is behind its full pages.
+TEST_P(PrefixSharingTest, ThePromptOfSeveralChoicesIsComputedOnce) {
+  const auto shared = Load(true), alone = Load(false);
+  const auto clock = [] { return absl::UnixEpoch(); };
+  EngineCore sharing(shared.get(), 1000, clock), computing(alone.get(), 1000, clock);
+  const auto run = [&](EngineCore& core) {
+    std::vector<std::shared_ptr<Recorder>> sinks;
+    for (RequestId id = 1; id <= 3; ++id) {
+      Request request{.id = id, .prompt = Prompt(150, 0), .max_tokens = 6};
+      request.sampling.seed = id;
+      if (id > 1) request.same_prompt_as = 1;
+      sinks.push_back(std::make_shared<Recorder>());
+      core.Submit(request, sinks.back(), absl::UnixEpoch());
+    }
+    while (!core.idle()) {
+      for (const Delivery& delivery : core.Step().deliveries) {
+        delivery.sink->OnToken(delivery.event);
+      }
+    }
+    std::vector<int32_t> tokens;
+    for (const auto& sink : sinks) {
+      for (const TokenEvent& event : sink->events) {
+        if (event.has_token) tokens.push_back(event.token);
+      }
+    }
+    return tokens;
+  };
+  EXPECT_EQ(run(sharing), run(computing));
+  const int64_t page_tokens = shared->limits().page_tokens;
+  EXPECT_EQ(sharing.stats().num_prefix_shared_tokens, 2 * (149 / page_tokens * page_tokens));
+  // What was in steps: the prompts without what was shared, and all tokens but the last of each.
+  EXPECT_EQ(sharing.stats().step_tokens.sum,
+            3 * 150 - sharing.stats().num_prefix_shared_tokens + 3 * 5);
+}
+
 INSTANTIATE_TEST_SUITE_P(Models, PrefixSharingTest,
                          testing::Values("nsa_paper", "nsa_shared", "llama_nsa", "llama"),
                          [](const auto& info) { return std::string(info.param); });

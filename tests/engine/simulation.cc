@@ -97,8 +97,21 @@ void Simulation::MakeClient() {
   if (Chance(0.15)) {
     request.deadline = now_ + kStepTime * (client->arrival_step + Uniform(0, 60));
   }
+  if (!clients_.empty() && Chance(0.2)) TakeThePromptOfTheLast(*client);
   request.id = clients_.size();
   clients_.push_back(std::move(client));
+}
+
+// As a further choice of the same call.
+void Simulation::TakeThePromptOfTheLast(Client& client) {
+  const Client& last = *clients_.back();
+  Request& request = client.request;
+  request.prompt = last.request.prompt;
+  request.cache_salt = last.request.cache_salt;
+  request.max_tokens = last.request.max_tokens;
+  request.same_prompt_as = last.request.id;
+  client.arrival_step = last.arrival_step;
+  client.expected = FakeContinuation(request, kVocabSize);
 }
 
 LogitRules Simulation::RandomRules() {

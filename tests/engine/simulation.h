@@ -50,6 +50,7 @@ class Simulation {
   ExecutorLimits RandomLimits();
   void MakeClients();
   void MakeClient();
+  void TakeThePromptOfTheLast(Client& client);
   LogitRules RandomRules();
   void BeginAsAnother(int64_t max_tokens, Request& request);
 
