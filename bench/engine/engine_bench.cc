@@ -23,6 +23,7 @@ namespace {
 
 constexpr int64_t kContexts[] = {1024, 2048, 4096, 16384, 32768, 65536};
 constexpr int64_t kPrompts[] = {1024, 4096};
+constexpr int64_t kPrefixPrompt = 16384, kPrefixTokens = 15360;
 constexpr int64_t kCacheBytes = int64_t{512} << 20;
 constexpr int kMinRounds = 5, kMaxRounds = 25;
 constexpr double kSecondsPerContext = 2;
@@ -51,11 +52,11 @@ class TemporaryFolder {
 };
 
 absl::StatusOr<LoadedModel> Load(const std::string& folder, const std::string& attention,
-                                 const Flags& flags) {
+                                 const Flags& flags, bool share_prefixes = false) {
   LoadOptions options{.attention = attention};
   options.executor.kv_cache_bytes = kCacheBytes;
   options.executor.max_num_seqs = 1;
-  options.executor.share_prefixes = false;  // prompts are measured that repeat
+  options.executor.share_prefixes = share_prefixes;
   options.device = OpenHostDevice(flags.num_threads, "");
   return LoadModel(folder, options, nullptr);
 }
@@ -120,7 +121,17 @@ absl::Status Run(const Flags& flags) {
   }
   NSA_ASSIGN_OR_RETURN(LoadedModel nsa, Load(folder, "nsa", flags));
   NSA_ASSIGN_OR_RETURN(LoadedModel full, Load(folder, "full", flags));
-  const Report report = Measure(nsa, full, flags);
+  Report report = Measure(nsa, full, flags);
+  full.executor.reset();
+  NSA_ASSIGN_OR_RETURN(const LoadedModel sharing, Load(folder, "nsa", flags, true));
+  const ExecutorLimits& limits = sharing.executor->limits();
+  if (limits.num_pages * limits.page_tokens > kPrefixPrompt) {
+    const PrefixSeconds prefix = MeasurePrefix(kPrefixPrompt, kPrefixTokens, *sharing.executor);
+    report.prefix.push_back({.prompt_tokens = kPrefixPrompt,
+                             .num_shared = prefix.num_shared,
+                             .cold_seconds = prefix.cold,
+                             .warm_seconds = prefix.warm});
+  }
   if (flags.json) {
     PrintJson(report);
   } else {

@@ -47,6 +47,19 @@ void PrintPrefill(const Report& report) {
   }
 }
 
+void PrintPrefix(const Report& report) {
+  constexpr double kMinPrefixSpeedup = 8;
+  for (const PrefixResult& r : report.prefix) {
+    const double speedup = r.cold_seconds / r.warm_seconds;
+    std::printf(
+        "\nfirst token of %lld tokens: %.3f s, with %lld of them cached %.3f s: %.1fx, at least "
+        "%.0fx: %s\n",
+        static_cast<long long>(r.prompt_tokens), r.cold_seconds,
+        static_cast<long long>(r.num_shared), r.warm_seconds, speedup, kMinPrefixSpeedup,
+        speedup >= kMinPrefixSpeedup ? "reached" : "MISSED");
+  }
+}
+
 void PrintTargets(const Report& report) {
   const DecodeResult* near = FindContext(report, 2048);
   const DecodeResult* far = FindContext(report, 32768);
@@ -67,6 +80,7 @@ void PrintText(const Report& report) {
               static_cast<double>(report.weight_bytes) / kMib, report.read_gb_per_s);
   PrintDecode(report);
   PrintPrefill(report);
+  PrintPrefix(report);
   PrintTargets(report);
 }
 
@@ -89,6 +103,16 @@ void PrintJson(const Report& report) {
   for (const PrefillResult& r : report.prefill) {
     std::printf("%s  {\"prompt_tokens\": %lld, \"nsa_seconds\": %.4f, \"full_seconds\": %.4f}",
                 separator, static_cast<long long>(r.prompt_tokens), r.nsa_seconds, r.full_seconds);
+    separator = ",\n";
+  }
+  std::printf("],\n \"prefix\": [");
+  separator = "\n";
+  for (const PrefixResult& r : report.prefix) {
+    std::printf(
+        "%s  {\"prompt_tokens\": %lld, \"num_shared\": %lld, \"cold_seconds\": %.4f, "
+        "\"warm_seconds\": %.4f}",
+        separator, static_cast<long long>(r.prompt_tokens), static_cast<long long>(r.num_shared),
+        r.cold_seconds, r.warm_seconds);
     separator = ",\n";
   }
   std::printf("]}\n");

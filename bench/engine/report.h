@@ -20,6 +20,12 @@ struct PrefillResult {
   double nsa_seconds = 0, full_seconds = 0;  // of the whole prompt
 };
 
+// A prompt whose first num_shared tokens were in the cache, against the same length without.
+struct PrefixResult {
+  int64_t prompt_tokens = 0, num_shared = 0;
+  double cold_seconds = 0, warm_seconds = 0;
+};
+
 struct Report {
   std::string model;  // one line
   int num_threads = 0;
@@ -27,6 +33,7 @@ struct Report {
   double read_gb_per_s = 0;  // of this machine
   std::vector<DecodeResult> decode;
   std::vector<PrefillResult> prefill;
+  std::vector<PrefixResult> prefix;
 };
 
 // With the targets that the decode times answer to, where both of their contexts were measured.
