@@ -31,7 +31,7 @@ int DepthOf(std::string_view text) {
 
 }  // namespace
 
-absl::StatusOr<Json> ParseJsonObject(std::string_view text) {
+absl::StatusOr<Json> ParseJsonDocument(std::string_view text) {
   // Before the parser: printing and walking a value recur, so the depth bounds their stack.
   if (const int depth = DepthOf(text); depth > kMaxJsonDepth) {
     return absl::InvalidArgumentError(

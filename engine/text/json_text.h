@@ -16,7 +16,7 @@ inline constexpr int kMaxJsonDepth = 64;  // the files of public models nest 7 d
 
 // INVALID_ARGUMENT: not valid JSON, not an object, or lists and objects nest deeper than
 // kMaxJsonDepth.
-absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view text);
+absl::StatusOr<nlohmann::json> ParseJsonDocument(std::string_view text);
 
 // A value inside a document that outlives it. Absent and null are the same.
 class JsonNode {

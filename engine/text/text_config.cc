@@ -118,7 +118,7 @@ absl::StatusOr<Config> Load(const std::string& path,
 }  // namespace
 
 absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(std::string_view json_text) {
-  NSA_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(json_text));
+  NSA_ASSIGN_OR_RETURN(const Json json, ParseJsonDocument(json_text));
   TokenizerConfig config;
   bool add_eos = false;
   if (Find(json, "add_bos_token") != nullptr) {
@@ -134,7 +134,7 @@ absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(std::string_view json_text)
 }
 
 absl::StatusOr<GenerationConfig> ParseGenerationConfig(std::string_view json_text) {
-  NSA_ASSIGN_OR_RETURN(const Json json, ParseJsonObject(json_text));
+  NSA_ASSIGN_OR_RETURN(const Json json, ParseJsonDocument(json_text));
   GenerationConfig config;
   std::optional<double> top_k;
   bool do_sample = true;

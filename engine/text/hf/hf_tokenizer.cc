@@ -153,7 +153,7 @@ absl::Status SetSpecialTokens(const JsonNode& file, const TokenizerConfig& confi
 // truncation and padding are settings of batches, which a server of prompts has no use for.
 absl::StatusOr<std::unique_ptr<Tokenizer>> ParseHfTokenizer(std::string_view json_text,
                                                             const TokenizerConfig& config) {
-  NSA_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJsonObject(json_text));
+  NSA_ASSIGN_OR_RETURN(const nlohmann::json json, ParseJsonDocument(json_text));
   const JsonNode file(&json);
   NSA_ASSIGN_OR_RETURN(const hf::Normalizer normalizer,
                        hf::Normalizer::Parse(file.Member("normalizer")));

@@ -17,23 +17,23 @@ std::string Nested(int depth) {
 std::string Message(const absl::Status& status) { return std::string(status.message()); }
 
 TEST(JsonTextTest, DepthIsBounded) {
-  EXPECT_TRUE(ParseJsonObject(Nested(kMaxJsonDepth)).ok());
-  EXPECT_EQ(Message(ParseJsonObject(Nested(kMaxJsonDepth + 1)).status()),
+  EXPECT_TRUE(ParseJsonDocument(Nested(kMaxJsonDepth)).ok());
+  EXPECT_EQ(Message(ParseJsonDocument(Nested(kMaxJsonDepth + 1)).status()),
             "JSON nests 65 deep; allowed: 64");
-  EXPECT_THAT(Message(ParseJsonObject(Nested(1'000'000)).status()), HasSubstr("1000000 deep"));
+  EXPECT_THAT(Message(ParseJsonDocument(Nested(1'000'000)).status()), HasSubstr("1000000 deep"));
   // Brackets of a string do not count, whatever is escaped in it.
-  EXPECT_TRUE(ParseJsonObject("{\"a\": \"\\\\\\\"" + std::string(100, '[') + "\"}").ok());
+  EXPECT_TRUE(ParseJsonDocument("{\"a\": \"\\\\\\\"" + std::string(100, '[') + "\"}").ok());
 }
 
 TEST(JsonTextTest, OnlyObjectsAreTaken) {
   for (const char* text : {"", "{", "{\"a\": 1", "nul", "{} {}", "\xFF"}) {
-    EXPECT_EQ(Message(ParseJsonObject(text).status()), "not valid JSON") << text;
+    EXPECT_EQ(Message(ParseJsonDocument(text).status()), "not valid JSON") << text;
   }
-  EXPECT_EQ(Message(ParseJsonObject("[]").status()), "not a JSON object");
+  EXPECT_EQ(Message(ParseJsonDocument("[]").status()), "not a JSON object");
 }
 
 TEST(JsonNodeTest, ValuesKnowWhereTheyStand) {
-  const nlohmann::json json = *ParseJsonObject(R"({"a": {"b": [5, "x", null]}, "flag": true})");
+  const nlohmann::json json = *ParseJsonDocument(R"({"a": {"b": [5, "x", null]}, "flag": true})");
   const JsonNode root(&json);
   const auto elements = *root.Member("a").Member("b").Elements();
   ASSERT_EQ(elements.size(), 3u);
@@ -48,7 +48,7 @@ TEST(JsonNodeTest, ValuesKnowWhereTheyStand) {
 }
 
 TEST(JsonNodeTest, WrongValuesAreNamed) {
-  const nlohmann::json json = *ParseJsonObject(
+  const nlohmann::json json = *ParseJsonDocument(
       R"({"a": 6, "huge": 18446744073709551615, "half": 0.5, "text": "x", "list": []})");
   const JsonNode root(&json);
   EXPECT_EQ(Message(root.Member("a").Integer(0, 5).status()),
