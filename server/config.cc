@@ -21,7 +21,7 @@ namespace {
 constexpr int64_t kMaxPort = 65535;
 constexpr int64_t kMaxThreads = 1024;
 constexpr int64_t kMaxTokens = 1 << 24;
-constexpr double kMaxDrainSeconds = 86400;
+constexpr double kMaxSeconds = 86400;
 
 // A flag's effect on the configuration. The error says what is allowed; the caller adds the rest.
 using Setter = std::function<absl::Status(const std::string& value, ServerConfig* config)>;
@@ -134,15 +134,17 @@ absl::Status SetAttention(const std::string& value, ServerConfig* config) {
 }
 
 // Seconds, with or without an "s".
-absl::Status SetDrainTimeout(const std::string& value, ServerConfig* config) {
-  std::string digits = value;
-  if (digits.ends_with('s')) digits.pop_back();
-  double seconds = 0;
-  if (!absl::SimpleAtod(digits, &seconds) || !(seconds >= 0 && seconds <= kMaxDrainSeconds)) {
-    return Allowed(absl::StrCat("0 to ", kMaxDrainSeconds, " seconds"));
-  }
-  config->drain_timeout = absl::Seconds(seconds);
-  return absl::OkStatus();
+Setter Duration(absl::Duration ServerConfig::*member, double low) {
+  return [member, low](const std::string& value, ServerConfig* config) -> absl::Status {
+    std::string digits = value;
+    if (digits.ends_with('s')) digits.pop_back();
+    double seconds = 0;
+    if (!absl::SimpleAtod(digits, &seconds) || !(seconds >= low && seconds <= kMaxSeconds)) {
+      return Allowed(absl::StrCat(low, " to ", kMaxSeconds, " seconds"));
+    }
+    config->*member = absl::Seconds(seconds);
+    return absl::OkStatus();
+  };
 }
 
 // The table of all flags, in the order of --help.
@@ -187,7 +189,10 @@ std::vector<Flag> Flags() {
       {"max-queued-requests", "N", "waiting requests; more are refused; default 256",
        Number(&C::max_queued_requests, 1, 1 << 20)},
       {"drain-timeout", "SECONDS", "how long running requests may finish at SIGTERM; default 30",
-       SetDrainTimeout},
+       Duration(&C::drain_timeout, 0)},
+      {"liveness-timeout", "SECONDS",
+       "/health fails when work is pending and no step ended for so long; default 30",
+       Duration(&C::liveness_timeout, 1)},
   };
 }
 

@@ -36,6 +36,7 @@ struct ServerConfig {
   int64_t max_model_tokens = 0;  // 0: the model's longest sequence
   int64_t max_queued_requests = 256;
   absl::Duration drain_timeout = absl::Seconds(30);
+  absl::Duration liveness_timeout = absl::Seconds(30);
 };
 
 // What a command line asks for.

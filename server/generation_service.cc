@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
 #include "engine/text/chat_prompt.h"
@@ -173,6 +174,23 @@ absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Start(
   const absl::Status status = engine->Submit(MakeRequests(request, prepared.num_choices), running);
   if (!status.ok()) return WithEngineDetail(status, "prompt");
   return std::make_unique<Handle<Call>>(std::move(running));
+}
+
+absl::Status GenerationService::CheckLive() const {
+  const EngineStats stats = dependencies_.engine->Stats();
+  const absl::Duration silence = absl::Now() - stats.last_step_finished;
+  const bool has_work = stats.num_running > 0 || stats.num_waiting > 0;
+  if (!has_work || silence <= dependencies_.liveness_timeout) return absl::OkStatus();
+  return WithDetail(absl::UnavailableError(absl::StrFormat(
+                        "requests are pending and no engine step has ended for %.1f s",
+                        absl::ToDoubleSeconds(silence))),
+                    {.code = "unavailable"});
+}
+
+absl::Status GenerationService::CheckReady() const {
+  NSA_RETURN_IF_ERROR(CheckLive());
+  if (!dependencies_.engine->Stats().draining) return absl::OkStatus();
+  return WithDetail(absl::UnavailableError("the server is shutting down"), {.code = "unavailable"});
 }
 
 absl::Status GenerationService::CheckModel(const std::string& name) const {

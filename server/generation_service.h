@@ -138,6 +138,7 @@ class GenerationService {
     const ChatTemplate* chat_template = nullptr;  // null: the model has none and chat is refused
     ModelInfo model;
     SamplingDefaults defaults;
+    absl::Duration liveness_timeout = absl::Seconds(30);
   };
   explicit GenerationService(Dependencies dependencies);
 
@@ -162,8 +163,11 @@ class GenerationService {
 
   const ModelInfo& model() const { return dependencies_.model; }
   EngineStats engine_stats() const { return dependencies_.engine->Stats(); }
-  // True while new work is accepted.
-  bool ready() const { return !dependencies_.engine->Stats().draining; }
+  // UNAVAILABLE if work is pending and no step has ended for the liveness timeout: the engine
+  // hangs.
+  absl::Status CheckLive() const;
+  // UNAVAILABLE if it hangs, or while new work is refused.
+  absl::Status CheckReady() const;
 
  private:
   class Call;

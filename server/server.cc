@@ -182,7 +182,8 @@ absl::Status Server::Impl::MakeService() {
   GenerationService::Dependencies dependencies{.engine = engine_.get(),
                                                .tokenizer = text_.tokenizer.get(),
                                                .chat_template = text_.chat_template.get(),
-                                               .defaults = text_.defaults};
+                                               .defaults = text_.defaults,
+                                               .liveness_timeout = config_.liveness_timeout};
   ModelInfo& info = dependencies.model;
   info.name =
       config_.served_model_name.empty() ? ModelNameOf(config_.model) : config_.served_model_name;

@@ -25,6 +25,8 @@ void HandleDetokenize(const ApiContext& api, const HttpRequest& request,
                       std::shared_ptr<HttpResponder> responder);
 void HandleHealth(const ApiContext& api, const HttpRequest& request,
                   std::shared_ptr<HttpResponder> responder);
+void HandleReady(const ApiContext& api, const HttpRequest& request,
+                 std::shared_ptr<HttpResponder> responder);
 void HandleVersion(const ApiContext& api, const HttpRequest& request,
                    std::shared_ptr<HttpResponder> responder);
 void HandleMetrics(const ApiContext& api, const HttpRequest& request,

@@ -1,11 +1,27 @@
-// GET /health: the process serves.
+// GET /health: 200 unless the engine hangs, for whoever restarts the process.
+// GET /health/ready: 200 while new work is accepted, for whoever routes to it.
 
 #include "server/http/endpoints.h"
+#include "server/http/errors.h"
 
 namespace nsa {
+namespace {
 
-void HandleHealth(const ApiContext&, const HttpRequest&, std::shared_ptr<HttpResponder> responder) {
+void Answer(const absl::Status& status, HttpResponder* responder) {
+  if (!status.ok()) return responder->Send(ErrorResponse(ErrorFromStatus(status)));
   responder->Send({.body = R"({"status":"ok"})"});
+}
+
+}  // namespace
+
+void HandleHealth(const ApiContext& api, const HttpRequest&,
+                  std::shared_ptr<HttpResponder> responder) {
+  Answer(api.service->CheckLive(), responder.get());
+}
+
+void HandleReady(const ApiContext& api, const HttpRequest&,
+                 std::shared_ptr<HttpResponder> responder) {
+  Answer(api.service->CheckReady(), responder.get());
 }
 
 }  // namespace nsa

@@ -21,6 +21,7 @@ constexpr Route kRoutes[] = {
     {"POST", "/tokenize", &HandleTokenize},
     {"POST", "/detokenize", &HandleDetokenize},
     {"GET", "/health", &HandleHealth},
+    {"GET", "/health/ready", &HandleReady},
     {"GET", "/version", &HandleVersion},
     {"GET", "/metrics", &HandleMetrics},
 };

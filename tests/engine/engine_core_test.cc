@@ -271,10 +271,11 @@ TEST_P(EngineCoreTest, LogprobsComeWhereAskedFor) {
   Submit(MakeRequest(2, 4, 2));
   StepUntilIdle();
   EXPECT_EQ(sink_->EventsOf(1)[0].top_logprobs.size(), 2U);
-  EXPECT_EQ(sink_->EventsOf(1)[0].logprob,
-            FakeSample(with.prompt, {}, {.params = with.sampling, .position = 4, .num_top_logprobs = 2},
-                       kLimits.vocab_size)
-                .logprob);
+  EXPECT_EQ(
+      sink_->EventsOf(1)[0].logprob,
+      FakeSample(with.prompt, {}, {.params = with.sampling, .position = 4, .num_top_logprobs = 2},
+                 kLimits.vocab_size)
+          .logprob);
   EXPECT_THAT(sink_->EventsOf(2)[0].top_logprobs, IsEmpty());
 }
 

@@ -50,6 +50,7 @@ TEST(ConfigTest, Defaults) {
   EXPECT_EQ(config.attention, "");
   EXPECT_GE(config.num_threads, 1);
   EXPECT_EQ(config.drain_timeout, absl::Seconds(30));
+  EXPECT_EQ(config.liveness_timeout, absl::Seconds(30));
 }
 
 TEST(ConfigTest, WhatWasNotGivenDependsOnTheDevice) {
@@ -106,7 +107,7 @@ TEST(ConfigTest, EveryFlag) {
               "--max-batched-tokens=100", "--max-chunk-tokens=50", "--max-model-tokens=1000",
               "--max-queued-requests=7",  "--served-model-name=n", "--chat-template=t.jinja",
               "--drain-timeout=1.5s",     "--device=cpu",          "--gpu-memory-utilization=0.5",
-              "--cuda-graphs=off",        "--prefix-caching=off"});
+              "--cuda-graphs=off",        "--prefix-caching=off",  "--liveness-timeout=5"});
   EXPECT_EQ(config.host, "0.0.0.0");
   EXPECT_EQ(config.http_port, 1);
   EXPECT_EQ(config.grpc_port, 65535);
@@ -122,6 +123,7 @@ TEST(ConfigTest, EveryFlag) {
   EXPECT_EQ(config.served_model_name, "n");
   EXPECT_EQ(config.chat_template, "t.jinja");
   EXPECT_EQ(config.drain_timeout, absl::Seconds(1.5));
+  EXPECT_EQ(config.liveness_timeout, absl::Seconds(5));
   EXPECT_EQ(config.device.kind, DeviceChoice::Kind::kCpu);
   EXPECT_EQ(config.gpu_memory_utilization, 0.5);
   EXPECT_FALSE(config.cuda_graphs);
@@ -153,6 +155,8 @@ TEST(ConfigTest, ValuesOutOfRangeAreNamed) {
             "--kv-cache-dtype is 'f8'; allowed: auto, f32, bf16, f16");
   EXPECT_EQ(Refusal({"--drain-timeout=-1"}),
             "--drain-timeout is '-1'; allowed: 0 to 86400 seconds");
+  EXPECT_EQ(Refusal({"--liveness-timeout=0.9"}),
+            "--liveness-timeout is '0.9'; allowed: 1 to 86400 seconds");
   EXPECT_EQ(Refusal({"--drain-timeout=nan"}),
             "--drain-timeout is 'nan'; allowed: 0 to 86400 seconds");
   EXPECT_THAT(Refusal({"--host="}), HasSubstr("--host is ''"));

@@ -274,7 +274,7 @@ TEST_F(GenerationServiceTest, TimeoutEndsTheCall) {
 }
 
 TEST_F(GenerationServiceTest, DrainingRefusesNewCallsAndEndsOldOnes) {
-  EXPECT_TRUE(harness_.service.ready());
+  EXPECT_TRUE(harness_.service.CheckReady().ok());
   harness_.executor.set_step_time(std::chrono::milliseconds(1));
   GenerateCall call = Hi();
   call.max_tokens = 900;
@@ -284,7 +284,7 @@ TEST_F(GenerationServiceTest, DrainingRefusesNewCallsAndEndsOldOnes) {
   harness_.engine.Drain(absl::Now());
   observer->Wait();
   EXPECT_EQ(observer->last().error.code(), absl::StatusCode::kUnavailable);
-  EXPECT_FALSE(harness_.service.ready());
+  EXPECT_FALSE(harness_.service.CheckReady().ok());
   const absl::Status refusal = Refusal(Hi());
   EXPECT_EQ(refusal.code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(GetDetail(refusal).code, "unavailable");

@@ -43,6 +43,7 @@ void ApiTest::Start() {
   dependencies.engine = engine_.get();
   dependencies.tokenizer = &tokenizer_;
   dependencies.chat_template = chat_template_.get();
+  dependencies.liveness_timeout = liveness_timeout_;
   ModelInfo& model = dependencies.model;
   model.name = "tiny/test";
   model.attention = "nsa";

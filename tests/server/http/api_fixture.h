@@ -51,6 +51,7 @@ class ApiTest : public ::testing::Test {
   std::string Expected(const std::vector<int32_t>& prompt, int64_t max_tokens, uint64_t seed);
 
   EngineOptions engine_options_;
+  absl::Duration liveness_timeout_ = absl::Seconds(30);
   HttpOptions http_options_;
   ExecutorLimits limits_;
   WordTokenizer tokenizer_;

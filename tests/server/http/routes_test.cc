@@ -40,6 +40,40 @@ TEST_F(RoutesTest, HealthVersionAndMetrics) {
   EXPECT_THAT(metrics.body, HasSubstr("vllm:num_requests_running{"));
 }
 
+// Held steps make an engine that hangs: not before the timeout, not without work.
+class HungEngineTest : public RoutesTest {
+ protected:
+  HungEngineTest() { liveness_timeout_ = absl::Milliseconds(300); }
+};
+
+TEST_F(HungEngineTest, HealthFailsUntilAStepEnds) {
+  absl::SleepFor(absl::Milliseconds(400));
+  EXPECT_EQ(Call("GET", "/health").status, 200);  // idle for longer than the timeout
+  HoldSteps(true);
+  RawClient client(port());
+  client.Send(PostJson("/v1/completions", R"({"prompt":[1],"max_tokens":2})"));
+  ASSERT_TRUE(WaitForStats([](const EngineStats& stats) { return stats.num_waiting > 0; }));
+  EXPECT_EQ(Call("GET", "/health").status, 200);
+  const absl::Time deadline = absl::Now() + absl::Seconds(10);
+  while (Call("GET", "/health").status == 200 && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  const RawResponse hung = Call("GET", "/health");
+  EXPECT_EQ(ErrorOf(hung), R"(503 server_error "unavailable" null)");
+  EXPECT_THAT(hung.body, HasSubstr("no engine step has ended for 0."));
+  EXPECT_EQ(Call("GET", "/health/ready").status, 503);
+  HoldSteps(false);
+  EXPECT_TRUE(WaitUntilIdle());
+  EXPECT_EQ(Call("GET", "/health").status, 200);
+}
+
+TEST_F(RoutesTest, ReadyUntilItDrains) {
+  EXPECT_EQ(Call("GET", "/health/ready").body, R"({"status":"ok"})");
+  engine_->Drain(absl::Now() + absl::Seconds(5));
+  EXPECT_EQ(ErrorOf(Call("GET", "/health/ready")), R"(503 server_error "unavailable" null)");
+  EXPECT_EQ(Call("GET", "/health").status, 200);
+}
+
 TEST_F(RoutesTest, UnknownPathsAreNotFound) {
   for (const char* path : {"/", "/v1", "/v1/completions/", "/v1/completion", "/Health", "/health/x",
                            "//health", "/v1/models/"}) {
