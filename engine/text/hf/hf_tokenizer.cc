@@ -81,16 +81,17 @@ absl::StatusOr<std::vector<int32_t>> HfTokenizer::Encode(std::string_view text,
   if (add_special_tokens) tokens = parts_.prefix;
   hf::MatchState state(absl::Now() + TimeFor(text));
   hf::BpeModel::Scratch scratch;
-  std::vector<std::string_view> words;
+  const auto encode_word = [&](std::string_view word) {
+    parts_.model.Encode(word, &scratch, &tokens);
+    return absl::OkStatus();
+  };
   const auto encode_text = [&](std::string_view part) -> absl::Status {
     std::string with_space;
     if (parts_.pre_tokenizer.adds_leading_space() && !part.starts_with(" ")) {
       with_space.append(" ").append(part);
       part = with_space;
     }
-    NSA_RETURN_IF_ERROR(parts_.pre_tokenizer.Split(part, &state, &words));
-    for (const std::string_view word : words) parts_.model.Encode(word, &scratch, &tokens);
-    return absl::OkStatus();
+    return parts_.pre_tokenizer.Split(part, &state, encode_word);
   };
   const auto add_token = [&](int32_t token) { tokens.push_back(token); };
   NSA_RETURN_IF_ERROR(parts_.splitter.Split(text, encode_text, add_token));

@@ -134,19 +134,20 @@ absl::StatusOr<TextRange> Pattern::FindFrom(std::string_view text, int64_t begin
   }
 }
 
-absl::Status Pattern::FindAll(std::string_view text, MatchState* state,
-                              std::vector<TextRange>* matches) const {
-  matches->clear();
+absl::Status Pattern::ForEachMatch(std::string_view text, MatchState* state,
+                                   const OnMatch& on_match) const {
   int64_t begin = 0;
+  int64_t last_end = -1;
   while (begin <= static_cast<int64_t>(text.size())) {
     NSA_ASSIGN_OR_RETURN(const TextRange match, FindFrom(text, begin, state));
     if (match.begin < 0) break;
     begin = match.end;
-    if (match.begin == match.end && !matches->empty() && matches->back().end == match.end) {
+    if (match.begin == match.end && match.end == last_end) {
       ++begin;
       while (begin < static_cast<int64_t>(text.size()) && (text[begin] & 0xC0) == 0x80) ++begin;
     } else {
-      matches->push_back(match);
+      last_end = match.end;
+      NSA_RETURN_IF_ERROR(on_match(match));
     }
   }
   return absl::OkStatus();

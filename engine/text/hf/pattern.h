@@ -2,9 +2,9 @@
 // Pattern: the regular expressions of tokenizer.json. Hides PCRE2.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string_view>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -45,10 +45,12 @@ class Pattern {
   Pattern& operator=(Pattern&&) noexcept;
   ~Pattern();
 
-  // Replaces `matches` with all matches in `text` (valid UTF-8), left to right; an empty one right
-  // behind another is left out. INVALID_ARGUMENT: the search needs too many steps or too much time.
-  absl::Status FindAll(std::string_view text, MatchState* state,
-                       std::vector<TextRange>* matches) const;
+  using OnMatch = std::function<absl::Status(TextRange)>;
+  // Calls `on_match` for each match in `text` (valid UTF-8), left to right; an empty one right
+  // behind another is left out. Stops at the first error. INVALID_ARGUMENT: the search needs too
+  // many steps or too much time. `on_match` may use `state`.
+  absl::Status ForEachMatch(std::string_view text, MatchState* state,
+                            const OnMatch& on_match) const;
 
  private:
   struct Code;

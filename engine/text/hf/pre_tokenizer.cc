@@ -12,44 +12,67 @@ namespace {
 // GPT-2's words; what ByteLevel cuts with unless use_regex is false.
 constexpr std::string_view kByteLevelPattern =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+constexpr size_t kMaxSteps = 32;  // one calls the next; public files have at most 7
 constexpr std::string_view kSupportedTypes = "Sequence, Split, Digits and, last, ByteLevel";
 
-struct Piece {
-  TextRange range;
-  bool is_match;
+// Makes pieces of the matches in a text and what lies between them.
+class Splitter {
+ public:
+  // Where `is_inverted`, what lies between matches takes their part.
+  Splitter(std::string_view text, SplitBehavior behavior, bool is_inverted,
+           const PreTokenizer::OnWord& on_piece)
+      : text_(text), behavior_(behavior), is_inverted_(is_inverted), on_piece_(on_piece) {}
+
+  absl::Status AddMatch(TextRange match) {
+    if (match.begin > end_) NSA_RETURN_IF_ERROR(Add({end_, match.begin}, is_inverted_));
+    end_ = match.end;
+    return Add(match, !is_inverted_);
+  }
+  absl::Status Finish() {
+    const auto num_bytes = static_cast<int64_t>(text_.size());
+    if (end_ < num_bytes) NSA_RETURN_IF_ERROR(Add({end_, num_bytes}, is_inverted_));
+    return Flush();
+  }
+
+ private:
+  absl::Status Add(TextRange range, bool is_match) {
+    if (has_piece_ && IsJoined(is_match)) {
+      piece_.end = range.end;
+    } else {
+      NSA_RETURN_IF_ERROR(Flush());
+      piece_ = range;
+      has_piece_ = behavior_ != SplitBehavior::kRemoved || !is_match;
+    }
+    last_is_match_ = is_match;
+    return absl::OkStatus();
+  }
+  // Of a run of matches only the first joins the piece before it, and only the last the one behind.
+  bool IsJoined(bool is_match) const {
+    switch (behavior_) {
+      case SplitBehavior::kContiguous:
+        return last_is_match_ == is_match;
+      case SplitBehavior::kMergedWithPrevious:
+        return is_match && !last_is_match_;
+      case SplitBehavior::kMergedWithNext:
+        return last_is_match_ && !is_match;
+      default:
+        return false;
+    }
+  }
+  absl::Status Flush() {
+    if (!has_piece_ || piece_.begin == piece_.end) return absl::OkStatus();
+    return on_piece_(text_.substr(piece_.begin, piece_.end - piece_.begin));
+  }
+
+  const std::string_view text_;
+  const SplitBehavior behavior_;
+  const bool is_inverted_;
+  const PreTokenizer::OnWord& on_piece_;
+  int64_t end_ = 0;    // of the last match
+  TextRange piece_{};  // not yet given out: the next may join it
+  bool has_piece_ = false;
+  bool last_is_match_ = false;
 };
-
-std::vector<Piece> PiecesOf(std::string_view text, const std::vector<TextRange>& matches,
-                            bool is_inverted) {
-  std::vector<Piece> pieces;
-  int64_t end = 0;
-  for (const TextRange& match : matches) {
-    if (match.begin > end) pieces.push_back({{end, match.begin}, is_inverted});
-    pieces.push_back({match, !is_inverted});
-    end = match.end;
-  }
-  const auto num_bytes = static_cast<int64_t>(text.size());
-  if (end < num_bytes) pieces.push_back({{end, num_bytes}, is_inverted});
-  return pieces;
-}
-
-// True if a piece and the one before it are one. Of a run of matches only the first joins the piece
-// before it, and only the last the piece behind it.
-bool IsJoined(const std::vector<Piece>& pieces, size_t i, SplitBehavior behavior) {
-  const auto is_match = [&](size_t index) {
-    return index < pieces.size() && pieces[index].is_match;
-  };
-  switch (behavior) {
-    case SplitBehavior::kContiguous:
-      return is_match(i - 1) == is_match(i);
-    case SplitBehavior::kMergedWithPrevious:
-      return is_match(i) && !is_match(i - 1);
-    case SplitBehavior::kMergedWithNext:
-      return is_match(i - 1) && !is_match(i);
-    default:
-      return false;
-  }
-}
 
 absl::StatusOr<SplitBehavior> BehaviorOf(const JsonNode& node) {
   NSA_ASSIGN_OR_RETURN(const std::string name, node.String());
@@ -69,19 +92,6 @@ absl::StatusOr<Pattern> Located(absl::StatusOr<Pattern> pattern, const JsonNode&
 }
 
 }  // namespace
-
-void SplitAtMatches(std::string_view text, const std::vector<TextRange>& matches,
-                    SplitBehavior behavior, bool is_inverted,
-                    std::vector<std::string_view>* pieces) {
-  const std::vector<Piece> found = PiecesOf(text, matches, is_inverted);
-  for (size_t i = 0; i < found.size();) {
-    TextRange range = found[i].range;
-    const bool is_dropped = behavior == SplitBehavior::kRemoved && found[i].is_match;
-    for (++i; i < found.size() && IsJoined(found, i, behavior); ++i) range.end = found[i].range.end;
-    if (is_dropped || range.begin == range.end) continue;
-    pieces->push_back(text.substr(range.begin, range.end - range.begin));
-  }
-}
 
 absl::StatusOr<PreTokenizer> PreTokenizer::Parse(const JsonNode& node) {
   PreTokenizer result;
@@ -103,6 +113,10 @@ absl::Status PreTokenizer::Add(const JsonNode& node, bool is_last) {
   }
   // Without the byte alphabet at the end the vocabulary means something else.
   if (is_last != (type == "ByteLevel")) return type_node.Unsupported(kSupportedTypes);
+  if (steps_.size() == kMaxSteps) {
+    return absl::UnimplementedError(
+        absl::StrCat(node.path(), " is one too many; supported: ", kMaxSteps, " in all"));
+  }
   if (type == "ByteLevel") return AddByteLevel(node);
   if (type == "Split") return AddSplit(node);
   if (type == "Digits") return AddDigits(node);
@@ -144,21 +158,17 @@ absl::Status PreTokenizer::AddDigits(const JsonNode& node) {
   return absl::OkStatus();
 }
 
-absl::Status PreTokenizer::Split(std::string_view text, MatchState* state,
-                                 std::vector<std::string_view>* words) const {
-  words->clear();
-  if (!text.empty()) words->push_back(text);
-  std::vector<TextRange> matches;
-  std::vector<std::string_view> pieces;
-  for (const Step& step : steps_) {
-    pieces.clear();
-    for (const std::string_view word : *words) {
-      NSA_RETURN_IF_ERROR(step.pattern.FindAll(word, state, &matches));
-      SplitAtMatches(word, matches, step.behavior, step.is_inverted, &pieces);
-    }
-    words->swap(pieces);
-  }
-  return absl::OkStatus();
+absl::Status PreTokenizer::SplitFrom(size_t step_idx, std::string_view text, MatchState* state,
+                                     const OnWord& on_word) const {
+  if (step_idx == steps_.size()) return text.empty() ? absl::OkStatus() : on_word(text);
+  const Step& step = steps_[step_idx];
+  const OnWord on_piece = [&](std::string_view piece) {
+    return SplitFrom(step_idx + 1, piece, state, on_word);
+  };
+  Splitter splitter(text, step.behavior, step.is_inverted, on_piece);
+  NSA_RETURN_IF_ERROR(step.pattern.ForEachMatch(
+      text, state, [&](TextRange match) { return splitter.AddMatch(match); }));
+  return splitter.Finish();
 }
 
 }  // namespace nsa::hf

@@ -1,6 +1,7 @@
 #pragma once
 // PreTokenizer: cuts a text into the words that byte-pair encoding works on.
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,12 +21,6 @@ enum class SplitBehavior {
   kMergedWithNext,
 };
 
-// Appends the pieces of `text`, without empty ones. `matches` ascend and do not overlap. Where
-// `is_inverted`, what lies between matches takes their part.
-void SplitAtMatches(std::string_view text, const std::vector<TextRange>& matches,
-                    SplitBehavior behavior, bool is_inverted,
-                    std::vector<std::string_view>* pieces);
-
 // Immutable, so thread-safe.
 class PreTokenizer {
  public:
@@ -35,10 +30,13 @@ class PreTokenizer {
   // True if a text that begins with no space gets one in front.
   bool adds_leading_space() const { return adds_leading_space_; }
 
-  // Replaces `words` with the words of `text` (valid UTF-8), views into it. INVALID_ARGUMENT: see
+  using OnWord = std::function<absl::Status(std::string_view word)>;
+  // Calls `on_word` for each word of `text` (valid UTF-8), left to right; words are views into it
+  // and none is empty. Stops at the first error. Holds no list of words. INVALID_ARGUMENT: see
   // Pattern.
-  absl::Status Split(std::string_view text, MatchState* state,
-                     std::vector<std::string_view>* words) const;
+  absl::Status Split(std::string_view text, MatchState* state, const OnWord& on_word) const {
+    return SplitFrom(/*step_idx=*/0, text, state, on_word);
+  }
 
  private:
   struct Step {
@@ -52,6 +50,8 @@ class PreTokenizer {
   absl::Status AddByteLevel(const JsonNode& node);
   absl::Status AddSplit(const JsonNode& node);
   absl::Status AddDigits(const JsonNode& node);
+  absl::Status SplitFrom(size_t step_idx, std::string_view text, MatchState* state,
+                         const OnWord& on_word) const;
 
   std::vector<Step> steps_;
   bool adds_leading_space_ = false;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <vector>
 
 #include "absl/time/clock.h"
 
@@ -13,15 +14,19 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
+absl::Status FindIn(const Pattern& pattern, const std::string& text, MatchState* state,
+                    std::vector<std::string>* found) {
+  return pattern.ForEachMatch(text, state, [&](TextRange match) {
+    found->push_back(text.substr(match.begin, match.end - match.begin));
+    return absl::OkStatus();
+  });
+}
+
 std::vector<std::string> Find(const std::string& pattern, const std::string& text) {
   MatchState state(absl::InfiniteFuture());
-  std::vector<TextRange> matches;
-  const absl::Status status = Pattern::Compile(pattern)->FindAll(text, &state, &matches);
-  EXPECT_TRUE(status.ok()) << status;
   std::vector<std::string> found;
-  for (const TextRange& match : matches) {
-    found.push_back(text.substr(match.begin, match.end - match.begin));
-  }
+  const absl::Status status = FindIn(*Pattern::Compile(pattern), text, &state, &found);
+  EXPECT_TRUE(status.ok()) << status;
   return found;
 }
 
@@ -49,20 +54,20 @@ TEST(PatternTest, RareMatchesAreFound) {
 }
 
 TEST(PatternTest, TextThatTakesTooLongIsRefused) {
-  std::vector<TextRange> matches;
+  std::vector<std::string> matches;
   // Every place of a long run of spaces looks at the rest of the run.
   const Pattern quadratic = *Pattern::Compile("\\s+$");
   MatchState overdue(absl::Now() + absl::Milliseconds(20));
   const absl::Time start = absl::Now();
   const absl::Status late =
-      quadratic.FindAll(std::string(4'000'000, ' ') + "x", &overdue, &matches);
+      FindIn(quadratic, std::string(4'000'000, ' ') + "x", &overdue, &matches);
   EXPECT_EQ(late.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(late.message()), HasSubstr("too many steps"));
   EXPECT_LT(absl::Now() - start, absl::Minutes(2));  // to the end it would take hours
 
   const Pattern exponential = *Pattern::Compile("^(a+)+$");
   MatchState state(absl::InfiniteFuture());
-  EXPECT_EQ(exponential.FindAll(std::string(60, 'a') + "b", &state, &matches).code(),
+  EXPECT_EQ(FindIn(exponential, std::string(60, 'a') + "b", &state, &matches).code(),
             absl::StatusCode::kInvalidArgument);
 }
 
@@ -79,10 +84,21 @@ TEST(PatternTest, PatternsThatAreNoneAreNamed) {
   refused(std::string(100, '(') + std::string(100, ')'), "nested");
 }
 
+TEST(PatternTest, TheFirstErrorStops) {
+  MatchState state(absl::InfiniteFuture());
+  int num_matches = 0;
+  const absl::Status status = Pattern::Compile("a")->ForEachMatch("aa", &state, [&](TextRange) {
+    ++num_matches;
+    return absl::InternalError("no");
+  });
+  EXPECT_EQ(status.message(), "no");
+  EXPECT_EQ(num_matches, 1);
+}
+
 TEST(PatternTest, Literals) {
   MatchState state(absl::InfiniteFuture());
-  std::vector<TextRange> matches;
-  ASSERT_TRUE(Pattern::CompileLiteral("a.(")->FindAll("axa.(a.(", &state, &matches).ok());
+  std::vector<std::string> matches;
+  ASSERT_TRUE(FindIn(*Pattern::CompileLiteral("a.("), "axa.(a.(", &state, &matches).ok());
   EXPECT_EQ(matches.size(), 2u);
 }
 

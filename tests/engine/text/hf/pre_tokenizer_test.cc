@@ -29,9 +29,13 @@ Words Cut(const Json& json, const std::string& text) {
   const auto pre_tokenizer = PreTokenizer::Parse(JsonNode(&json, "pre_tokenizer"));
   EXPECT_TRUE(pre_tokenizer.ok()) << pre_tokenizer.status();
   MatchState state(absl::InfiniteFuture());
-  std::vector<std::string_view> words;
-  EXPECT_TRUE(pre_tokenizer->Split(text, &state, &words).ok());
-  return Words(words.begin(), words.end());
+  Words words;
+  const absl::Status status = pre_tokenizer->Split(text, &state, [&](std::string_view word) {
+    words.emplace_back(word);
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(status.ok()) << status;
+  return words;
 }
 
 TEST(PreTokenizerTest, WhatBecomesOfMatches) {
@@ -86,6 +90,9 @@ TEST(PreTokenizerTest, WhatIsNotSupportedIsNamed) {
   refused(Steps({isolated}), "pretokenizers[0].type is \"Split\"");
   refused(Steps({kByteLevel, isolated}), "pretokenizers[0].type is \"ByteLevel\"");
   refused(Steps({}), "supported");
+  std::vector<Json> many(33, isolated);
+  many.push_back(kByteLevel);
+  refused(Steps(many), "pretokenizers[32] is one too many; supported: 32 in all");
   refused(Steps({isolated, {{"type", "ByteLevel"}}}), "pretokenizers[1].add_prefix_space");
   refused(Steps({SplitStep("\\w", "Isolated"), kByteLevel}), "pretokenizers[0].pattern.Regex: ");
   refused(Steps({SplitStep("", "Isolated"), kByteLevel}), "pattern.Regex is \"\"");
