@@ -54,7 +54,7 @@ absl::Status CompiledConstraint::WarmUp(absl::Time deadline) {
     // Half of the room is left to what outputs really reach.
     if (current_->memory_bytes() > limits_.max_cache_bytes / 2 || absl::Now() > deadline) break;
     bool is_done = current_->masks.Prepare(state);
-    automaton.StartWork();
+    if (is_done) automaton.StartWork();
     for (int32_t i = 0; i < grammar_.num_byte_classes() && is_done; ++i) {
       is_done = automaton.StepClass(state, i) != Automaton::kFailed;
     }

@@ -30,7 +30,7 @@ struct ConstraintLimits {
   int64_t max_grammar_states = 100'000;
   int64_t max_output_nesting = 64;      // free JSON containers and $ref uses inside each other
   int64_t max_parallel_states = 2'048;  // readings of one output that are open at once
-  int64_t max_mask_work = 500'000;      // readings followed for one mask, at most
+  int64_t max_mask_work = 16'000;       // readings followed for one mask, at most
   int64_t max_cache_bytes = int64_t{64} << 20;  // automaton states and masks of one constraint
   absl::Duration max_compile_time = absl::Seconds(1);
   // Part of the compile time that may go into masks that no step has asked for yet.

@@ -43,7 +43,8 @@ PROJECT_FOLDERS = ("base/", "kernels/", "engine/", "server/", "clients/", "nsa/"
 RESTRICTED = [
     (re.compile(r"^(boost/beast|boost/asio)"), re.compile(r"^server/http/http_|^tests/|^bench/")),
     (re.compile(r"^nlohmann/"), re.compile(
-        r"^engine/config|^engine/constraint/(json|schema)_|^engine/loader/|^engine/model/|^engine/text/|^server/http/|^server/main|^server/config"
+        r"^engine/config|^engine/constraint/(json|schema)_|^engine/loader/|^engine/model/|^engine/text/|^server/http/|^server/main"
+        r"|^server/config"
         r"|^engine/generation_config|^server/model_folder|^tests/|^bench/")),
     (re.compile(r"^(grpcpp|google/protobuf)/"), re.compile(r"^server/grpc/|^clients/|^tests/|^bench/")),
     (re.compile(r"^prometheus/"), re.compile(r"^server/metrics/|^tests/")),

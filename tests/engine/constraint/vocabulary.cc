@@ -22,6 +22,9 @@ const char* const kPieces[] = {"{\"",      "\"}",     "\":",       "\": ",     "
                                "\xA9\xE2", "2024-",   "-02-29",    "@",        ".com",
                                "://",      "\t",      "\r\n",      "\x7F",     "\xE2\x80\xA8"};
 
+const char* const kOddEnds[] = {
+    "\"", "\n", "\n\n", "\\", "\":", "\",", "\t", "\r\n", "\xE2\x80", "\xF0"};
+
 std::string RandomWord(std::mt19937_64* random) {
   std::string word = (*random)() % 2 == 0 ? " " : "";
   const uint64_t num_letters = 1 + (*random)() % 9;
@@ -31,6 +34,8 @@ std::string RandomWord(std::mt19937_64* random) {
     if ((*random)() % 90 == 0) word += "\xE4\xB8\xAD";
     if ((*random)() % 60 == 0) word += static_cast<char>(' ' + (*random)() % 94);
   }
+  // As many tokens as in a vocabulary that knows source code have a quote, a line end or the like.
+  if ((*random)() % 16 == 0) word += kOddEnds[(*random)() % std::size(kOddEnds)];
   if ((*random)() % 10 == 0) word[word[0] == ' ' ? 1 : 0] -= 'a' - 'A';
   return word;
 }
