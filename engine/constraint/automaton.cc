@@ -116,8 +116,8 @@ int32_t Automaton::AddState(std::vector<Reading> readings, bool is_accepting) {
   const int32_t id = num_states();
   ids_.emplace(key, id);
   const auto row_bytes = static_cast<int64_t>(grammar_->num_byte_classes() * sizeof(int32_t));
-  memory_bytes_ += static_cast<int64_t>(key.size() + sizeof(State) + sizeof(key)) + row_bytes +
-                   kMapOverheadBytes;
+  memory_bytes_ += static_cast<int64_t>(key.size() + sizeof(State) + sizeof(std::string)) +
+                   row_bytes + kMapOverheadBytes;
   states_.push_back({std::move(readings), num_readings, is_accepting});
   // Nothing follows the dead state, which is the first.
   next_.resize(next_.size() + grammar_->num_byte_classes(), id == kDead ? kDead : kUnknown);

@@ -62,7 +62,10 @@ class Automaton {
   struct Reading {
     StateId state = 0;
     int32_t stack = kEmptyStack;
-    auto operator<=>(const Reading&) const = default;
+    bool operator==(const Reading&) const = default;
+    bool operator<(const Reading& other) const {
+      return std::tie(state, stack) < std::tie(other.state, other.stack);
+    }
   };
   struct State {
     std::vector<Reading> readings;  // ascending, each with bytes to read

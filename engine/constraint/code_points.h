@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 namespace nsa::constraint {
@@ -31,7 +32,10 @@ CodePointSet AllCodePoints();
 struct ByteRange {
   uint8_t low = 0;
   uint8_t high = 0;
-  auto operator<=>(const ByteRange&) const = default;
+  bool operator==(const ByteRange&) const = default;
+  bool operator<(const ByteRange& other) const {
+    return std::tie(low, high) < std::tie(other.low, other.high);
+  }
 };
 using ByteSequence = std::vector<ByteRange>;  // 1 to 4 of them
 

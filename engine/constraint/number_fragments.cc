@@ -34,7 +34,10 @@ class MagnitudeRange {
     bool at_low;   // they are those of the lower bound
     bool at_high;
     bool after_point;
-    auto operator<=>(const Place&) const = default;
+    bool operator<(const Place& other) const {
+      return std::tie(position, at_low, at_high, after_point) <
+             std::tie(other.position, other.at_low, other.at_high, other.after_point);
+    }
   };
   StateId StateOf(const Place& place);
   void Expand(const Place& place, StateId state);

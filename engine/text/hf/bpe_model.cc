@@ -76,8 +76,8 @@ void BpeModel::Encode(std::string_view word, Scratch* scratch, std::vector<int32
 }
 
 void BpeModel::Merged(std::string_view word, Scratch* scratch, std::vector<int32_t>* tokens) const {
-  auto& symbols = scratch->symbols;
-  auto& candidates = scratch->candidates;
+  auto& symbols = scratch->symbols_;
+  auto& candidates = scratch->candidates_;
   symbols.clear();
   candidates.clear();
   const auto num_bytes = static_cast<int32_t>(word.size());
@@ -99,16 +99,16 @@ void BpeModel::Merged(std::string_view word, Scratch* scratch, std::vector<int32
 
 // Queues the merge of the symbol at `position` with the next one, if there is one.
 void BpeModel::Consider(int32_t position, Scratch* scratch) const {
-  const auto& symbol = scratch->symbols[position];
+  const auto& symbol = scratch->symbols_[position];
   if (symbol.next < 0) return;
-  const auto merge = merges_.find(PairKey(symbol.token, scratch->symbols[symbol.next].token));
+  const auto merge = merges_.find(PairKey(symbol.token, scratch->symbols_[symbol.next].token));
   if (merge == merges_.end()) return;
-  scratch->candidates.push_back({merge->second.rank, position, merge->second.result});
-  std::push_heap(scratch->candidates.begin(), scratch->candidates.end(), kIsWorse);
+  scratch->candidates_.push_back({merge->second.rank, position, merge->second.result});
+  std::push_heap(scratch->candidates_.begin(), scratch->candidates_.end(), kIsWorse);
 }
 
 void BpeModel::Apply(const Scratch::Candidate& candidate, Scratch* scratch) const {
-  auto& symbols = scratch->symbols;
+  auto& symbols = scratch->symbols_;
   auto& left = symbols[candidate.position];
   if (left.token < 0 || left.next < 0) return;
   auto& right = symbols[left.next];

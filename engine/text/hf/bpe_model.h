@@ -40,8 +40,8 @@ class BpeModel {
     struct Candidate {
       int32_t rank, position, result;
     };
-    std::vector<Symbol> symbols;
-    std::vector<Candidate> candidates;  // a heap
+    std::vector<Symbol> symbols_;
+    std::vector<Candidate> candidates_;  // a heap
   };
 
   // INVALID_ARGUMENT: a byte that valid UTF-8 can contain has no token.
