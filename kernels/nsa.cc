@@ -144,6 +144,19 @@ int64_t CompressRowsScratchBytes(const CompressExtent& extent, const Stream& str
   return NSA_DISPATCH(CompressRowsScratchBytes, extent, stream);
 }
 
+SparseAttentionExtent ExtentOf(const SparseAttentionArgs& args) {
+  return {.shape = args.shape,
+          .num_tokens = args.tokens.num_tokens(),
+          .num_seqs = args.sel.table.dim(0),
+          .max_pages = args.sel.table.dim(1),
+          .num_heads = args.q.dim(1),
+          .num_kv_heads = args.sel.num_kv_heads(),
+          .d_k = args.sel.d_k(),
+          .d_v = args.sel.d_v(),
+          .activation = args.q.dtype(),
+          .cache_dtype = args.sel.k.dtype()};
+}
+
 int64_t SparseAttentionScratchBytes(const SparseAttentionExtent& extent, const Stream& stream) {
   return NSA_DISPATCH(SparseAttentionScratchBytes, extent, stream);
 }

@@ -162,6 +162,8 @@ struct SparseAttentionExtent {
   DType activation = DType::kF32;
   DType cache_dtype = DType::kF32;
 };
+// That of a call, all its tokens and the whole table.
+SparseAttentionExtent ExtentOf(const SparseAttentionArgs& args);
 int64_t SparseAttentionScratchBytes(const SparseAttentionExtent& extent, const Stream& stream);
 
 }  // namespace nsa

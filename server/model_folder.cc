@@ -46,14 +46,19 @@ absl::Status CompileTemplate(const TokenizerConfig& config, const std::string& t
 }
 
 // Many folders have both files; then tokenizer.json is the newer one, with tokens that were added.
+// Where it is a SentencePiece tokenizer spelled in JSON, which is not supported, tokenizer.model is
+// the original.
 absl::Status LoadTokenizer(const std::string& folder, const TokenizerConfig& config,
                            TextAssets* assets) {
   assets->tokenizer_file = "tokenizer.json";
   auto tokenizer = LoadHfTokenizer(folder + "/tokenizer.json", config);
-  if (absl::IsNotFound(tokenizer.status())) {
+  absl::Status json = tokenizer.status();
+  if (absl::IsNotFound(json) || absl::IsUnimplemented(json)) {
     assets->tokenizer_file = "tokenizer.model";
     tokenizer =
         LoadSentencePieceTokenizer(folder + "/tokenizer.model", config.add_bos.value_or(true));
+    if (absl::IsNotFound(tokenizer.status()) && absl::IsUnimplemented(json)) return json;
+    if (absl::IsUnimplemented(json)) assets->tokenizer_problem = std::string(json.message());
   }
   if (absl::IsNotFound(tokenizer.status())) {
     return absl::NotFoundError(

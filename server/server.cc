@@ -46,8 +46,10 @@ absl::StatusOr<int64_t> MaxModelTokens(const ServerConfig& config, const ModelCo
 }
 
 std::string TokenizerLine(const TextAssets& text) {
-  return absl::StrCat(text.tokenizer->vocab_size(), " tokens, ",
-                      text.chat_template != nullptr ? "a chat template" : "no chat template");
+  return absl::StrCat(
+      text.tokenizer->vocab_size(), " tokens of ", text.tokenizer_file,
+      text.tokenizer_problem.empty() ? "" : absl::StrCat(" (", text.tokenizer_problem, ")"), ", ",
+      text.chat_template != nullptr ? "a chat template" : "no chat template");
 }
 
 std::vector<std::string> RoutePaths() {

@@ -56,11 +56,13 @@ void PagePool::Discard(PageId page) {
   free_.push_back(page);
 }
 
-int64_t PagePool::num_references(PageId page) const { return At(page).num_references; }
+int64_t PagePool::num_references(PageId page) const {
+  CheckId(page);
+  return pages_[page].num_references;
+}
 
-const PagePool::Page& PagePool::At(PageId page) const {
+void PagePool::CheckId(PageId page) const {
   NSA_CHECK(page >= 0 && page < num_pages()) << "page " << page << " of " << num_pages();
-  return pages_[page];
 }
 
 void PagePool::AppendKept(PageId page) {

@@ -48,8 +48,11 @@ class PagePool {
     bool is_worth_keeping = false;
     PageId earlier = kNone, later = kNone;  // neighbours among the kept pages, by release
   };
-  const Page& At(PageId page) const;
-  Page& At(PageId page) { return const_cast<Page&>(std::as_const(*this).At(page)); }
+  void CheckId(PageId page) const;
+  Page& At(PageId page) {
+    CheckId(page);
+    return pages_[page];
+  }
   void AppendKept(PageId page);
   void UnlinkKept(PageId page);
 

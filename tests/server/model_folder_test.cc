@@ -83,10 +83,19 @@ TEST_F(ModelFolderTest, TokenizerJsonComesFirst) {
   EXPECT_THAT(*assets->tokenizer->Encode("a", true), ElementsAre(kTinyEnd, 'a'));
   EXPECT_THAT(assets->eos_tokens, ElementsAre(kTinyEnd));
   EXPECT_EQ(*assets->chat_template->Render({}), "<|end|>x");
-  // What it asks for in vain is said, and the other file is not taken instead.
+  EXPECT_EQ(assets->tokenizer_problem, "");
+  // One that is not supported gives way to the other file, if there is one, and says why.
   Write("tokenizer.json", R"({"pre_tokenizer": {"type": "Metaspace"}})");
-  EXPECT_THAT(std::string(LoadTextAssets(folder_, "").status().message()),
-              HasSubstr("tokenizer.json: pre_tokenizer.type is \"Metaspace\""));
+  const std::string problem = "tokenizer.json: pre_tokenizer.type is \"Metaspace\"";
+  const auto original = LoadTextAssets(folder_, "");
+  ASSERT_TRUE(original.ok()) << original.status();
+  EXPECT_EQ(original->tokenizer_file, "tokenizer.model");
+  EXPECT_THAT(original->tokenizer_problem, HasSubstr(problem));
+  std::filesystem::remove(folder_ + "/tokenizer.model");
+  EXPECT_THAT(std::string(LoadTextAssets(folder_, "").status().message()), HasSubstr(problem));
+  // A damaged one does not.
+  Write("tokenizer.json", "{");
+  EXPECT_EQ(LoadTextAssets(folder_, "").status().code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(ModelFolderTest, WithoutATokenizerBothFilesAreNamed) {

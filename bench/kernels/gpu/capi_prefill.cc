@@ -40,19 +40,6 @@ SparseAttentionArgs ArgsOf(const PrefillCall& call) {
   return args;
 }
 
-SparseAttentionExtent ExtentOf(const SparseAttentionArgs& args) {
-  return {.shape = args.shape,
-          .num_tokens = args.tokens.num_tokens(),
-          .num_seqs = args.sel.table.dim(0),
-          .max_pages = args.sel.table.dim(1),
-          .num_heads = args.q.dim(1),
-          .num_kv_heads = args.sel.num_kv_heads(),
-          .d_k = args.sel.d_k(),
-          .d_v = args.sel.d_v(),
-          .activation = args.q.dtype(),
-          .cache_dtype = args.sel.k.dtype()};
-}
-
 // Where the stages keep what they hand to each other, in the call's scratch.
 struct StageScratch {
   static constexpr int64_t kAlignment = 1024;

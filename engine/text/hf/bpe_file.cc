@@ -141,7 +141,9 @@ absl::Status CheckOptions(const JsonNode& model) {
   if (!type.is_absent() && type.value() != "BPE") return type.Unsupported("BPE");
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     const JsonNode node = model.Member(key);
-    if (!node.is_absent() && node.value() != std::string()) return node.Unsupported("null");
+    if (node.is_absent()) continue;
+    const auto* text = node.value().get_ptr<const std::string*>();
+    if (text == nullptr || !text->empty()) return node.Unsupported("null");
   }
   const JsonNode dropout = model.Member("dropout");
   if (!dropout.is_absent() && dropout.value() != 0) return dropout.Unsupported("null");
