@@ -2,6 +2,7 @@
 // One engine step's work, as plain data: what the batch builder fills and the executor reads.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/logit_edits.h"
@@ -9,6 +10,14 @@
 #include "kernels/sampling.h"
 
 namespace nsa {
+
+// Which tokens one row may sample; perhaps still being computed.
+class TokenMask {
+ public:
+  virtual ~TokenMask() = default;
+  // Waits for the mask and writes it as EditLogitsArgs::masks has it, the rest of `words` as 0.
+  virtual void CopyTo(std::span<int32_t> words) const = 0;
+};
 
 // A packed batch: the sequences' new tokens one after another. A sequence has 1 token in decode,
 // more in prefill.
@@ -34,14 +43,13 @@ struct Batch {
   // Of the rows whose logits are edited, as EditLogitsArgs.
   std::vector<int32_t> edited_rows, edit_end, mask_of;  // [num_edited_rows]
   std::vector<LogitEdit> edits;
-  int64_t mask_words = 0;      // NumMaskWords of the vocabulary; the same in every batch
-  std::vector<int32_t> masks;  // [num_masks, mask_words]
+  int64_t mask_words = 0;  // NumMaskWords of the vocabulary; the same in every batch
+  // Computed beside the step's forward pass: to be copied only once that has been launched.
+  std::vector<const TokenMask*> masks;  // [num_masks]
 
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_rows() const { return static_cast<int64_t>(logit_tokens.size()); }
-  int64_t num_masks() const {
-    return masks.empty() ? 0 : static_cast<int64_t>(masks.size()) / mask_words;
-  }
+  int64_t num_masks() const { return static_cast<int64_t>(masks.size()); }
   int64_t num_edited_rows() const { return static_cast<int64_t>(edited_rows.size()); }
 };
 

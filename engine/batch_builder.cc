@@ -109,18 +109,20 @@ void BatchBuilder::AddSampledRow(const ScheduledChunk& chunk) {
   batch_.rows.push_back({.params = sequence.request.sampling,
                          .position = sequence.num_cached_tokens + chunk.num_tokens,
                          .num_top_logprobs = sequence.request.num_top_logprobs});
-  if (sequence.logit_editor.has_value()) AddEdits(sequence);
+  AddEdits(sequence);
 }
 
 // To the last row.
 void BatchBuilder::AddEdits(const Sequence& sequence) {
   const auto num_edits_before = batch_.edits.size();
-  sequence.logit_editor->WriteEdits(batch_.edits);
-  if (batch_.edits.size() == num_edits_before) return;
+  if (sequence.logit_editor.has_value()) sequence.logit_editor->WriteEdits(batch_.edits);
+  const bool has_mask = sequence.constrained_output != nullptr;
+  if (batch_.edits.size() == num_edits_before && !has_mask) return;
   batch_.rows.back().edited_row = static_cast<int32_t>(batch_.num_edited_rows());
   batch_.edited_rows.push_back(static_cast<int32_t>(batch_.num_rows() - 1));
   batch_.edit_end.push_back(static_cast<int32_t>(batch_.edits.size()));
-  batch_.mask_of.push_back(-1);
+  batch_.mask_of.push_back(has_mask ? static_cast<int32_t>(batch_.num_masks()) : -1);
+  if (has_mask) batch_.masks.push_back(sequence.constrained_output.get());
 }
 
 }  // namespace nsa

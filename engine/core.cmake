@@ -4,12 +4,14 @@ nsa_library(nsa_engine_core
     batch_builder.cc
     cache/page_pool.cc
     cache/prefix_index.cc
+    constrained_output.cc
     engine.cc
     engine_core.cc
     logit_editor.cc
+    mask_worker.cc
     request_check.cc
     scheduler.cc
     sequence.cc
     stats.cc
-  DEPS nsa_base absl::flat_hash_map absl::hash absl::status absl::statusor absl::strings absl::time
-       Threads::Threads)
+  DEPS nsa_base nsa_constraint absl::flat_hash_map absl::hash absl::status absl::statusor absl::strings
+       absl::time Threads::Threads)

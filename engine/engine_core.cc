@@ -18,6 +18,8 @@ void Add(const KvTraffic& more, KvTraffic& sum) {
   sum.dense_bytes += more.dense_bytes;
 }
 
+constexpr char kTooAmbiguous[] = "the constraint became too ambiguous for its limits";
+
 bool IsFinite(const SampledToken& token) { return token.finite; }
 
 }  // namespace
@@ -38,6 +40,9 @@ void EngineCore::Submit(Request request, std::shared_ptr<TokenSink> sink, absl::
   auto sequence = std::make_unique<Sequence>(std::move(request), std::move(sink), arrived);
   const auto [entry, inserted] = sequences_.emplace(id, std::move(sequence));
   NSA_CHECK(inserted) << "request id " << id << " is live already";
+  if (auto output = entry->second->constrained_output; output != nullptr) {
+    mask_worker_.Compute(std::move(output));
+  }
   scheduler_.Enqueue(entry->second.get());
   UpdateGauges();
 }
@@ -154,15 +159,35 @@ absl::Status EngineCore::Commit(const Flight& flight, std::vector<SampledToken> 
       const bool is_cached = chunk.preemptions == sequence.times.num_preemptions;
       if (is_cached) ReportProgress(sequence, chunk.end_tokens);
     } else {
-      scheduler_.Commit(chunk, token->token);
-      ReportToken(sequence, std::move(*token), now);
+      CommitToken(chunk, std::move(*token), now);
     }
   }
   NSA_CHECK_EQ(row, sampled.size());
+  // Not before: outputs of one constraint share a lock.
+  for (auto& output : masks_wanted_) mask_worker_.Compute(std::move(output));
+  masks_wanted_.clear();
   if (num_failed == 0) return absl::OkStatus();
   return StepError(
       flight, absl::InternalError(absl::StrCat("the logits of ", num_failed, " of ", sampled.size(),
                                                " rows are not finite")));
+}
+
+void EngineCore::CommitToken(const ScheduledChunk& chunk, SampledToken sampled, absl::Time now) {
+  Sequence& sequence = *chunk.sequence;
+  const std::shared_ptr<ConstrainedOutput> output = sequence.constrained_output;
+  if (output != nullptr) {
+    if (absl::Status status = output->MaskStatus(); !status.ok()) {
+      scheduler_.Remove(&sequence, FinishReason::kError);
+      return ReportEnd(sequence, std::move(status), now);
+    }
+  }
+  scheduler_.Commit(chunk, sampled.token);
+  if (sequence.finish == FinishReason::kError) {
+    return ReportEnd(sequence, absl::InvalidArgumentError(kTooAmbiguous), now);
+  }
+  const bool goes_on = sequence.finish == FinishReason::kNone;
+  ReportToken(sequence, std::move(sampled), now);
+  if (goes_on && output != nullptr) masks_wanted_.push_back(output);
 }
 
 // Scores of prompt tokens, once each: a preempted sequence scores again only what was not reported.
@@ -201,10 +226,12 @@ void EngineCore::ReportToken(Sequence& sequence, SampledToken sampled, absl::Tim
   }
   sequence.last_token = now;
   const bool is_last = sequence.finish != FinishReason::kNone;
+  const bool is_stop_token = is_last && sequence.is_stop_token(sampled.token);
   if (is_last) RecordEnd(sequence, now);
   TokenEvent& event = AddEvent(sequence);
   event.has_token = true;
   event.token = sampled.token;
+  event.completes_answer = sequence.finish == FinishReason::kStop && !is_stop_token;
   event.logprob = sampled.logprob;
   event.top_logprobs = std::move(sampled.top_logprobs);
   if (is_last) Forget(sequence);

@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "engine/batch_builder.h"
 #include "engine/executor.h"
+#include "engine/mask_worker.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "engine/stats.h"
@@ -48,7 +49,7 @@ class EngineCore {
   // executor that runs ahead that is the step before, so that it never waits for this thread. What
   // a step computed for a sequence that had ended by then is dropped. If a step fails, its
   // sequences end with kError, or only those whose logits are not finite; the others go on unless
-  // the executor is lost.
+  // the executor is lost. A sequence whose constraint cannot be followed ends alone.
   StepOutcome Step();
 
   bool idle() const { return sequences_.empty() && deliveries_.empty() && in_flight_.empty(); }
@@ -69,6 +70,7 @@ class EngineCore {
   void Fail(Sequence& sequence, absl::Time now);
   void FailAll(absl::Time now);
   absl::Status Commit(const Flight& flight, std::vector<SampledToken> sampled, absl::Time now);
+  void CommitToken(const ScheduledChunk& chunk, SampledToken sampled, absl::Time now);
   static absl::Status StepError(const Flight& flight, const absl::Status& error);
   void ReportScores(Sequence& sequence, std::span<SampledToken> scores);
   void CountTraffic(Sequence& sequence);
@@ -88,6 +90,8 @@ class EngineCore {
   std::deque<Flight> in_flight_;                                        // oldest first
   std::unordered_map<RequestId, std::unique_ptr<Sequence>> sequences_;  // the live ones
   std::vector<Delivery> deliveries_;                                    // since the last step
+  MaskWorker mask_worker_;
+  std::vector<std::shared_ptr<ConstrainedOutput>> masks_wanted_;  // by the step being committed
   EngineStats stats_;
 };
 

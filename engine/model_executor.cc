@@ -185,6 +185,7 @@ void ModelExecutor::CheckBatch(const Batch& batch) const {
   NSA_CHECK_LE(batch.num_seqs, limits_.max_num_seqs);
   NSA_CHECK_LE(batch.num_rows(), limits_.max_rows());
   NSA_CHECK_LE(batch.num_edited_rows(), limits_.max_num_seqs);
+  NSA_CHECK_LE(batch.num_masks(), limits_.max_num_seqs);
   NSA_CHECK_LE(batch.max_pages, limits_.max_seq_pages);
   NSA_CHECK_EQ(static_cast<int64_t>(batch.token_sequence.size()), batch.num_tokens());
   NSA_CHECK_EQ(static_cast<int64_t>(batch.token_position.size()), batch.num_tokens());
@@ -222,14 +223,22 @@ StepShape ModelExecutor::PaddedShape(const Batch& batch) const {
           .mask_words = batch.mask_words};
 }
 
-// The inputs on the device, by way of the mark's host block.
+// The inputs but for the masks on the device, by way of the mark's host block.
 StepInputs ModelExecutor::Upload(const Batch& batch, const StepShape& shape, int mark) {
   const PinnedBuffer& host_block = *host_blocks_[mark].inputs;
   const StepInputs host(host_block.data(), shape);
   NSA_CHECK_LE(host.num_bytes, host_block.num_bytes());
   host.Fill(batch);
-  device_->Upload(host_block.data(), input_block_.data(), host.num_bytes);
+  device_->Upload(host_block.data(), input_block_.data(), host.num_bytes_before_masks);
   return {input_block_.data(), shape};
+}
+
+// Waits for the masks and sends them after the other inputs.
+void ModelExecutor::UploadMasks(const Batch& batch, const StepInputs& inputs, int mark) {
+  if (batch.num_masks() == 0) return;
+  const StepInputs host(host_blocks_[mark].inputs->data(), inputs.shape);
+  host.FillMasks(batch);
+  device_->Upload(host.masks.raw(), inputs.masks.raw(), host.masks.num_bytes());
 }
 
 TensorView ModelExecutor::Forward(const StepInputs& inputs) {
@@ -249,14 +258,21 @@ TensorView ModelExecutor::Forward(const StepInputs& inputs) {
   return logits;
 }
 
-// A whole step behind its inputs.
+// A whole step without masks behind its inputs.
 void ModelExecutor::Enqueue(const StepInputs& inputs, bool takes_pending_tokens) {
+  EnqueueSampling(inputs, EnqueueForward(inputs, takes_pending_tokens));
+}
+
+TensorView ModelExecutor::EnqueueForward(const StepInputs& inputs, bool takes_pending_tokens) {
+  if (takes_pending_tokens) {
+    TakePendingTokens({.ids = inputs.token_ids, .sampled = outputs_.tokens}, device_->stream());
+  }
+  return Forward(inputs);
+}
+
+void ModelExecutor::EnqueueSampling(const StepInputs& inputs, const TensorView& logits) {
   const Stream stream = device_->stream();
   const int64_t num_rows = inputs.shape.num_rows;
-  if (takes_pending_tokens) {
-    TakePendingTokens({.ids = inputs.token_ids, .sampled = outputs_.tokens}, stream);
-  }
-  const TensorView logits = Forward(inputs);
   if (num_rows == 0) return;
   const TensorView edited(edited_logits_.data(), DType::kF32,
                           {inputs.shape.num_edited_rows, limits_.vocab_size});
@@ -311,7 +327,10 @@ void ModelExecutor::Launch(const Batch& batch) {
   } else {
     const bool has_pending = std::any_of(batch.token_ids.begin(), batch.token_ids.end(),
                                          [](int32_t id) { return id < 0; });
-    Enqueue(Upload(batch, ShapeOf(batch), mark), has_pending);
+    const StepInputs inputs = Upload(batch, ShapeOf(batch), mark);
+    const TensorView logits = EnqueueForward(inputs, has_pending);
+    UploadMasks(batch, inputs, mark);
+    EnqueueSampling(inputs, logits);
   }
   device_->Download(output_block_.data(), host_blocks_[mark].outputs->data(),
                     wants_top ? outputs_.num_bytes : outputs_.num_short_bytes);

@@ -95,8 +95,11 @@ class ModelExecutor : public Executor {
   bool IsRecordable(const Batch& batch) const;
   StepShape PaddedShape(const Batch& batch) const;
   StepInputs Upload(const Batch& batch, const StepShape& shape, int mark);
+  void UploadMasks(const Batch& batch, const StepInputs& inputs, int mark);
   void Enqueue(const StepInputs& inputs, bool takes_pending_tokens);
+  void EnqueueSampling(const StepInputs& inputs, const TensorView& logits);
   void EnqueueRecorded(const StepInputs& inputs);
+  TensorView EnqueueForward(const StepInputs& inputs, bool takes_pending_tokens);
   TensorView Forward(const StepInputs& inputs);
 
   const std::shared_ptr<Device> device_;  // first: the others hold its memory

@@ -3,6 +3,7 @@
 // only, no text.
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -12,6 +13,8 @@
 #include "kernels/sampling.h"
 
 namespace nsa {
+
+class CompiledConstraint;
 
 // Chosen by the caller of Engine::Submit; unique among live requests.
 using RequestId = uint64_t;
@@ -47,6 +50,10 @@ struct Request {
   std::vector<int32_t> stop_token_ids;  // generating one of these ends the request (it is reported)
   SamplingParams sampling;
   LogitRules rules;
+  // What the answer must be; null: anything. Its end-of-sequence tokens are allowed where the
+  // answer satisfies it, and end the request, as does a token that nothing may follow. Where it
+  // allows stop tokens alone, min_tokens gives way.
+  std::shared_ptr<const CompiledConstraint> constraint;
   // A request with the same prompt that was submitted before: this one waits until that prompt is
   // in the cache and shares its full pages. Without effect where prefixes are not shared.
   std::optional<RequestId> same_prompt_as;
@@ -94,14 +101,19 @@ struct TokenEvent {
   RequestId id = 0;
   bool has_token = false;
   int32_t token = 0;
-  float logprob = 0;                          // where asked for
-  std::vector<TopLogprob> top_logprobs;       // most likely first; where asked for
-  std::vector<PromptScore> prompt_scores;     // the next ones, from the second token on
+  float logprob = 0;                       // where asked for
+  std::vector<TopLogprob> top_logprobs;    // most likely first; where asked for
+  std::vector<PromptScore> prompt_scores;  // the next ones, from the second token on
+  // With has_token and kStop: the token completes the answer and is part of it, it is not a stop
+  // token.
+  bool completes_answer = false;
   FinishReason finish = FinishReason::kNone;  // other than kNone: the request's last event
-  absl::Status error;                         // with kError: safe to show to a client
-  int64_t num_prompt_tokens_done = 0;         // most prompt tokens in the cache so far
-  int64_t num_prompt_tokens_shared = 0;       // of them, those found in the cache at the start
-  KvTraffic traffic;                          // of the request so far
+  // With kError, safe to show to a client: INVALID_ARGUMENT if the constraint cannot be followed
+  // any further, else INTERNAL.
+  absl::Status error;
+  int64_t num_prompt_tokens_done = 0;    // most prompt tokens in the cache so far
+  int64_t num_prompt_tokens_shared = 0;  // of them, those found in the cache at the start
+  KvTraffic traffic;                     // of the request so far
   RequestTimes times;
 };
 

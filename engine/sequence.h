@@ -11,6 +11,7 @@
 
 #include "absl/time/time.h"
 #include "engine/cache/page_pool.h"
+#include "engine/constrained_output.h"
 #include "engine/logit_editor.h"
 #include "engine/request.h"
 
@@ -36,6 +37,9 @@ struct Sequence {
   int64_t num_prompt_tokens;
   std::vector<int32_t> tokens;              // known ones: the prompt, then what was generated
   std::optional<LogitEditor> logit_editor;  // of a request with rules; follows `tokens`
+  // Of a request with a constraint; follows the generated tokens. Shared with the thread that
+  // computes its masks, which may hold it longer.
+  std::shared_ptr<ConstrainedOutput> constrained_output;
 
   SequenceState state = SequenceState::kWaiting;
   int64_t num_cached_tokens = 0;    // by the steps launched so far
@@ -62,7 +66,9 @@ struct Sequence {
   int64_t num_coming_tokens() const { return num_tokens() + num_pending_tokens; }
   int64_t num_uncached_tokens() const { return num_coming_tokens() - num_cached_tokens; }
   // Its next token can be chosen only when all before it are known.
-  bool needs_known_tokens() const { return logit_editor.has_value(); }
+  bool needs_known_tokens() const {
+    return logit_editor.has_value() || constrained_output != nullptr;
+  }
   // Prompt tokens whose scores are wanted and neither there nor in flight.
   bool has_unscored_tokens() const {
     return request.scores_prompt &&
@@ -71,8 +77,11 @@ struct Sequence {
   // The last token that it may have is in flight.
   bool awaits_end() const { return num_coming_tokens() - num_prompt_tokens >= request.max_tokens; }
 
-  // Appends a generated token; kStop or kLength if it is the last one, else kNone.
+  // Appends a generated token; kStop or kLength if it is the last one, else kNone. kError: it has
+  // no place in the constraint.
   FinishReason Append(int32_t token);
+  // True for one that ends the answer without being part of it.
+  bool is_stop_token(int32_t token) const;
 };
 
 }  // namespace nsa

@@ -78,6 +78,7 @@ StepInputs::StepInputs(void* block_memory, const StepShape& step_shape) : shape(
   edit_end = block.Take(DType::kI32, {shape.num_edited_rows});
   mask_of = block.Take(DType::kI32, {shape.num_edited_rows});
   edits = block.Take(DType::kU8, {shape.num_edits * static_cast<int64_t>(sizeof(LogitEdit))});
+  num_bytes_before_masks = block.num_bytes();
   masks = block.Take(DType::kI32, {shape.num_masks, shape.mask_words});
   num_bytes = block.num_bytes();
 }
@@ -102,10 +103,17 @@ void StepInputs::Fill(const Batch& batch) const {
   FillFront(batch.edited_rows, 0, edited_rows);
   FillFront(batch.edit_end, 0, edit_end);
   FillFront(batch.mask_of, -1, mask_of);
-  FillFront(batch.masks, 0, masks);
   std::copy(batch.edits.begin(), batch.edits.end(), static_cast<LogitEdit*>(edits.raw()));
   FillTable(batch.page_table, batch.max_pages, page_table);
   FillTable(batch.recent_table, batch.recent_columns, recent_table);
+}
+
+void StepInputs::FillMasks(const Batch& batch) const {
+  auto* words = masks.data<int32_t>();
+  for (const TokenMask* mask : batch.masks) {
+    mask->CopyTo({words, static_cast<size_t>(shape.mask_words)});
+    words += shape.mask_words;
+  }
 }
 
 StepOutputs::StepOutputs(void* block_memory, int64_t max_rows) {

@@ -34,8 +34,10 @@ struct StepInputs {
   StepInputs(void* block, const StepShape& shape);
   static int64_t BytesOf(const StepShape& shape);
   // Fills a host block. What the shape has beyond the batch is padding: tokens at position -1 of
-  // sequences without pages, whose logits are sampled greedily.
+  // sequences without pages, whose logits are sampled greedily. The masks, which come last in the
+  // block, are filled apart: they may have to be waited for.
   void Fill(const Batch& batch) const;
+  void FillMasks(const Batch& batch) const;
 
   StepShape shape;
   std::span<SampleRow> rows;                             // [num_rows]
@@ -47,6 +49,7 @@ struct StepInputs {
   TensorView edited_rows, edit_end, mask_of;             // [num_edited_rows] i32
   TensorView edits;                                      // [num_edits * sizeof(LogitEdit)] u8
   TensorView masks;                                      // [num_masks, mask_words] i32
+  int64_t num_bytes_before_masks = 0;
   int64_t num_bytes = 0;
 };
 

@@ -46,7 +46,7 @@ std::shared_ptr<CompiledConstraint::Epoch> CompiledConstraint::NewEpoch() const 
 
 // States come in the order in which outputs reach them, so the first masks are the likeliest.
 absl::Status CompiledConstraint::WarmUp(absl::Time deadline) {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   Automaton& automaton = current_->automaton;
   if (automaton.start() == Automaton::kFailed) return TooComplex(limits_);
   deadline = std::min(deadline, absl::Now() + limits_.warm_up_time);
@@ -66,17 +66,17 @@ absl::Status CompiledConstraint::WarmUp(absl::Time deadline) {
 }
 
 int64_t CompiledConstraint::memory_bytes() const {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return grammar_.memory_bytes() + current_->memory_bytes();
 }
 
 int64_t CompiledConstraint::num_automaton_states() const {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return current_->automaton.num_states();
 }
 
 CompiledConstraint::Place CompiledConstraint::Start() const {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return {current_, current_->automaton.start()};
 }
 
@@ -92,7 +92,7 @@ bool CompiledConstraint::MakeRoom(Place* place) const {
 }
 
 CompiledConstraint::Outcome CompiledConstraint::Advance(int32_t token, Place* place) const {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     Automaton& automaton = place->epoch->automaton;
     automaton.StartWork();
@@ -113,7 +113,7 @@ CompiledConstraint::Outcome CompiledConstraint::Advance(int32_t token, Place* pl
 
 CompiledConstraint::Outcome CompiledConstraint::FillMask(Place* place,
                                                          std::span<uint32_t> words) const {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
     if (place->epoch->masks.Fill(place->state, words)) return Outcome::kDone;
     if (!MakeRoom(place)) break;
@@ -122,12 +122,12 @@ CompiledConstraint::Outcome CompiledConstraint::FillMask(Place* place,
 }
 
 bool CompiledConstraint::is_accepting(const Place& place) const {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return place.epoch->automaton.is_accepting(place.state);
 }
 
 bool CompiledConstraint::can_continue(const Place& place) const {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return place.epoch->automaton.can_continue(place.state);
 }
 

@@ -82,20 +82,31 @@ absl::StatusOr<std::shared_ptr<const CompiledConstraint>> ConstraintCompiler::Co
     const ConstraintSpec& spec) {
   NSA_RETURN_IF_ERROR(CheckSize(spec, limits_));
   const std::string key = KeyOf(spec);
-  absl::MutexLock lock(&mutex_);
-  while (in_progress_.contains(key)) compiled_.Wait(&mutex_);
-  if (const auto it = by_key_.find(key); it != by_key_.end()) {
-    entries_.splice(entries_.begin(), entries_, it->second);
-    return entries_.front().constraint;
-  }
+  std::unique_lock lock(mutex_);
+  compiled_.wait(lock, [&] { return !in_progress_.contains(key); });
+  if (auto kept = Use(key); kept != nullptr) return kept;
   in_progress_.insert(key);
-  mutex_.Unlock();
+  lock.unlock();
   absl::StatusOr<std::shared_ptr<const CompiledConstraint>> made = CompileAnew(spec);
-  mutex_.Lock();
+  lock.lock();
   in_progress_.erase(key);
-  compiled_.SignalAll();
+  compiled_.notify_all();
   if (made.ok()) Keep(key, *made);
   return made;
+}
+
+std::shared_ptr<const CompiledConstraint> ConstraintCompiler::Find(const ConstraintSpec& spec) {
+  const std::string key = KeyOf(spec);
+  const std::lock_guard lock(mutex_);
+  return Use(key);
+}
+
+// The kept constraint, which becomes the last used; or null.
+std::shared_ptr<const CompiledConstraint> ConstraintCompiler::Use(const std::string& key) {
+  const auto it = by_key_.find(key);
+  if (it == by_key_.end()) return nullptr;
+  entries_.splice(entries_.begin(), entries_, it->second);
+  return entries_.front().constraint;
 }
 
 absl::StatusOr<std::shared_ptr<const CompiledConstraint>> ConstraintCompiler::CompileAnew(
@@ -125,7 +136,7 @@ void ConstraintCompiler::Keep(const std::string& key,
 }
 
 int64_t ConstraintCompiler::num_cached() const {
-  absl::MutexLock lock(&mutex_);
+  const std::lock_guard lock(mutex_);
   return static_cast<int64_t>(entries_.size());
 }
 

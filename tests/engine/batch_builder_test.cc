@@ -1,6 +1,7 @@
 #include "engine/batch_builder.h"
 
 #include "gtest/gtest.h"
+#include "tests/support/byte_constraint.h"
 
 namespace nsa {
 namespace {
@@ -105,6 +106,30 @@ TEST(BatchBuilderTest, ScoredTokensHaveRowsOfTheTokensBeforeThem) {
   EXPECT_EQ(batch.rows[2].scored_token, 24);
   EXPECT_EQ(batch.rows[3].scored_token, -1);
   EXPECT_EQ(batch.rows[3].position, 5);
+}
+
+TEST(BatchBuilderTest, MasksBelongToTheirRows) {
+  const auto constraint = ByteRegex("ab");
+  Sequence plain = MakeSequence({10, 11}, 1, {7}, {});
+  Sequence masked({.prompt = {20, 21}, .constraint = constraint}, nullptr, absl::UnixEpoch());
+  Sequence both(
+      {.prompt = {5}, .rules = {.bias = {{.token = 3, .bias = 2}}}, .constraint = constraint},
+      nullptr, absl::UnixEpoch());
+  for (Sequence* sequence : {&masked, &both}) sequence->pages = {1, 2};
+  BatchBuilder builder(kLimits);
+  StepPlan plan;
+  for (Sequence* sequence : {&plain, &masked, &both}) {
+    plan.chunks.push_back(
+        {.sequence = sequence, .num_tokens = sequence->num_uncached_tokens(), .samples = true});
+  }
+  const Batch& batch = builder.Build(plan);
+  EXPECT_EQ(batch.edited_rows, (Ids{1, 2}));
+  EXPECT_EQ(batch.edit_end, (Ids{0, 1}));
+  EXPECT_EQ(batch.mask_of, (Ids{0, 1}));
+  EXPECT_EQ(batch.masks, (std::vector<const TokenMask*>{masked.constrained_output.get(),
+                                                        both.constrained_output.get()}));
+  plan.chunks[1].samples = plan.chunks[2].samples = false;
+  EXPECT_EQ(builder.Build(plan).num_masks(), 0);
 }
 
 TEST(BatchBuilderTest, EditsBelongToTheirRows) {

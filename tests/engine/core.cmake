@@ -4,9 +4,11 @@ nsa_test(engine_test
     batch_builder_test.cc
     cache/page_pool_test.cc
     cache/prefix_index_test.cc
+    constrained_output_test.cc
     engine_core_test.cc
     engine_test.cc
     logit_editor_test.cc
+    mask_worker_test.cc
     request_check_test.cc
     scheduler_test.cc
     sequence_test.cc

@@ -4,6 +4,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/support/byte_constraint.h"
 #include "tests/support/collecting_sink.h"
 #include "tests/support/fake_executor.h"
 
@@ -12,7 +13,6 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::Not;
 
 constexpr ExecutorLimits kLimits{.page_tokens = 4,
                                  .num_pages = 16,
@@ -342,6 +342,56 @@ TEST_P(EngineCoreTest, NothingIsComputedBehindTheLastTokenARequestMayHave) {
   StepUntilIdle();
   EXPECT_EQ(sink_->TokensOf(1).size(), 4U);
   EXPECT_EQ(num_rows, 4);
+}
+
+Request MakeConstrained(RequestId id, int64_t max_tokens, const std::string& regex) {
+  Request request = MakeRequest(id, 3 + 3 * static_cast<int64_t>(id), max_tokens);
+  request.constraint = ByteRegex(regex);
+  return request;
+}
+
+TEST_P(EngineCoreTest, AConstraintIsFollowedAloneAndPreempted) {
+  const std::string regex = "[a-z]{6}[0-9]{0,6}";
+  for (int64_t num_pages : {6, 64}) {
+    ExecutorLimits limits = kLimits;
+    limits.num_pages = num_pages;
+    Start(limits);
+    sink_ = std::make_shared<CollectingSink>();
+    for (RequestId id = 0; id < 4; ++id) Submit(MakeConstrained(id, 12, regex));
+    StepUntilIdle();
+    for (RequestId id = 0; id < 4; ++id) {
+      const Request request = MakeConstrained(id, 12, regex);
+      EXPECT_EQ(sink_->TokensOf(id), FakeContinuation(request, limits.vocab_size));
+      EXPECT_EQ(sink_->FinishOf(id), FinishReason::kStop);
+    }
+    EXPECT_EQ(core_->stats().num_preemptions > 0, num_pages == 6);
+  }
+}
+
+TEST_P(EngineCoreTest, ATokenThatNothingMayFollowIsTheLastOneAndPartOfTheAnswer) {
+  Start(kLimits);
+  Submit(MakeConstrained(1, 2, "ab"));
+  Submit(MakeConstrained(2, 9, "a(?:b|)"));
+  StepUntilIdle();
+  EXPECT_EQ(sink_->TokensOf(1), (std::vector<int32_t>{'a', 'b'}));
+  EXPECT_TRUE(sink_->EventsOf(1).back().completes_answer);
+  EXPECT_EQ(sink_->EventsOf(2).back().completes_answer, sink_->TokensOf(2).back() == 'b');
+}
+
+TEST_P(EngineCoreTest, AConstraintThatCannotBeFollowedEndsItsRequestAlone) {
+  Request dead_end = MakeRequest(1, 5, 9);
+  const auto tokens = TokenTable::Create(std::vector<std::string>{"a", "b"}, {}).value();
+  dead_end.constraint = ConstraintCompiler(tokens, {}, 1)
+                            .Compile({.kind = ConstraintKind::kChoice, .choices = {"ac"}})
+                            .value();
+  Start(kLimits);
+  Submit(dead_end);
+  Submit(MakeRequest(2, 5, 4));
+  StepUntilIdle();
+  EXPECT_EQ(sink_->TokensOf(1), std::vector<int32_t>{0});
+  EXPECT_EQ(sink_->FinishOf(1), FinishReason::kError);
+  EXPECT_EQ(sink_->EventsOf(1).back().error.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(sink_->TokensOf(2), FakeContinuation(MakeRequest(2, 5, 4), kLimits.vocab_size));
 }
 
 INSTANTIATE_TEST_SUITE_P(StepsAhead, EngineCoreTest, testing::Values(0, 1));

@@ -1,6 +1,7 @@
 #include "engine/sequence.h"
 
 #include "gtest/gtest.h"
+#include "tests/support/byte_constraint.h"
 
 namespace nsa {
 namespace {
@@ -41,6 +42,21 @@ TEST(SequenceTest, EndsAtAnyStopTokenEvenWhenItIsTheLastAllowed) {
 TEST(SequenceTest, AStopTokenInThePromptDoesNotEndIt) {
   Sequence sequence = MakeSequence(3, {4});
   EXPECT_EQ(sequence.Append(5), FinishReason::kNone);
+}
+
+TEST(SequenceTest, AConstraintIsFollowedAndItsEndTokensStop) {
+  Request request{.prompt = {4}, .max_tokens = 9, .rules = {.min_tokens = 3}};
+  request.stop_token_ids = {'c'};
+  request.constraint = ByteRegex("a+b?c?");
+  Sequence sequence(request, nullptr, absl::UnixEpoch());
+  EXPECT_FALSE(sequence.logit_editor.has_value());  // min_tokens is the mask's
+  EXPECT_TRUE(sequence.needs_known_tokens());
+  EXPECT_EQ(sequence.Append('a'), FinishReason::kNone);
+  EXPECT_EQ(Sequence(request, nullptr, absl::UnixEpoch()).Append('b'), FinishReason::kError);
+  EXPECT_TRUE(sequence.is_stop_token('c') && sequence.is_stop_token(kByteEos));
+  EXPECT_FALSE(sequence.is_stop_token('b'));
+  EXPECT_EQ(sequence.Append('b'), FinishReason::kNone);
+  EXPECT_EQ(sequence.Append(kByteEos), FinishReason::kStop);
 }
 
 }  // namespace

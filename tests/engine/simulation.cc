@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "engine/constraint/constraint_compiler.h"
 #include "gtest/gtest.h"
 
 namespace nsa {
@@ -10,6 +11,31 @@ namespace {
 
 constexpr absl::Duration kStepTime = absl::Seconds(1);
 constexpr int32_t kVocabSize = 50;
+
+// Token t is the character '0' + t; the last one may end an output.
+std::shared_ptr<const CompiledConstraint> Compile(const std::string& regex,
+                                                  const std::vector<int32_t>& eos_tokens) {
+  std::vector<std::string> bytes;
+  for (int t = 0; t < kVocabSize; ++t) bytes.emplace_back(1, static_cast<char>('0' + t));
+  ConstraintCompiler compiler(TokenTable::Create(bytes, eos_tokens).value(), {}, 1 << 20);
+  return compiler.Compile({.kind = ConstraintKind::kRegex, .source = regex}).value();
+}
+
+const std::vector<std::shared_ptr<const CompiledConstraint>>& Constraints() {
+  static const auto& constraints = *new std::vector<std::shared_ptr<const CompiledConstraint>>{
+      Compile("[0-9]{5,30}", {kVocabSize - 1}), Compile("(?:A[B-F]{0,3};)*", {kVocabSize - 1}),
+      Compile("[0-9A-Z]{3,12}", {})};
+  return constraints;
+}
+
+bool CompletesConstraint(const Request& request, const std::vector<int32_t>& answer) {
+  if (request.constraint == nullptr) return false;
+  ConstraintState state(request.constraint);
+  for (const int32_t token : answer) {
+    EXPECT_TRUE(state.Advance(token)) << token << " in request " << request.id;
+  }
+  return state.is_complete();
+}
 
 bool IsSampled(const SampleRow& row) { return row.scored_token < 0; }
 
@@ -89,6 +115,7 @@ void Simulation::MakeClient() {
   if (Chance(0.3)) request.stop_token_ids = {static_cast<int32_t>(Uniform(0, kVocabSize - 1))};
   request.sampling.seed = static_cast<uint64_t>(Uniform(0, 3));
   if (Chance(0.2)) request.rules = RandomRules();
+  if (Chance(0.2)) request.constraint = Constraints()[Uniform(0, 2)];
   request.scores_prompt = Chance(0.15);
   client->expected = FakeContinuation(request, kVocabSize);
   const int64_t previous = clients_.empty() ? 0 : clients_.back()->arrival_step;
@@ -280,7 +307,8 @@ void Simulation::CheckEnd(const Client& client, const TokenEvent& event) {
   ASSERT_TRUE(std::equal(tokens.begin(), tokens.end(), expected.begin()))
       << "request " << client.request.id << " differs from its solo run";
   const auto& stops = client.request.stop_token_ids;
-  const bool stopped = !stops.empty() && !tokens.empty() && tokens.back() == stops[0];
+  const bool stopped = CompletesConstraint(client.request, tokens) ||
+                       (!stops.empty() && !tokens.empty() && tokens.back() == stops[0]);
   switch (event.finish) {
     case FinishReason::kStop:
     case FinishReason::kLength:

@@ -1,5 +1,7 @@
 #include "engine/step_memory.h"
 
+#include <algorithm>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -32,6 +34,37 @@ Batch DecodeBatch() {
           .tiles = {},
           .logit_tokens = {0, 1},
           .rows = {{.position = 41}, {.position = 100, .num_top_logprobs = 2}}};
+}
+
+class FixedMask : public TokenMask {
+ public:
+  explicit FixedMask(int32_t word) : word_(word) {}
+  void CopyTo(std::span<int32_t> words) const override {
+    std::fill(words.begin(), words.end(), word_);
+  }
+
+ private:
+  const int32_t word_;
+};
+
+TEST(StepInputsTest, MasksAreFilledApartAndComeLast) {
+  const FixedMask first(5), second(-2);
+  Batch batch = DecodeBatch();
+  batch.mask_words = 3;
+  batch.edited_rows = {0, 1};
+  batch.edit_end = {0, 0};
+  batch.mask_of = {0, 1};
+  batch.masks = {&first, &second};
+  const StepShape shape = ShapeOf(batch);
+  HostBlock block(StepInputs::BytesOf(shape));
+  const StepInputs inputs(block.data(), shape);
+  inputs.Fill(batch);
+  EXPECT_THAT(Values(inputs.mask_of), ElementsAre(0, 1));
+  EXPECT_THAT(Values(inputs.masks), ElementsAre(-1, -1, -1, -1, -1, -1));  // untouched
+  EXPECT_EQ(static_cast<const uint8_t*>(inputs.masks.raw()),
+            static_cast<const uint8_t*>(block.data()) + inputs.num_bytes_before_masks);
+  inputs.FillMasks(batch);
+  EXPECT_THAT(Values(inputs.masks), ElementsAre(5, 5, 5, -2, -2, -2));
 }
 
 TEST(StepInputsTest, HoldsABatchAsItIs) {

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <bit>
 #include <map>
+#include <optional>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/constrained_output.h"
 #include "engine/logit_editor.h"
 
 namespace nsa {
@@ -121,6 +124,14 @@ absl::Span<const LogitEdit> EditsOf(const Batch& batch, int64_t row) {
   return absl::MakeConstSpan(batch.edits).subspan(begin, batch.edit_end[e] - begin);
 }
 
+std::vector<int32_t> MaskOf(ConstrainedOutput& output, int64_t vocab_size) {
+  std::vector<int32_t> words(NumMaskWords(vocab_size));
+  output.ExpectMask();
+  output.ComputeMask();
+  output.CopyTo(words);
+  return words;
+}
+
 }  // namespace
 
 std::string FindViolation(const Batch& batch, const ExecutorLimits& limits) {
@@ -153,18 +164,34 @@ SampledToken FakeSample(absl::Span<const int32_t> prefix, absl::Span<const Logit
   return Sample(prefix, prefix.last(num_window), edits, row, vocab_size);
 }
 
+int32_t FakeChoice(int32_t token, absl::Span<const int32_t> mask) {
+  std::vector<int32_t> allowed;
+  for (int32_t id = 0; id < static_cast<int32_t>(mask.size()) * 32; ++id) {
+    if ((static_cast<uint32_t>(mask[id / 32]) >> (id % 32) & 1) != 0) allowed.push_back(id);
+  }
+  return allowed.empty() ? token : allowed[static_cast<size_t>(token) % allowed.size()];
+}
+
 std::vector<int32_t> FakeContinuation(const Request& request, int64_t vocab_size) {
   std::vector<int32_t> tokens = request.prompt;
-  LogitEditor editor(request.rules, request.stop_token_ids, request.prompt);
+  LogitRules rules = request.rules;
+  std::optional<ConstrainedOutput> output;
+  if (request.constraint != nullptr) {
+    output.emplace(request.constraint, request.stop_token_ids, std::exchange(rules.min_tokens, 0));
+  }
+  LogitEditor editor(rules, request.stop_token_ids, request.prompt);
   for (int64_t i = 0; i < request.max_tokens; ++i) {
     const SampleRow row{.params = request.sampling,
                         .position = static_cast<int64_t>(tokens.size())};
     std::vector<LogitEdit> edits;
     editor.WriteEdits(edits);
-    tokens.push_back(FakeSample(tokens, edits, row, vocab_size).token);
-    editor.Append(tokens.back());
+    int32_t token = FakeSample(tokens, edits, row, vocab_size).token;
+    if (output.has_value()) token = FakeChoice(token, MaskOf(*output, vocab_size));
+    tokens.push_back(token);
+    editor.Append(token);
+    if (output.has_value() && output->Advance(token) != ConstrainedOutput::Progress::kOpen) break;
     const auto& stops = request.stop_token_ids;
-    if (std::find(stops.begin(), stops.end(), tokens.back()) != stops.end()) break;
+    if (std::find(stops.begin(), stops.end(), token) != stops.end()) break;
   }
   return {tokens.begin() + static_cast<int64_t>(request.prompt.size()), tokens.end()};
 }
@@ -179,12 +206,17 @@ void FakeExecutor::Launch(const Batch& batch) {
   if (violation_.empty() && static_cast<int>(launched_.size()) > max_steps_ahead_) {
     violation_ = "too many steps in flight";
   }
-  launched_.push_back(batch);
+  Step& step = launched_.emplace_back(Step{.batch = batch, .masks = {}});
+  for (const TokenMask* mask : batch.masks) {
+    step.masks.emplace_back(batch.mask_words);
+    mask->CopyTo(step.masks.back());
+  }
 }
 
 absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Collect() {
   if (launched_.empty()) return absl::InternalError("no step is in flight");
-  const Batch batch = Resolve(launched_.front());
+  const std::vector<std::vector<int32_t>> masks = std::move(launched_.front().masks);
+  const Batch batch = Resolve(launched_.front().batch);
   launched_.pop_front();
   last_tokens_.assign(batch.num_rows(), 0);  // of a step that fails: anything
   if (violation_.empty()) violation_ = FindViolation(batch, limits_);
@@ -202,6 +234,9 @@ absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Collect() {
     const int64_t token_idx = batch.logit_tokens[r];
     sampled.push_back(Sample(ReadPages(batch, token_idx), ReadRecent(batch, token_idx),
                              EditsOf(batch, r), batch.rows[r], limits_.vocab_size));
+    const int32_t edited_row = batch.rows[r].edited_row;
+    const int32_t mask = edited_row < 0 ? -1 : batch.mask_of[edited_row];
+    if (mask >= 0) sampled.back().token = FakeChoice(sampled.back().token, masks[mask]);
     if (is_finite) sampled.back().finite = is_finite(batch.rows[r]);
     last_tokens_[r] = sampled.back().token;
   }

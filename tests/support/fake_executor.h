@@ -3,6 +3,7 @@
 // one that was computed from a wrong prefix shows. It reads that prefix from where a model would
 // read it: from token ids that earlier steps stored in the pages and, where the limits have a
 // lookback, the recent pages of the sequence.
+// Where a mask allows some tokens only, it is one of them.
 // A step runs when it is collected; one that was launched ahead then finds its tokens in the rows
 // of the step before, as on a GPU.
 
@@ -43,6 +44,11 @@ class FakeExecutor : public Executor {
   const std::string& violation() const { return violation_; }
 
  private:
+  // A batch and its masks, which last no longer than Launch.
+  struct Step {
+    Batch batch;
+    std::vector<std::vector<int32_t>> masks;
+  };
   Batch Resolve(const Batch& batch);
   void Store(const Batch& batch);
   void Spoil(const Batch& batch);
@@ -54,7 +60,7 @@ class FakeExecutor : public Executor {
   const int max_steps_ahead_;
   std::vector<int32_t> pages_;         // [num_pages, page_tokens] token ids
   std::vector<int32_t> recent_pages_;  // [num_recent_pages, page_tokens] likewise
-  std::deque<Batch> launched_;         // oldest first
+  std::deque<Step> launched_;          // oldest first
   std::vector<int32_t> last_tokens_;   // by row of the step collected last
   bool is_lost_ = false;
   std::string violation_;
@@ -66,6 +72,9 @@ std::string FindViolation(const Batch& batch, const ExecutorLimits& limits);
 // The token that follows `prefix`, as a row of FakeExecutor samples it.
 SampledToken FakeSample(absl::Span<const int32_t> prefix, absl::Span<const LogitEdit> edits,
                         const SampleRow& row, int64_t vocab_size);
+
+// The token that FakeExecutor takes in place of `token`, of those that the mask's words allow.
+int32_t FakeChoice(int32_t token, absl::Span<const int32_t> mask);
 
 // What FakeExecutor makes of the request: all tokens up to a stop token or max_tokens.
 std::vector<int32_t> FakeContinuation(const Request& request, int64_t vocab_size);

@@ -1,6 +1,6 @@
 #pragma once
 // ScriptedExecutor: an executor that samples what the test says, and waits, fails or slows down
-// when the test says.
+// when the test says. Where a mask forbids that token, the lowest one that it allows.
 
 #include <atomic>
 #include <chrono>
@@ -80,8 +80,22 @@ class ScriptedExecutor : public Executor {
     std::this_thread::sleep_for(step_time);
     if (!error.ok()) return error;
     std::vector<SampledToken> sampled;
-    for (const SampleRow& row : batch.rows) sampled.push_back(Sample(script, row));
+    for (const SampleRow& row : batch.rows) {
+      sampled.push_back(Sample(script, row));
+      const int32_t mask = row.edited_row < 0 ? -1 : batch.mask_of[row.edited_row];
+      if (mask >= 0) Restrict(*batch.masks[mask], batch.mask_words, &sampled.back().token);
+    }
     return sampled;
+  }
+
+  static void Restrict(const TokenMask& mask, int64_t num_words, int32_t* token) {
+    std::vector<int32_t> words(num_words);
+    mask.CopyTo(words);
+    const auto allows = [&](int32_t id) {
+      return (static_cast<uint32_t>(words[id / 32]) >> (id % 32) & 1) != 0;
+    };
+    if (allows(*token)) return;
+    for (*token = 0; !allows(*token);) ++*token;
   }
 
   // The token's log-probability is minus its position / 8; alternatives are tokens 0, 1, 2, ...

@@ -73,6 +73,20 @@ TEST(ConstraintCompilerTest, ACacheWithoutRoomKeepsTheLastOne) {
   EXPECT_EQ(compiler.num_cached(), 1);
 }
 
+TEST(ConstraintCompilerTest, FindGivesWhatIsKeptAndMakesItTheLastUsed) {
+  const auto spec = [](int i) { return Choice({"choice " + std::to_string(i)}); };
+  const int64_t one_bytes =
+      ConstraintCompiler(Words().table, {}, kLargeCache).Compile(spec(0)).value()->memory_bytes();
+  ConstraintCompiler compiler(Words().table, {}, 5 * one_bytes / 2);
+  EXPECT_EQ(compiler.Find(spec(0)), nullptr);
+  const auto first = compiler.Compile(spec(0)).value();
+  compiler.Compile(spec(1)).value();
+  EXPECT_EQ(compiler.Find(spec(0)), first);
+  compiler.Compile(spec(2)).value();  // takes the place of 1
+  EXPECT_EQ(compiler.Find(spec(0)), first);
+  EXPECT_EQ(compiler.Find(spec(1)), nullptr);
+}
+
 TEST(ConstraintCompilerTest, CallsThatComeTogetherCompileOnce) {
   ConstraintCompiler compiler(Words().table, {}, kLargeCache);
   std::vector<std::shared_ptr<const CompiledConstraint>> compiled(6);

@@ -1,0 +1,62 @@
+#pragma once
+// ConstrainedOutput: where one sequence's output stands in its constraint, and which tokens may
+// come next.
+
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "engine/batch.h"
+#include "engine/constraint/compiled_constraint.h"
+
+namespace nsa {
+
+// The engine thread owns it, but for the time from ExpectMask to the end of ComputeMask: then
+// another thread may compute the mask, and the engine thread only waits (CopyTo, MaskStatus).
+class ConstrainedOutput : public TokenMask {
+ public:
+  // `stop_token_ids` are held back among the first min_tokens, as are the constraint's end tokens;
+  // where it allows nothing else, it wins.
+  ConstrainedOutput(std::shared_ptr<const CompiledConstraint> constraint,
+                    std::span<const int32_t> stop_token_ids, int64_t min_tokens);
+
+  enum class Progress : uint8_t { kOpen, kComplete, kNotAllowed };
+  // Takes the next token of the output. kComplete: nothing may follow it. kNotAllowed: it has no
+  // place in the constraint; the output is as it was.
+  Progress Advance(int32_t token);
+  // True for a token that ends the output and has no text.
+  bool is_end(int32_t token) const { return constraint_->tokens().is_eos(token); }
+
+  // The mask of the next token is on its way: one ComputeMask follows, on any thread.
+  void ExpectMask();
+  void ComputeMask();
+
+  // Both wait for the mask that is expected. If there is none, all tokens are allowed, so that the
+  // row can be sampled, and the status says why: INVALID_ARGUMENT.
+  void CopyTo(std::span<int32_t> words) const override;
+  absl::Status MaskStatus() const;
+
+ private:
+  void WaitForMask() const;
+  absl::Status FillMask();
+  void HoldBackStopTokens();
+
+  const std::shared_ptr<const CompiledConstraint> constraint_;
+  std::vector<int32_t> held_back_;  // among the first min_tokens_
+  const int64_t min_tokens_;
+  ConstraintState state_;
+  int64_t num_tokens_ = 0;
+  std::vector<uint32_t> words_;
+  absl::Status status_;
+
+  mutable std::mutex mutex_;
+  mutable std::condition_variable mask_arrived_;
+  bool mask_expected_ ABSL_GUARDED_BY(mutex_) = false;
+};
+
+}  // namespace nsa
