@@ -115,6 +115,9 @@ absl::Status GenerationService::Call::StatusOf(const TokenEvent& event) const {
     return WithDetail(absl::UnavailableError("the server is shutting down"),
                       {.code = "unavailable"});
   }
+  if (absl::IsInvalidArgument(event.error)) {
+    return WithDetail(event.error, {.param = options_.constraint_field, .code = "invalid_value"});
+  }
   return WithDetail(absl::InternalError(event.error.message()), {.code = "internal_error"});
 }
 

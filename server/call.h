@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "server/choice_stream.h"
@@ -19,6 +20,7 @@ class GenerationService::Call : public TokenSink {
     int64_t num_choices = 1;
     int64_t num_prompt_tokens = 0;
     std::vector<int32_t> echoed_prompt;  // empty: no echo
+    std::string constraint_field;        // that the call's constraint came from; empty: none
     ChoiceStream::Options choice;
   };
   Call(const Options& options, std::shared_ptr<GenerateObserver> observer);

@@ -106,6 +106,38 @@ absl::Status CheckStop(const std::vector<std::string>& stop) {
   return absl::OkStatus();
 }
 
+absl::Status CheckChoices(const GivenConstraint& given) {
+  const std::vector<std::string>& choices = given.spec.choices;
+  if (choices.empty()) return InvalidValue(given.field, absl::StrCat(given.field, " is empty"));
+  if (static_cast<int64_t>(choices.size()) <= kMaxConstraintChoices) return absl::OkStatus();
+  return InvalidValue(given.field,
+                      absl::StrCat(given.field, " has ", choices.size(), " entries; at most ",
+                                   kMaxConstraintChoices, " are allowed"));
+}
+
+// The call's only constraint, or null. Whether it can be compiled shows later.
+absl::StatusOr<std::shared_ptr<const GivenConstraint>> CheckConstraint(const GenerateCall& call) {
+  if (call.constraints.empty()) return nullptr;
+  const GivenConstraint& given = *call.constraints.front();
+  if (call.constraints.size() > 1) {
+    const std::string& other = call.constraints[1]->field;
+    return InvalidValue(other, absl::StrCat(other, " and ", given.field, " exclude each other"));
+  }
+  if (given.spec.kind == ConstraintKind::kChoice) NSA_RETURN_IF_ERROR(CheckChoices(given));
+  auto num_bytes = static_cast<int64_t>(given.spec.source.size());
+  for (const std::string& choice : given.spec.choices) {
+    num_bytes += static_cast<int64_t>(choice.size());
+    NSA_RETURN_IF_ERROR(CheckText(choice, given.field));
+  }
+  if (num_bytes > kMaxConstraintBytes) {
+    return InvalidValue(given.field,
+                        absl::StrCat(given.field, " has ", num_bytes, " bytes; at most ",
+                                     kMaxConstraintBytes, " are allowed"));
+  }
+  NSA_RETURN_IF_ERROR(CheckText(given.spec.source, given.field));
+  return call.constraints.front();
+}
+
 // Chat spells the number of alternatives "top_logprobs".
 std::string LogprobsField(const GenerateCall& call) {
   const bool is_chat = std::holds_alternative<std::vector<ChatMessage>>(call.input);
@@ -168,6 +200,7 @@ absl::StatusOr<CallOptions> CheckOptions(const GenerateCall& call, const Samplin
                         absl::StrCat("cache_salt has ", call.cache_salt.size(), " bytes; at most ",
                                      kMaxSaltBytes, " are allowed"));
   }
+  NSA_ASSIGN_OR_RETURN(options.constraint, CheckConstraint(call));
   if (call.timeout_seconds.has_value()) {
     NSA_RETURN_IF_ERROR(
         CheckRange("timeout", *call.timeout_seconds, 0, kMaxTimeoutSeconds, Bound::kExcluded));

@@ -3,6 +3,7 @@
 // INVALID_ARGUMENT with the value, the limit, and an ErrorDetail.
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,6 +26,8 @@ inline constexpr int64_t kMaxStopStrings = 64;
 inline constexpr int64_t kMaxStopBytes = 1024;  // of one stop string
 inline constexpr int64_t kMaxStopTokenIds = 1024;
 inline constexpr int64_t kMaxSaltBytes = 256;
+inline constexpr int64_t kMaxConstraintBytes = ConstraintLimits().max_source_bytes;
+inline constexpr int64_t kMaxConstraintChoices = 1024;  // texts that an answer may be
 inline constexpr double kMaxTimeoutSeconds = 86400;
 inline constexpr int64_t kDefaultCompletionTokens = 16;
 inline constexpr int64_t kMaxTokenizeBytes = 1 << 20;     // of a text that is only tokenized
@@ -39,6 +42,7 @@ struct CallOptions {
   int32_t num_top_logprobs = -1;  // as Request::num_top_logprobs
   std::vector<int32_t> stop_token_ids;
   absl::Duration timeout = absl::InfiniteDuration();
+  std::shared_ptr<const GivenConstraint> constraint;  // null: none
 };
 absl::StatusOr<CallOptions> CheckOptions(const GenerateCall& call, const SamplingDefaults& defaults,
                                          int64_t vocab_size);

@@ -14,8 +14,8 @@ ChoiceStream::ChoiceStream(const Options& options)
 GenerateEvent ChoiceStream::Push(const TokenEvent& event) {
   NSA_CHECK(event.has_token && !finished_);
   ++num_tokens_;
-  const bool hides_text =
-      event.finish == FinishReason::kStop && options_.stop_text == StopText::kCut;
+  const bool hides_text = event.finish == FinishReason::kStop && !event.completes_answer &&
+                          options_.stop_text == StopText::kCut;
   const int64_t text_begin = num_text_bytes_;
   std::string text = hides_text ? std::string() : detokenizer_.Push(event.token);
   // Bytes that still wait will become at least one byte of text.

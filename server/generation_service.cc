@@ -1,6 +1,7 @@
 #include "server/generation_service.h"
 
 #include <algorithm>
+#include <future>
 #include <random>
 #include <utility>
 
@@ -96,7 +97,31 @@ GenerationService::GenerationService(Dependencies dependencies)
 absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Generate(
     const GenerateCall& call, std::shared_ptr<GenerateObserver> observer) {
   NSA_ASSIGN_OR_RETURN(std::vector<PreparedCall> prepared, Prepare({&call, 1}));
+  std::promise<absl::StatusOr<std::vector<PreparedCall>>> promise;
+  Complete(std::move(prepared), [&](auto completed) { promise.set_value(std::move(completed)); });
+  NSA_ASSIGN_OR_RETURN(prepared, promise.get_future().get());
   return Start(std::move(prepared.front()), std::move(observer));
+}
+
+ConstraintQueue::Ticket GenerationService::Complete(std::vector<PreparedCall> prepared,
+                                                    Completed done) {
+  const std::shared_ptr<const GivenConstraint> given = prepared.front().constraint;
+  if (given == nullptr) {
+    done(std::move(prepared));
+    return ConstraintQueue::kNoTicket;
+  }
+  auto completed = [prepared = std::move(prepared), done = std::move(done),
+                    field = given->field](ConstraintQueue::Compiled compiled) mutable {
+    if (!compiled.ok()) return done(WithEngineDetail(compiled.status(), field));
+    for (PreparedCall& call : prepared) call.request.constraint = *compiled;
+    done(std::move(prepared));
+  };
+  // The spec within what `given` owns.
+  return dependencies_.constraints->Compile({given, &given->spec}, std::move(completed));
+}
+
+void GenerationService::CancelCompletion(ConstraintQueue::Ticket ticket) {
+  if (ticket != ConstraintQueue::kNoTicket) dependencies_.constraints->Cancel(ticket);
 }
 
 absl::StatusOr<std::vector<PreparedCall>> GenerationService::Prepare(
@@ -107,6 +132,10 @@ absl::StatusOr<std::vector<PreparedCall>> GenerationService::Prepare(
     NSA_RETURN_IF_ERROR(CheckModel(call.model));
     NSA_ASSIGN_OR_RETURN(CallOptions checked, CheckOptions(call, dependencies_.defaults,
                                                            dependencies_.model.config.vocab_size));
+    if (checked.constraint != nullptr && dependencies_.constraints == nullptr) {
+      return InvalidValue(checked.constraint->field,
+                          "answers of this model cannot be constrained: its vocabulary forbids it");
+    }
     num_choices += checked.num_choices;
     options.push_back(std::move(checked));
   }
@@ -125,7 +154,8 @@ absl::StatusOr<std::vector<PreparedCall>> GenerationService::Prepare(
 absl::StatusOr<PreparedCall> GenerationService::PrepareOne(const GenerateCall& call,
                                                            CallOptions options) const {
   const ModelInfo& model = dependencies_.model;
-  PreparedCall prepared{.num_choices = options.num_choices,
+  PreparedCall prepared{.constraint = std::move(options.constraint),
+                        .num_choices = options.num_choices,
                         .wants_logprobs = call.num_logprobs.has_value(),
                         .echo = call.echo,
                         .stop = call.stop,
@@ -163,6 +193,7 @@ absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Start(
                              .first_request_id = request.id,
                              .num_choices = prepared.num_choices,
                              .num_prompt_tokens = static_cast<int64_t>(request.prompt.size())};
+  if (prepared.constraint != nullptr) call_options.constraint_field = prepared.constraint->field;
   if (prepared.echo) call_options.echoed_prompt = request.prompt;
   call_options.choice = {
       .tokenizer = dependencies_.tokenizer,

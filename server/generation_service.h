@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -15,11 +16,19 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/config.h"
+#include "engine/constraint/constraint_spec.h"
 #include "engine/engine.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
+#include "server/constraint_queue.h"
 
 namespace nsa {
+
+// What a client wants the answer to be.
+struct GivenConstraint {
+  std::string field;  // which says so, for errors
+  ConstraintSpec spec;
+};
 
 // Fields as the client gave them; an absent optional takes the default of docs/api.md. Validation
 // is the service's.
@@ -42,6 +51,7 @@ struct GenerateCall {
   bool include_stop_text = false;
   std::optional<int64_t> num_logprobs;  // alternatives per token; absent: none at all
   std::optional<double> timeout_seconds;
+  std::vector<std::shared_ptr<const GivenConstraint>> constraints;  // at most one is allowed
 };
 
 // One token's log-probability with its bytes (a token alone need not be valid UTF-8).
@@ -69,6 +79,7 @@ struct Usage {
 
 // A call that has been validated and tokenized. Holds nothing of the engine.
 struct PreparedCall {
+  std::shared_ptr<const GivenConstraint> constraint;  // null: none
   Request request;  // of the first choice; the others differ in id and seed
   int64_t num_choices = 1;
   bool wants_logprobs = false;
@@ -136,6 +147,7 @@ class GenerationService {
     Engine* engine = nullptr;
     const Tokenizer* tokenizer = nullptr;
     const ChatTemplate* chat_template = nullptr;  // null: the model has none and chat is refused
+    ConstraintQueue* constraints = nullptr;       // null: constraints are refused
     ModelInfo model;
     SamplingDefaults defaults;
     absl::Duration liveness_timeout = absl::Seconds(30);
@@ -146,11 +158,20 @@ class GenerationService {
   // Refuses them too if the engine could not queue all of their choices now.
   absl::StatusOr<std::vector<PreparedCall>> Prepare(std::span<const GenerateCall> calls) const;
 
-  // Submits; events reach `observer` from now on, possibly before this returns.
+  // Before Start: compiles the constraint of calls that belong together, if they have one, and
+  // hands the calls to `done`, once. Without a constraint, or with one that is kept, that happens
+  // before this returns (kNoTicket); else on another thread, perhaps before this returns, unless
+  // the ticket is cancelled before. INVALID_ARGUMENT: the constraint cannot be followed.
+  // RESOURCE_EXHAUSTED: too many wait.
+  using Completed = std::function<void(absl::StatusOr<std::vector<PreparedCall>>)>;
+  ConstraintQueue::Ticket Complete(std::vector<PreparedCall> prepared, Completed done);
+  void CancelCompletion(ConstraintQueue::Ticket ticket);
+
+  // Submits completed calls; events reach `observer` from now on, possibly before this returns.
   absl::StatusOr<std::unique_ptr<GenerateHandle>> Start(PreparedCall prepared,
                                                         std::shared_ptr<GenerateObserver> observer);
 
-  // Both for one call.
+  // All three for one call, waiting for its constraint: for callers with a thread to spare.
   absl::StatusOr<std::unique_ptr<GenerateHandle>> Generate(
       const GenerateCall& call, std::shared_ptr<GenerateObserver> observer);
 

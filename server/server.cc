@@ -80,6 +80,7 @@ class Server::Impl {
   absl::Status LoadText();
   absl::Status LoadWeights();
   absl::Status MakeService();
+  void MakeConstraints(const std::vector<int32_t>& eos_tokens);
   void MakeMetrics();
   absl::Status Listen();
   void Report(const std::string& phase, const std::string& detail, absl::Duration elapsed);
@@ -94,6 +95,7 @@ class Server::Impl {
   LoadedModel model_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<GenerationService> service_;
+  std::unique_ptr<ConstraintQueue> constraints_;  // null: the vocabulary cannot be constrained
   std::unique_ptr<Metrics> metrics_;
   ApiContext api_;
   std::unique_ptr<GrpcServer> grpc_;
@@ -192,6 +194,8 @@ absl::Status Server::Impl::MakeService() {
   info.attention = model_.attention;
   info.config = model_.config;
   if (info.config.eos_tokens.empty()) info.config.eos_tokens = text_.eos_tokens;
+  MakeConstraints(info.config.eos_tokens);
+  dependencies.constraints = constraints_.get();
   info.max_request_tokens = engine_->max_request_tokens();
   info.limited_by_cache = info.max_request_tokens < max_model_tokens;
   info.page_tokens = model_.executor->limits().page_tokens;
@@ -199,6 +203,16 @@ absl::Status Server::Impl::MakeService() {
   info.created = absl::Now();
   service_ = std::make_unique<GenerationService>(std::move(dependencies));
   return absl::OkStatus();
+}
+
+void Server::Impl::MakeConstraints(const std::vector<int32_t>& eos_tokens) {
+  const auto tokens = TokenTable::Create(*text_.tokenizer, eos_tokens);
+  if (!tokens.ok()) {
+    NSA_LOG_WARNING << "constraints are refused, the model's vocabulary cannot be used: "
+                    << tokens.status().message();
+    return;
+  }
+  constraints_ = std::make_unique<ConstraintQueue>(*tokens, ConstraintQueueOptions());
 }
 
 void Server::Impl::MakeMetrics() {

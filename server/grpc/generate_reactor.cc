@@ -8,19 +8,34 @@
 namespace nsa {
 
 GenerateReactor* GenerateReactor::Start(GenerationService* service,
-                                        const v1::GenerateRequest& request,
+                                        const absl::StatusOr<GenerateCall>& call,
                                         int64_t max_queued_bytes, Ended on_end) {
   std::shared_ptr<GenerateReactor> reactor(
-      new GenerateReactor(max_queued_bytes, std::move(on_end)));
+      new GenerateReactor(service, max_queued_bytes, std::move(on_end)));
   reactor->self_ = reactor;
-  reactor->Begin(service, request);
+  reactor->Begin(call);
   return reactor.get();
 }
 
+void GenerateReactor::Begin(const absl::StatusOr<GenerateCall>& call) {
+  if (!call.ok()) return Run(call.status());
+  absl::StatusOr<std::vector<PreparedCall>> prepared = service_->Prepare({&*call, 1});
+  if (!prepared.ok()) return Run(prepared.status());
+  const ConstraintQueue::Ticket ticket = service_->Complete(
+      *std::move(prepared), [self = self_](auto completed) { self->Run(std::move(completed)); });
+  const std::lock_guard lock(mutex_);
+  ticket_ = ticket;
+}
+
 // Events may arrive before the service returns the handle, so the lock is not held meanwhile.
-void GenerateReactor::Begin(GenerationService* service, const v1::GenerateRequest& request) {
+void GenerateReactor::Run(absl::StatusOr<std::vector<PreparedCall>> completed) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (is_ending_) return;  // abandoned meanwhile
+    is_preparing_ = false;
+  }
   absl::StatusOr<std::unique_ptr<GenerateHandle>> handle =
-      service->Generate(ToGenerateCall(request), self_);
+      completed.ok() ? service_->Start(std::move(completed->front()), self_) : completed.status();
   const std::lock_guard lock(mutex_);
   if (!handle.ok()) {
     EndWith(handle.status());
@@ -78,15 +93,23 @@ void GenerateReactor::OnWriteDone(bool ok) {
 }
 
 void GenerateReactor::OnCancel() {
-  const std::lock_guard lock(mutex_);
-  Abandon();
+  ConstraintQueue::Ticket ticket = ConstraintQueue::kNoTicket;
+  {
+    const std::lock_guard lock(mutex_);
+    ticket = ticket_;
+    Abandon();
+    Proceed();
+  }
+  service_->CancelCompletion(ticket);
 }
 
-// The client is gone. The engine confirms the cancellation with a last event, which ends the call.
+// The client is gone. The engine confirms the cancellation with a last event, which ends the call,
+// unless it does not know the call yet.
 void GenerateReactor::Abandon() {
   is_abandoned_ = true;
   ClearQueue();
   if (handle_ != nullptr) handle_->Cancel();
+  if (is_preparing_) EndWith(absl::CancelledError("the request was cancelled"));
 }
 
 void GenerateReactor::ClearQueue() {

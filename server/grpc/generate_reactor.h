@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <utility>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "nsa/v1/generation.pb.h"
@@ -21,10 +22,12 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
  public:
   using Ended = std::function<void(const grpc::Status&)>;
 
-  // Starts the call. gRPC owns the reactor until OnDone. A message that finds `max_queued_bytes`
-  // waiting for a slow reader ends the call with RESOURCE_EXHAUSTED. on_end gets the final status.
-  static GenerateReactor* Start(GenerationService* service, const v1::GenerateRequest& request,
-                                int64_t max_queued_bytes, Ended on_end);
+  // Starts the call, or ends it with the status that stands for it. gRPC owns the reactor until
+  // OnDone. A message that finds `max_queued_bytes` waiting for a slow reader ends the call with
+  // RESOURCE_EXHAUSTED. on_end gets the final status.
+  static GenerateReactor* Start(GenerationService* service,
+                                const absl::StatusOr<GenerateCall>& call, int64_t max_queued_bytes,
+                                Ended on_end);
 
   void OnEvent(GenerateEvent event) override;
 
@@ -33,10 +36,12 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   void OnDone() override;
 
  private:
-  GenerateReactor(int64_t max_queued_bytes, Ended on_end)
-      : max_queued_bytes_(max_queued_bytes), on_end_(std::move(on_end)) {}
+  GenerateReactor(GenerationService* service, int64_t max_queued_bytes, Ended on_end)
+      : service_(service), max_queued_bytes_(max_queued_bytes), on_end_(std::move(on_end)) {}
 
-  void Begin(GenerationService* service, const v1::GenerateRequest& request);
+  void Begin(const absl::StatusOr<GenerateCall>& call);
+  // Once the call's constraint is compiled.
+  void Run(absl::StatusOr<std::vector<PreparedCall>> completed);
   // Ends the call with this status behind what is queued.
   void EndWith(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Starts the next write, or the end if nothing is left to write.
@@ -44,6 +49,7 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   void ClearQueue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Abandon() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  GenerationService* const service_;
   const int64_t max_queued_bytes_;
   const Ended on_end_;
   std::shared_ptr<GenerateReactor> self_;  // gRPC's share
@@ -54,6 +60,8 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   int64_t num_queued_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
   v1::GenerateResponse in_flight_ ABSL_GUARDED_BY(mutex_);  // gRPC reads it until OnWriteDone
   grpc::Status end_status_ ABSL_GUARDED_BY(mutex_);
+  ConstraintQueue::Ticket ticket_ ABSL_GUARDED_BY(mutex_) = ConstraintQueue::kNoTicket;
+  bool is_preparing_ ABSL_GUARDED_BY(mutex_) = true;  // the service has not been asked to start
   bool is_writing_ ABSL_GUARDED_BY(mutex_) = false;
   bool is_ending_ ABSL_GUARDED_BY(mutex_) = false;     // no more events are taken
   bool is_abandoned_ ABSL_GUARDED_BY(mutex_) = false;  // the client is gone

@@ -8,7 +8,7 @@ namespace nsa {
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationRpc::Generate(
     grpc::CallbackServerContext* /*context*/, const v1::GenerateRequest* request) {
   return GenerateReactor::Start(
-      service_, *request, max_queued_bytes_,
+      service_, ToGenerateCall(*request), max_queued_bytes_,
       [this](const grpc::Status& status) { CountEnd("Generate", status); });
 }
 

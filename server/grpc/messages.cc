@@ -1,5 +1,6 @@
 #include "server/grpc/messages.h"
 
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -20,6 +21,33 @@ decltype(GenerateCall::input) ToInput(const v1::GenerateRequest& request) {
     messages.push_back({.role = message.role(), .content = message.content()});
   }
   return messages;
+}
+
+void AddConstraint(const v1::GenerateRequest& request, GenerateCall* call) {
+  GivenConstraint given;
+  switch (request.constraint_case()) {
+    case v1::GenerateRequest::CONSTRAINT_NOT_SET:
+      return;
+    case v1::GenerateRequest::kJsonObject:
+      if (!request.json_object()) return;
+      given = {.field = "json_object", .spec = {.kind = ConstraintKind::kJsonObject}};
+      break;
+    case v1::GenerateRequest::kJsonSchema:
+      given = {.field = "json_schema",
+               .spec = {.kind = ConstraintKind::kJsonSchema, .source = request.json_schema()}};
+      break;
+    case v1::GenerateRequest::kRegex:
+      given = {.field = "regex",
+               .spec = {.kind = ConstraintKind::kRegex, .source = request.regex()}};
+      break;
+    case v1::GenerateRequest::kChoices: {
+      const auto& texts = request.choices().texts();
+      given = {.field = "choices",
+               .spec = {.kind = ConstraintKind::kChoice, .choices = {texts.begin(), texts.end()}}};
+      break;
+    }
+  }
+  call->constraints.push_back(std::make_shared<const GivenConstraint>(std::move(given)));
 }
 
 v1::FinishReason ToFinishReason(FinishReason finish) {
@@ -76,6 +104,7 @@ GenerateCall ToGenerateCall(const v1::GenerateRequest& request) {
   call.echo = request.echo();
   call.ignore_eos = request.ignore_eos();
   if (request.has_logprobs()) call.num_logprobs = request.logprobs();
+  AddConstraint(request, &call);
   if (request.has_timeout_seconds()) call.timeout_seconds = request.timeout_seconds();
   return call;
 }

@@ -38,33 +38,56 @@ void GenerationExchange::Start(GenerationService* service, const GenerationReque
                                std::shared_ptr<HttpResponder> responder) {
   const std::shared_ptr<GenerationExchange> exchange(
       new GenerationExchange(request.stream, std::move(shape), std::move(responder)));
-  if (absl::Status status = exchange->Submit(service, request.calls); !status.ok()) {
-    exchange->ended_ = true;
-    exchange->CancelAll();
-    return exchange->responder_->Send(ErrorResponse(ErrorFromStatus(status)));
+  exchange->responder_->OnDisconnect([exchange, service] { exchange->Leave(service); });
+  exchange->Begin(service, request.calls);
+}
+
+void GenerationExchange::Begin(GenerationService* service, const std::vector<GenerateCall>& calls) {
+  absl::StatusOr<std::vector<PreparedCall>> prepared = service->Prepare(calls);
+  if (!prepared.ok() || prepared->front().constraint == nullptr) {
+    return Run(service, std::move(prepared));
   }
-  exchange->responder_->OnDisconnect([exchange] {
-    exchange->ended_ = true;
-    exchange->CancelAll();
-  });
-  if (exchange->stream_) {
-    exchange->responder_->StartStream(SseHead(), {.chunk = std::string(kSsePing)});
+  ticket_ = service->Complete(
+      *std::move(prepared), [exchange = shared_from_this(), service](auto completed) {
+        exchange->responder_->Post([exchange, service, completed = std::move(completed)]() mutable {
+          exchange->Run(service, std::move(completed));
+        });
+      });
+}
+
+void GenerationExchange::Run(GenerationService* service,
+                             absl::StatusOr<std::vector<PreparedCall>> completed) {
+  if (ended_) return;
+  ticket_ = ConstraintQueue::kNoTicket;
+  const absl::Status status =
+      completed.ok() ? Submit(service, *std::move(completed)) : completed.status();
+  if (!status.ok()) {
+    ended_ = true;
+    CancelAll();
+    return responder_->Send(ErrorResponse(ErrorFromStatus(status)));
   }
+  if (stream_) responder_->StartStream(SseHead(), {.chunk = std::string(kSsePing)});
 }
 
 absl::Status GenerationExchange::Submit(GenerationService* service,
-                                        const std::vector<GenerateCall>& calls) {
-  NSA_ASSIGN_OR_RETURN(std::vector<PreparedCall> prepared, service->Prepare(calls));
-  for (size_t i = 0; i < prepared.size(); ++i) {
+                                        std::vector<PreparedCall> calls) {
+  choices_per_prompt_ = calls.front().num_choices;
+  for (size_t i = 0; i < calls.size(); ++i) {
     auto observer = std::make_shared<Observer>(shared_from_this(), i);
     NSA_ASSIGN_OR_RETURN(std::unique_ptr<GenerateHandle> handle,
-                         service->Start(std::move(prepared[i]), std::move(observer)));
+                         service->Start(std::move(calls[i]), std::move(observer)));
     handles_.push_back(std::move(handle));
   }
   num_running_ = calls.size();
-  choices_per_prompt_ = calls.front().n.value_or(1);  // in range, or Prepare had refused it
   if (!stream_) choices_.resize(calls.size() * static_cast<size_t>(choices_per_prompt_));
   return absl::OkStatus();
+}
+
+// The client is gone.
+void GenerationExchange::Leave(GenerationService* service) {
+  ended_ = true;
+  service->CancelCompletion(std::exchange(ticket_, ConstraintQueue::kNoTicket));
+  CancelAll();
 }
 
 void GenerationExchange::OnEvent(size_t prompt, const GenerateEvent& event) {

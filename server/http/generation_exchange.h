@@ -1,6 +1,7 @@
 #pragma once
 // GenerationExchange: one generation request between the service and a connection. Submits the
-// calls, turns their events into a response, and cancels them when the client leaves.
+// calls once their constraint is compiled, turns their events into a response, and cancels them
+// when the client leaves.
 
 #include <memory>
 #include <vector>
@@ -24,17 +25,21 @@ class GenerationExchange : public std::enable_shared_from_this<GenerationExchang
   GenerationExchange(bool stream, std::unique_ptr<ResponseShape> shape,
                      std::shared_ptr<HttpResponder> responder);
 
-  absl::Status Submit(GenerationService* service, const std::vector<GenerateCall>& calls);
+  void Begin(GenerationService* service, const std::vector<GenerateCall>& calls);
+  void Run(GenerationService* service, absl::StatusOr<std::vector<PreparedCall>> completed);
+  absl::Status Submit(GenerationService* service, std::vector<PreparedCall> calls);
   void OnEvent(size_t prompt, const GenerateEvent& event);
   void OnDelta(int64_t choice, const GenerateEvent& event);
   void OnDone(const Usage& usage);
   void Fail(const absl::Status& status);
+  void Leave(GenerationService* service);
   void CancelAll();
 
   const bool stream_;
   const std::unique_ptr<ResponseShape> shape_;
   const std::shared_ptr<HttpResponder> responder_;
-  std::vector<std::unique_ptr<GenerateHandle>> handles_;  // one per prompt; empty once ended
+  std::vector<std::unique_ptr<GenerateHandle>> handles_;         // one per prompt; empty once ended
+  ConstraintQueue::Ticket ticket_ = ConstraintQueue::kNoTicket;  // while a constraint is compiled
   int64_t choices_per_prompt_ = 1;
   size_t num_running_ = 0;  // prompts whose last event is still to come
   bool ended_ = false;

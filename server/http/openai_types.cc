@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "server/call_checks.h"
+#include "server/http/constraint_fields.h"
 #include "server/http/json_reader.h"
 #include "server/http/unsupported_fields.h"
 
@@ -37,7 +38,7 @@ void ReadLogitBias(JsonFields* fields, GenerateCall* call) {
 }
 
 // The fields that both endpoints share.
-GenerateCall ReadCommonFields(JsonFields* fields) {
+GenerateCall ReadCommonFields(std::string_view body, JsonFields* fields) {
   GenerateCall call;
   call.model = fields->String("model").value_or("");
   call.max_tokens = fields->Int("max_tokens");
@@ -73,6 +74,7 @@ GenerateCall ReadCommonFields(JsonFields* fields) {
     fields->Refuse("best_of", absl::StrCat("is ", *best_of, "; it must be equal to n, which is ",
                                            call.n.value_or(1)));
   }
+  ReadConstraintFields(body, fields, &call);
   RefuseUnsupportedFields(fields);
   return call;
 }
@@ -226,7 +228,7 @@ absl::StatusOr<GenerationRequest> ParseCompletionRequest(std::string_view body) 
   JsonFields fields(document);
   GenerationRequest request;
   std::vector<Input> prompts = ReadPrompts(&fields);
-  GenerateCall call = ReadCommonFields(&fields);
+  GenerateCall call = ReadCommonFields(body, &fields);
   call.num_logprobs = fields.Int("logprobs");
   if (fields.Find("top_logprobs") != nullptr) {
     fields.Refuse("top_logprobs", "belongs to chat; completions count alternatives in logprobs");
@@ -249,7 +251,7 @@ absl::StatusOr<GenerationRequest> ParseChatRequest(std::string_view body) {
   JsonFields fields(document);
   GenerationRequest request;
   std::vector<ChatMessage> messages = ReadMessages(&fields);
-  GenerateCall call = ReadCommonFields(&fields);
+  GenerateCall call = ReadCommonFields(body, &fields);
   call.num_logprobs = ReadChatLogprobs(&fields);
   ReadStreamFields(&fields, &request);
   NSA_RETURN_IF_ERROR(fields.status());

@@ -13,10 +13,6 @@ bool IsEmpty(const json& value) {
   return value.is_string() ? value.get_ref<const std::string&>().empty()
                            : value.is_structured() && value.empty();
 }
-bool IsText(const json& value) {
-  return value.is_object() && value.size() == 1 && value.contains("type") &&
-         value["type"] == "text";
-}
 bool IsNoToolChoice(const json& value) { return value == "none" || value == "auto"; }
 bool IsTextModality(const json& value) { return value == json::array({"text"}); }
 bool Never(const json&) { return false; }
@@ -32,7 +28,6 @@ constexpr UnsupportedField kUnsupportedFields[] = {
     {"tool_choice", &IsNoToolChoice, "\"none\" or \"auto\""},
     {"functions", &IsEmpty, "an empty list"},
     {"function_call", &IsNoToolChoice, "\"none\" or \"auto\""},
-    {"response_format", &IsText, "{\"type\":\"text\"}"},
     {"modalities", &IsTextModality, "[\"text\"]"},
     {"audio", &Never, "its absence"},
     {"web_search_options", &Never, "its absence"},
@@ -41,9 +36,6 @@ constexpr UnsupportedField kUnsupportedFields[] = {
     {"chat_template_kwargs", &IsEmpty, "{}"},
     {"add_generation_prompt", &IsTrue, "true"},
     {"continue_final_message", &IsFalse, "false"},
-    {"guided_json", &Never, "its absence"},
-    {"guided_regex", &Never, "its absence"},
-    {"guided_choice", &Never, "its absence"},
     {"guided_grammar", &Never, "its absence"},
     {"structured_outputs", &Never, "its absence"},
     {"return_token_ids", &IsFalse, "false"},

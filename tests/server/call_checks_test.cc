@@ -242,5 +242,49 @@ TEST(CallChecksTest, MaxTokensAgainstTheContext) {
   EXPECT_EQ(GetDetail(huge).param, "messages");
 }
 
+std::shared_ptr<const GivenConstraint> Given(const std::string& field, ConstraintSpec spec) {
+  return std::make_shared<const GivenConstraint>(
+      GivenConstraint{.field = field, .spec = std::move(spec)});
+}
+absl::Status CheckGiven(const ConstraintSpec& spec) {
+  return Check([&](GenerateCall& call) { call.constraints = {Given("f", spec)}; }).status();
+}
+
+TEST(CallChecksTest, ConstraintsExcludeEachOther) {
+  const auto regex = Given("guided_regex", {.kind = ConstraintKind::kRegex, .source = "a"});
+  EXPECT_EQ(Check([](GenerateCall&) {})->constraint, nullptr);
+  EXPECT_EQ(Check([&](GenerateCall& call) { call.constraints = {regex}; })->constraint, regex);
+  const absl::Status both = Check([&](GenerateCall& call) {
+                              call.constraints = {Given("response_format", {}), regex};
+                            }).status();
+  EXPECT_EQ(GetDetail(both).param, "guided_regex");
+  EXPECT_EQ(both.message(), "guided_regex and response_format exclude each other");
+}
+
+TEST(CallChecksTest, ConstraintsAtBelowAndAboveTheirLimits) {
+  const auto choices = [](int64_t num_choices, int64_t bytes) {
+    return ConstraintSpec{
+        .kind = ConstraintKind::kChoice,
+        .choices = std::vector<std::string>(num_choices, std::string(bytes, 'x'))};
+  };
+  EXPECT_TRUE(CheckGiven(choices(1, 1)).ok());
+  EXPECT_TRUE(CheckGiven(choices(kMaxConstraintChoices, 0)).ok());
+  EXPECT_EQ(CheckGiven(choices(kMaxConstraintChoices + 1, 0)).message(),
+            "f has 1025 entries; at most 1024 are allowed");
+  EXPECT_EQ(CheckGiven(choices(0, 0)).message(), "f is empty");
+  EXPECT_TRUE(CheckGiven(choices(2, kMaxConstraintBytes / 2)).ok());
+  EXPECT_EQ(CheckGiven(choices(2, kMaxConstraintBytes / 2 + 1)).message(),
+            "f has 131074 bytes; at most 131072 are allowed");
+  ConstraintSpec regex{.kind = ConstraintKind::kRegex};
+  for (const int64_t num_bytes : {kMaxConstraintBytes - 1, kMaxConstraintBytes}) {
+    regex.source.assign(num_bytes, 'x');
+    EXPECT_TRUE(CheckGiven(regex).ok());
+  }
+  regex.source += "x";
+  EXPECT_EQ(GetDetail(CheckGiven(regex)).param, "f");
+  regex.source = "\xff";
+  EXPECT_EQ(CheckGiven(regex).message(), "f is not valid UTF-8");
+}
+
 }  // namespace
 }  // namespace nsa

@@ -113,6 +113,16 @@ TEST(ChoiceStreamTest, AStopTokensTextIsHiddenUnlessAskedFor) {
   EXPECT_EQ(PushAll({"end", "."}, {}, StopText::kKept, FinishReason::kStop).text, "end.");
 }
 
+TEST(ChoiceStreamTest, ATokenThatCompletesTheAnswerIsPartOfIt) {
+  const FakeTokenizer tokenizer;
+  ChoiceStream stream({.tokenizer = &tokenizer});
+  EXPECT_EQ(stream.Push(Token('{')).text, "{");
+  TokenEvent last = Token('}', FinishReason::kStop);
+  last.completes_answer = true;
+  EXPECT_EQ(stream.Push(last).text, "}");
+  EXPECT_TRUE(stream.finished());
+}
+
 TEST(ChoiceStreamTest, EosReleasesWhatWasHeld) {
   const FakeTokenizer tokenizer;
   ChoiceStream stream({.tokenizer = &tokenizer, .stop = {"ab"}});

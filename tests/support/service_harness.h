@@ -74,10 +74,14 @@ class CollectingObserver : public GenerateObserver {
 };
 
 struct ServiceHarness {
-  explicit ServiceHarness(std::vector<std::string> pieces = {}, EngineOptions options = {})
+  explicit ServiceHarness(std::vector<std::string> pieces = {}, EngineOptions options = {},
+                          const ConstraintQueueOptions& constraint_options = {})
       : tokenizer(std::move(pieces)),
         executor(tokenizer.vocab_size()),
         engine(options, &executor),
+        constraints(
+            TokenTable::Create(tokenizer, std::vector<int32_t>{FakeTokenizer::kEos}).value(),
+            constraint_options),
         service(Dependencies()) {}
 
   GenerationService::Dependencies Dependencies() {
@@ -85,8 +89,10 @@ struct ServiceHarness {
         "{% for m in messages %}{% if m.role == 'system' and not loop.first %}"
         "{{ raise_exception('system comes first') }}{% endif %}{{ m.content }}|{% endfor %}",
         "<s>", "</s>");
-    GenerationService::Dependencies dependencies{
-        .engine = &engine, .tokenizer = &tokenizer, .chat_template = chat_template.get()};
+    GenerationService::Dependencies dependencies{.engine = &engine,
+                                                 .tokenizer = &tokenizer,
+                                                 .chat_template = chat_template.get(),
+                                                 .constraints = &constraints};
     dependencies.model.name = "tiny";
     dependencies.model.attention = "nsa";
     dependencies.model.config.architecture = "NsaForCausalLM";
@@ -126,6 +132,7 @@ struct ServiceHarness {
   ScriptedExecutor executor;
   Engine engine;
   std::unique_ptr<ChatTemplate> chat_template;
+  ConstraintQueue constraints;
   GenerationService service;
 };
 

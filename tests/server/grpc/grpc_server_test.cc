@@ -21,7 +21,6 @@ namespace nsa {
 namespace {
 
 using testing::HasSubstr;
-
 constexpr int64_t kPromptTokens = 3;  // BOS, 'h', 'i'
 
 v1::GenerateRequest Hi() {
@@ -372,6 +371,29 @@ TEST_F(GrpcServerTest, EveryCallIsCountedOnceWithItsStatus) {
   }
   server_.reset();
   EXPECT_THAT(ended, testing::ElementsAre("Generate 0", "Generate 3", "Tokenize 0"));
+}
+
+TEST_F(GrpcServerTest, AConstraintIsFollowedOrRefused) {
+  v1::GenerateRequest request = Hi();
+  request.set_regex("a[xy]b");
+  EXPECT_EQ(Generate(request).Text(), "axb");
+  request.set_regex("(");
+  EXPECT_EQ(Generate(request).status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+}
+
+TEST(ConstrainedGrpcTest, ACallThatIsCancelledWhileItsConstraintWaitsLeavesNothingBehind) {
+  ServiceHarness harness({}, {}, {.num_threads = 0});
+  const auto server = GrpcServer::Start({.port = 0}, &harness.service).value();
+  const auto stub = v1::GenerationService::NewStub(grpc::CreateChannel(
+      absl::StrCat("127.0.0.1:", server->port()), grpc::InsecureChannelCredentials()));
+  v1::GenerateRequest request = Hi();
+  request.set_regex("a");
+  grpc::ClientContext context;
+  auto reader = stub->Generate(&context, request);
+  while (harness.constraints.num_waiting() == 0) absl::SleepFor(absl::Milliseconds(1));
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  while (harness.constraints.num_waiting() > 0) absl::SleepFor(absl::Milliseconds(1));
 }
 
 }  // namespace

@@ -75,6 +75,26 @@ TEST(MessagesTest, InputsOfEveryKind) {
   EXPECT_EQ(messages[0].content, "hi");
 }
 
+TEST(MessagesTest, ConstraintsOfEveryKind) {
+  v1::GenerateRequest request;
+  EXPECT_TRUE(ToGenerateCall(request).constraints.empty());
+  request.set_json_object(false);
+  EXPECT_TRUE(ToGenerateCall(request).constraints.empty());
+  const auto only = [&request] { return *ToGenerateCall(request).constraints.at(0); };
+  request.set_json_object(true);
+  EXPECT_EQ(only().field, "json_object");
+  EXPECT_EQ(only().spec, ConstraintSpec{.kind = ConstraintKind::kJsonObject});
+  request.set_json_schema("{}");
+  EXPECT_EQ(only().field, "json_schema");
+  EXPECT_EQ(only().spec, (ConstraintSpec{.kind = ConstraintKind::kJsonSchema, .source = "{}"}));
+  request.set_regex("a");
+  EXPECT_EQ(only().field, "regex");
+  EXPECT_EQ(only().spec, (ConstraintSpec{.kind = ConstraintKind::kRegex, .source = "a"}));
+  request.mutable_choices()->add_texts("b");
+  EXPECT_EQ(only().field, "choices");
+  EXPECT_EQ(only().spec, (ConstraintSpec{.kind = ConstraintKind::kChoice, .choices = {"b"}}));
+}
+
 TEST(MessagesTest, Delta) {
   GenerateEvent event{.choice = 2, .text = "ab", .tokens = {1, 2}};
   event.finish = FinishReason::kLength;

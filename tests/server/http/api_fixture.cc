@@ -28,6 +28,7 @@ ApiTest::~ApiTest() {
   HoldSteps(false);
   SleepPerStep(absl::ZeroDuration());
   server_.reset();
+  constraints_.reset();
   engine_.reset();
 }
 
@@ -43,6 +44,10 @@ void ApiTest::Start() {
   dependencies.engine = engine_.get();
   dependencies.tokenizer = &tokenizer_;
   dependencies.chat_template = chat_template_.get();
+  constraints_ = std::make_unique<ConstraintQueue>(
+      TokenTable::Create(tokenizer_, std::vector<int32_t>{WordTokenizer::kEos}).value(),
+      constraint_options_);
+  dependencies.constraints = constraints_.get();
   dependencies.liveness_timeout = liveness_timeout_;
   ModelInfo& model = dependencies.model;
   model.name = "tiny/test";

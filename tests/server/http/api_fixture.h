@@ -52,12 +52,14 @@ class ApiTest : public ::testing::Test {
 
   EngineOptions engine_options_;
   absl::Duration liveness_timeout_ = absl::Seconds(30);
+  ConstraintQueueOptions constraint_options_;
   HttpOptions http_options_;
   ExecutorLimits limits_;
   WordTokenizer tokenizer_;
   std::unique_ptr<ChatTemplate> chat_template_;
   std::unique_ptr<FakeExecutor> executor_;
   std::unique_ptr<Engine> engine_;
+  std::unique_ptr<ConstraintQueue> constraints_;
   std::unique_ptr<GenerationService> service_;
   std::unique_ptr<Metrics> metrics_;
   ApiContext api_;

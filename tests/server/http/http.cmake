@@ -5,6 +5,7 @@ nsa_test(http_test
     http/api_fixture.cc
     http/chat_shape_test.cc
     http/completion_shape_test.cc
+    http/constraint_fields_test.cc
     http/end_to_end_test.cc
     http/errors_test.cc
     http/fuzz_test.cc
@@ -20,6 +21,7 @@ nsa_test(http_test
     http/openai_completions_test.cc
     http/openai_types_test.cc
     http/raw_client.cc
+    http/raw_json_test.cc
     http/routes_test.cc
     http/sse_test.cc
     http/tokenize_test.cc
