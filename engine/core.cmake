@@ -1,6 +1,7 @@
 # The engine loop without a model: scheduling, batches, page bookkeeping, statistics.
 nsa_library(nsa_engine_core
   SOURCES
+    admission.cc
     batch_builder.cc
     cache/page_pool.cc
     cache/prefix_index.cc

@@ -6,7 +6,6 @@
 #include <mutex>
 #include <thread>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -37,6 +36,7 @@ class Engine::Impl {
         max_request_tokens_(MaxRequestTokens(limits_, options_.max_model_tokens)),
         core_(executor, max_request_tokens_, [] { return absl::Now(); }),
         stats_(core_.stats()),
+        admission_(options_.admission),
         thread_([this] { Run(); }) {}
 
   ~Impl() {
@@ -51,7 +51,7 @@ class Engine::Impl {
   absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
   absl::Status CheckAdmission(int64_t num_requests) {
     const std::lock_guard lock(mutex_);
-    return Admission(num_requests);
+    return CheckLoad({.num_requests = num_requests, .num_tokens = num_requests});
   }
   void Cancel(RequestId id, FinishReason reason);
   void Drain(absl::Time deadline);
@@ -63,8 +63,8 @@ class Engine::Impl {
   bool TakeOrders();
   void Publish(const StepOutcome& outcome);
   void ReportLoss();
-  int64_t NumWaiting() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Admission(int64_t num_requests) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  AdmissionLoad Waiting() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status CheckLoad(AdmissionLoad wanted) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const EngineOptions options_;
   const ExecutorLimits limits_;
@@ -76,12 +76,14 @@ class Engine::Impl {
   std::condition_variable work_arrived_;  // for the engine thread
   std::condition_variable all_finished_;  // for Drain
   std::vector<Submission> inbox_ ABSL_GUARDED_BY(mutex_);
-  std::unordered_set<RequestId> live_ ABSL_GUARDED_BY(mutex_);  // until their end is published
+  // Until their end is published, with PromptTokensOfCall.
+  std::unordered_map<RequestId, int64_t> live_ ABSL_GUARDED_BY(mutex_);
+  int64_t num_live_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // sum over live_
   // Of live_, for the next step; the first reason given counts.
   std::unordered_map<RequestId, FinishReason> cancelled_ ABSL_GUARDED_BY(mutex_);
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);  // the core's, as of the last step
   int64_t num_admitted_ ABSL_GUARDED_BY(mutex_) = 0;
-  int64_t num_rejected_ ABSL_GUARDED_BY(mutex_) = 0;
+  Admission admission_ ABSL_GUARDED_BY(mutex_);
   absl::Time woken_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // last arrival when idle
   bool delivering_ ABSL_GUARDED_BY(mutex_) = false;  // the engine thread is calling sinks
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
@@ -99,14 +101,16 @@ absl::Status Engine::Impl::Submit(std::vector<Request> requests, std::shared_ptr
     NSA_RETURN_IF_ERROR(CheckRequest(request, limits_, options_.max_model_tokens));
   }
   const absl::Time now = absl::Now();
-  const auto num_requests = static_cast<int64_t>(requests.size());
+  AdmissionLoad load{.num_requests = static_cast<int64_t>(requests.size())};
+  for (const Request& request : requests) load.num_tokens += PromptTokensOfCall(request);
   {
     const std::lock_guard lock(mutex_);
-    NSA_RETURN_IF_ERROR(Admission(num_requests));
+    NSA_RETURN_IF_ERROR(CheckLoad(load));
     if (live_.empty()) woken_ = now;
-    num_admitted_ += num_requests;
+    num_admitted_ += load.num_requests;
+    num_live_tokens_ += load.num_tokens;
     for (Request& request : requests) {
-      const bool is_new = live_.insert(request.id).second;
+      const bool is_new = live_.emplace(request.id, PromptTokensOfCall(request)).second;
       NSA_CHECK(is_new) << "request id " << request.id << " is live already";
       inbox_.push_back(Submission{.request = std::move(request), .sink = sink, .arrived = now});
     }
@@ -138,33 +142,23 @@ void Engine::Impl::Drain(absl::Time deadline) {
 EngineStats Engine::Impl::Stats() const {
   const std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
-  stats.num_waiting = NumWaiting();
+  stats.num_waiting = Waiting().num_requests;
   stats.num_admitted = num_admitted_;
-  stats.num_rejected_queue_full = num_rejected_;
+  stats.num_rejected = admission_.num_rejected();
   stats.draining = draining_;
   stats.last_step_finished = std::max(stats.last_step_finished, woken_);
   return stats;
 }
 
 // In the inbox, on the way from there, or in the scheduler's queue.
-int64_t Engine::Impl::NumWaiting() const {
-  return static_cast<int64_t>(live_.size()) - stats_.num_running;
+AdmissionLoad Engine::Impl::Waiting() const {
+  return {.num_requests = static_cast<int64_t>(live_.size()) - stats_.num_running,
+          .num_tokens = num_live_tokens_ - stats_.num_running_prompt_tokens};
 }
 
-// Whether requests may be queued; counts those that may not.
-absl::Status Engine::Impl::Admission(int64_t num_requests) {
+absl::Status Engine::Impl::CheckLoad(AdmissionLoad wanted) {
   if (draining_ || lost_) return absl::UnavailableError("the server is shutting down");
-  if (num_requests > options_.max_queued_requests) {
-    return absl::InvalidArgumentError(absl::StrCat(num_requests, " choices are asked for; at most ",
-                                                   options_.max_queued_requests,
-                                                   " can be queued (--max-queued-requests)"));
-  }
-  const int64_t num_waiting = NumWaiting();
-  if (num_requests <= options_.max_queued_requests - num_waiting) return absl::OkStatus();
-  num_rejected_ += num_requests;
-  return absl::ResourceExhaustedError(
-      absl::StrCat(num_waiting, " of at most ", options_.max_queued_requests,
-                   " requests are waiting; ", num_requests, " more cannot be queued"));
+  return admission_.Check(wanted, Waiting(), stats_.num_running);
 }
 
 void Engine::Impl::Run() {
@@ -211,7 +205,10 @@ void Engine::Impl::Publish(const StepOutcome& outcome) {
   lost_ = outcome.lost;
   for (const Delivery& delivery : outcome.deliveries) {
     if (delivery.event.finish == FinishReason::kNone) continue;
-    live_.erase(delivery.event.id);
+    const auto ended = live_.find(delivery.event.id);
+    if (ended == live_.end()) continue;
+    num_live_tokens_ -= ended->second;
+    live_.erase(ended);
     // It came too late, and the id may be used again before the next step.
     cancelled_.erase(delivery.event.id);
   }

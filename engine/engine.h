@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "engine/admission.h"
 #include "engine/executor.h"
 #include "engine/request.h"
 #include "engine/stats.h"
@@ -15,8 +16,8 @@
 namespace nsa {
 
 struct EngineOptions {
-  int64_t max_queued_requests = 256;  // waiting ones, beyond those running; more are refused
-  int64_t max_model_tokens = 0;       // longest prompt + generation; 0 = the pool's size
+  AdmissionLimits admission;     // beyond them requests are refused
+  int64_t max_model_tokens = 0;  // longest prompt + generation; 0 = the pool's size
   // Called once, on the engine's thread, when the executor is lost: every request has ended with
   // kError, and new ones are refused as UNAVAILABLE. The process should end. May be empty.
   std::function<void()> on_lost;

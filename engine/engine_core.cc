@@ -286,6 +286,10 @@ TokenEvent& EngineCore::AddEvent(const Sequence& sequence) {
 
 void EngineCore::UpdateGauges() {
   stats_.num_running = static_cast<int64_t>(scheduler_.running().size());
+  stats_.num_running_prompt_tokens = 0;
+  for (const auto& sequence : scheduler_.running()) {
+    stats_.num_running_prompt_tokens += PromptTokensOfCall(sequence->request);
+  }
   stats_.num_waiting = static_cast<int64_t>(scheduler_.waiting().size());
   stats_.num_pages = scheduler_.pages().num_pages();
   stats_.num_free_pages = scheduler_.pages().num_free();

@@ -64,6 +64,11 @@ struct Request {
   absl::Time deadline = absl::InfiniteFuture();  // past it the request ends with kTimeout
 };
 
+// The prompt's tokens, once per call: of its choices only one counts them.
+inline int64_t PromptTokensOfCall(const Request& request) {
+  return request.counts_prompt ? static_cast<int64_t>(request.prompt.size()) : 0;
+}
+
 enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kTimeout, kError };
 
 struct TopLogprob {

@@ -28,10 +28,15 @@ struct Histogram {
 
 inline constexpr int kNumFinishReasons = 6;  // values of FinishReason, kNone included
 
+// Why requests are not queued; the last one is the number of reasons.
+enum class RejectReason : uint8_t { kQueueFull, kQueuedTokens, kConcurrentRequests, kCount };
+inline constexpr int kNumRejectReasons = static_cast<int>(RejectReason::kCount);
+
 struct EngineStats {
   // Gauges.
   int64_t num_running = 0;
   int64_t num_waiting = 0;
+  int64_t num_running_prompt_tokens = 0;  // of the running requests, each call once
   int64_t num_pages = 0;
   int64_t num_free_pages = 0;  // of num_pages, those that no sequence holds
   int64_t num_kept_pages =
@@ -48,7 +53,7 @@ struct EngineStats {
   int64_t num_preemptions = 0;
   int64_t num_prefix_queried_tokens = 0;  // prompt tokens of sequences, when first scheduled
   int64_t num_prefix_shared_tokens = 0;   // of them, those found in the cache
-  int64_t num_rejected_queue_full = 0;
+  std::array<int64_t, kNumRejectReasons> num_rejected{};  // by RejectReason
   int64_t num_admitted = 0;
   std::array<int64_t, kNumFinishReasons> num_finished{};  // by FinishReason
   KvTraffic traffic;

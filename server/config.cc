@@ -14,6 +14,7 @@
 #include "absl/strings/str_replace.h"
 #include "base/status.h"
 #include "engine/executor.h"
+#include "server/flag_setters.h"
 
 namespace nsa {
 namespace {
@@ -21,178 +22,98 @@ namespace {
 constexpr int64_t kMaxPort = 65535;
 constexpr int64_t kMaxThreads = 1024;
 constexpr int64_t kMaxTokens = 1 << 24;
-constexpr double kMaxSeconds = 86400;
-
-// A flag's effect on the configuration. The error says what is allowed; the caller adds the rest.
-using Setter = std::function<absl::Status(const std::string& value, ServerConfig* config)>;
+constexpr int64_t kMaxCacheBytes = int64_t{1} << 50;
+constexpr int64_t kMaxRequests = 1 << 20;
+constexpr int64_t kMaxQueuedTokens = int64_t{1} << 40;
+constexpr int64_t kMaxConnections = 1 << 20;
+constexpr int64_t kMaxBodyBytes = int64_t{1} << 30;
+constexpr int64_t kMaxHeaderBytes = 1 << 20;
 
 struct Flag {
   std::string name;
   std::string value;  // what stands for the value in --help
   std::string help;
-  Setter set;
+  FlagSetter set;
 };
-
-absl::Status Allowed(const std::string& what) { return absl::InvalidArgumentError(what); }
-
-Setter Text(std::string ServerConfig::*field) {
-  return [field](const std::string& value, ServerConfig* config) {
-    if (value.empty()) return Allowed("any text that is not empty");
-    config->*field = value;
-    return absl::OkStatus();
-  };
-}
-
-Setter Number(int64_t ServerConfig::*field, int64_t low, int64_t high) {
-  return [field, low, high](const std::string& value, ServerConfig* config) {
-    int64_t number = 0;
-    if (!absl::SimpleAtoi(value, &number) || number < low || number > high) {
-      return Allowed(absl::StrCat(low, " to ", high));
-    }
-    config->*field = number;
-    return absl::OkStatus();
-  };
-}
-
-// A count of bytes with an optional suffix: 1048576, 512MiB, 1.5GiB.
-absl::Status SetCacheBytes(const std::string& value, ServerConfig* config) {
-  constexpr std::pair<const char*, int> kSuffixes[] = {
-      {"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}};
-  std::string digits = value;
-  int shift = 0;
-  for (const auto& [suffix, suffix_shift] : kSuffixes) {
-    if (!digits.ends_with(suffix)) continue;
-    digits.erase(digits.size() - 3);
-    shift = suffix_shift;
-    break;
-  }
-  double number = 0;
-  const bool is_number = absl::SimpleAtod(digits, &number) && std::isfinite(number);
-  const double num_bytes = std::ldexp(number, shift);
-  if (!is_number || num_bytes < 1 || num_bytes > std::ldexp(1.0, 50)) {
-    return Allowed("a positive number of bytes, or of KiB, MiB, GiB or TiB: 512MiB");
-  }
-  config->kv_cache_bytes = static_cast<int64_t>(num_bytes);
-  return absl::OkStatus();
-}
-
-absl::Status SetCacheDtype(const std::string& value, ServerConfig* config) {
-  if (value == "auto") {
-    config->kv_cache_dtype.reset();
-  } else if (value == "f32") {
-    config->kv_cache_dtype = DType::kF32;
-  } else if (value == "bf16") {
-    config->kv_cache_dtype = DType::kBF16;
-  } else if (value == "f16") {
-    config->kv_cache_dtype = DType::kF16;
-  } else {
-    return Allowed("auto, f32, bf16, f16");
-  }
-  return absl::OkStatus();
-}
-
-// auto, cpu, cuda (the first GPU) or cuda:N.
-absl::Status SetDevice(const std::string& value, ServerConfig* config) {
-  constexpr std::string_view kCuda = "cuda:";
-  DeviceChoice choice;
-  if (value == "auto") {
-    choice.kind = DeviceChoice::Kind::kAuto;
-  } else if (value == "cuda" || value.starts_with(kCuda)) {
-    choice.kind = DeviceChoice::Kind::kCuda;
-    const std::string index = value == "cuda" ? "0" : value.substr(kCuda.size());
-    if (!absl::SimpleAtoi(index, &choice.index) || choice.index < 0) {
-      return Allowed("auto, cpu, cuda, cuda:N with N from 0");
-    }
-  } else if (value != "cpu") {
-    return Allowed("auto, cpu, cuda, cuda:N with N from 0");
-  }
-  config->device = choice;
-  return absl::OkStatus();
-}
-
-absl::Status SetMemoryUtilization(const std::string& value, ServerConfig* config) {
-  double part = 0;
-  if (!absl::SimpleAtod(value, &part) || !(part > 0 && part <= 1)) {
-    return Allowed("above 0, at most 1");
-  }
-  config->gpu_memory_utilization = part;
-  return absl::OkStatus();
-}
-
-Setter OnOff(bool ServerConfig::*member) {
-  return [member](const std::string& value, ServerConfig* config) -> absl::Status {
-    if (value != "on" && value != "off") return Allowed("on, off");
-    config->*member = value == "on";
-    return absl::OkStatus();
-  };
-}
-
-absl::Status SetAttention(const std::string& value, ServerConfig* config) {
-  if (value != "auto" && value != "full") return Allowed("auto, full");
-  config->attention = value == "auto" ? "" : value;
-  return absl::OkStatus();
-}
-
-// Seconds, with or without an "s".
-Setter Duration(absl::Duration ServerConfig::*member, double low) {
-  return [member, low](const std::string& value, ServerConfig* config) -> absl::Status {
-    std::string digits = value;
-    if (digits.ends_with('s')) digits.pop_back();
-    double seconds = 0;
-    if (!absl::SimpleAtod(digits, &seconds) || !(seconds >= low && seconds <= kMaxSeconds)) {
-      return Allowed(absl::StrCat(low, " to ", kMaxSeconds, " seconds"));
-    }
-    config->*member = absl::Seconds(seconds);
-    return absl::OkStatus();
-  };
-}
 
 // The table of all flags, in the order of --help.
 std::vector<Flag> Flags() {
   using C = ServerConfig;
   return {
-      {"model", "FOLDER", "the model to serve (needed)", Text(&C::model)},
+      {"model", "FOLDER", "the model to serve (needed)", TextFlag(&C::model)},
       {"served-model-name", "NAME", "its name in requests; default: the folder's name",
-       Text(&C::served_model_name)},
+       TextFlag(&C::served_model_name)},
       {"chat-template", "FILE", "a Jinja chat template instead of the model's own",
-       Text(&C::chat_template)},
-      {"host", "ADDRESS", "where to listen; default 127.0.0.1", Text(&C::host)},
-      {"http-port", "PORT", "default 8000; 0: any free one", Number(&C::http_port, 0, kMaxPort)},
-      {"grpc-port", "PORT", "default 9000; 0: any free one", Number(&C::grpc_port, 0, kMaxPort)},
+       TextFlag(&C::chat_template)},
+      {"host", "ADDRESS", "where to listen; default 127.0.0.1", TextFlag(&C::host)},
+      {"http-port", "PORT", "default 8000; 0: any free one",
+       NumberFlag(&C::http_port, 0, kMaxPort)},
+      {"grpc-port", "PORT", "default 9000; 0: any free one",
+       NumberFlag(&C::grpc_port, 0, kMaxPort)},
       {"device", "DEVICE", "auto (the first GPU, else the CPU), cpu, cuda or cuda:N; default auto",
-       SetDevice},
+       &SetDeviceFlag},
       {"kv-cache-bytes", "BYTES",
-       "memory of the caches: 1GiB, 256MiB; default 512MiB, on a GPU what is left", SetCacheBytes},
+       "memory of the caches: 1GiB, 256MiB; default 512MiB, on a GPU what is left",
+       BytesFlag(&C::kv_cache_bytes, 1, kMaxCacheBytes)},
       {"gpu-memory-utilization", "PART", "of a GPU's memory, for everything together; default 0.9",
-       SetMemoryUtilization},
+       &SetMemoryUtilizationFlag},
       {"kv-cache-dtype", "TYPE", "auto (as the weights), f32, bf16, f16 (GPU only); default auto",
-       SetCacheDtype},
+       &SetCacheDtypeFlag},
       {"attention", "KIND",
        "auto (the model's own) or full (for measurement: reads the whole cache); default auto",
-       SetAttention},
+       &SetAttentionFlag},
       {"cuda-graphs", "ON_OFF", "replay decode steps on a GPU; off for debugging; default on",
-       OnOff(&C::cuda_graphs)},
+       OnOffFlag(&C::cuda_graphs)},
       {"prefix-caching", "ON_OFF",
        "prompts begin in what is cached of earlier requests; default on",
-       OnOff(&C::prefix_caching)},
+       OnOffFlag(&C::prefix_caching)},
       {"threads", "N", "threads of the model; default: all cores",
-       Number(&C::num_threads, 1, kMaxThreads)},
+       NumberFlag(&C::num_threads, 1, kMaxThreads)},
       {"max-num-seqs", "N", "sequences in the cache at once; default 16, on a GPU 64",
-       Number(&C::max_num_seqs, 1, 4096)},
+       NumberFlag(&C::max_num_seqs, 1, 4096)},
       {"max-batched-tokens", "N", "tokens of all sequences per step; default 512, on a GPU 8192",
-       Number(&C::max_batched_tokens, 1, kMaxBatchedTokens)},
+       NumberFlag(&C::max_batched_tokens, 1, kMaxBatchedTokens)},
       {"max-chunk-tokens", "N",
        "prompt tokens of one sequence per step; default 256, on a GPU 2048",
-       Number(&C::max_chunk_tokens, 1, kMaxBatchedTokens)},
+       NumberFlag(&C::max_chunk_tokens, 1, kMaxBatchedTokens)},
       {"max-model-tokens", "N", "longest prompt + generation; default 0: the model's",
-       Number(&C::max_model_tokens, 0, kMaxTokens)},
+       NumberFlag(&C::max_model_tokens, 0, kMaxTokens)},
       {"max-queued-requests", "N", "waiting requests; more are refused; default 256",
-       Number(&C::max_queued_requests, 1, 1 << 20)},
+       NumberFlag(&C::max_queued_requests, 1, kMaxRequests)},
+      {"max-queued-tokens", "N",
+       "prompt tokens of waiting requests; more are refused; default 0: no limit",
+       NumberFlag(&C::max_queued_tokens, 0, kMaxQueuedTokens)},
+      {"max-concurrent-requests", "N",
+       "waiting and running requests; more are refused; default 0: no limit",
+       NumberFlag(&C::max_concurrent_requests, 0, kMaxRequests)},
       {"drain-timeout", "SECONDS", "how long running requests may finish at SIGTERM; default 30",
-       Duration(&C::drain_timeout, 0)},
+       DurationFlag(&C::drain_timeout, 0)},
       {"liveness-timeout", "SECONDS",
        "/health fails when work is pending and no step ended for so long; default 30",
-       Duration(&C::liveness_timeout, 1)},
+       DurationFlag(&C::liveness_timeout, 1)},
+      {"api-key-file", "FILE", "keys, one per line; requests need one; default: open to everybody",
+       TextFlag(&C::api_key_file)},
+      {"protect-probes", "ON_OFF",
+       "/health, /health/ready and /metrics need a key too; default off",
+       OnOffFlag(&C::protect_probes)},
+      {"tls-cert", "FILE", "certificate chain in PEM; with --tls-key, HTTP and gRPC take TLS only",
+       TextFlag(&C::tls_cert)},
+      {"tls-key", "FILE", "its private key in PEM, without a password", TextFlag(&C::tls_key)},
+      {"cors-origins", "LIST",
+       "origins whose pages may call over HTTP, separated by commas, or *; default: none",
+       &SetCorsOriginsFlag},
+      {"max-body-bytes", "BYTES", "of a request, over HTTP and gRPC; default 16MiB",
+       BytesFlag(&C::max_body_bytes, 1024, kMaxBodyBytes)},
+      {"max-header-bytes", "BYTES", "of an HTTP request; default 32KiB",
+       BytesFlag(&C::max_header_bytes, 1024, kMaxHeaderBytes)},
+      {"max-connections", "N", "over HTTP; more are answered 503; default 1024",
+       NumberFlag(&C::max_connections, 1, kMaxConnections)},
+      {"max-streams", "N", "gRPC calls at once on one connection; default 1024",
+       NumberFlag(&C::max_streams, 1, kMaxConnections)},
+      {"idle-timeout", "SECONDS", "of an HTTP connection between requests; default 75",
+       DurationFlag(&C::idle_timeout, 1)},
+      {"read-timeout", "SECONDS", "for an HTTP request to arrive whole; default 60",
+       DurationFlag(&C::read_timeout, 1)},
   };
 }
 
@@ -235,6 +156,12 @@ absl::Status CheckTogether(const ServerConfig& config) {
   if (config.http_port != 0 && config.http_port == config.grpc_port) {
     return absl::InvalidArgumentError(
         absl::StrCat("--http-port and --grpc-port are both ", config.http_port));
+  }
+  if (config.tls_cert.empty() != config.tls_key.empty()) {
+    return absl::InvalidArgumentError("--tls-cert and --tls-key belong together");
+  }
+  if (config.protect_probes && config.api_key_file.empty()) {
+    return absl::InvalidArgumentError("--protect-probes=on needs --api-key-file");
   }
   return CheckStepHasRoom(config);
 }

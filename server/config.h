@@ -37,6 +37,18 @@ struct ServerConfig {
   int64_t max_queued_requests = 256;
   absl::Duration drain_timeout = absl::Seconds(30);
   absl::Duration liveness_timeout = absl::Seconds(30);
+  int64_t max_queued_tokens = 0;        // of prompts; 0: no limit
+  int64_t max_concurrent_requests = 0;  // waiting and running; 0: no limit
+  std::string api_key_file;             // empty: open to everybody
+  bool protect_probes = false;          // health and metrics need a key too
+  std::string tls_cert, tls_key;        // files; both empty: no TLS
+  std::vector<std::string> cors_origins;
+  int64_t max_body_bytes = int64_t{16} << 20;  // of a request, over HTTP and gRPC
+  int64_t max_header_bytes = int64_t{32} << 10;
+  int64_t max_connections = 1024;  // over HTTP
+  int64_t max_streams = 1024;      // over gRPC, of one connection
+  absl::Duration idle_timeout = absl::Seconds(75);
+  absl::Duration read_timeout = absl::Seconds(60);
 };
 
 // What a command line asks for.

@@ -177,7 +177,8 @@ absl::StatusOr<PreparedCall> GenerationService::PrepareOne(const GenerateCall& c
   request.sampling = options.sampling;
   request.rules = std::move(options.rules);
   request.scores_prompt = call.echo && call.num_logprobs.has_value();
-  request.cache_salt = call.cache_salt;
+  request.cache_salt =
+      call.caller.empty() ? call.cache_salt : absl::StrCat(call.caller, ":", call.cache_salt);
   if (!call.seed.has_value()) request.sampling.seed = RandomSeed();
   request.num_top_logprobs = options.num_top_logprobs;
   request.deadline = absl::Now() + options.timeout;

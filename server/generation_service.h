@@ -47,7 +47,9 @@ struct GenerateCall {
   std::vector<std::string> stop;
   std::vector<int64_t> stop_token_ids;
   bool ignore_eos = false;
-  std::string cache_salt;  // cached prompts are shared among calls with the same one
+  // Cached prompts are shared among calls with the same salt, of the same caller.
+  std::string cache_salt;
+  std::string caller;  // whose key was used, in hexadecimal digits; empty: keys are not asked for
   bool include_stop_text = false;
   std::optional<int64_t> num_logprobs;  // alternatives per token; absent: none at all
   std::optional<double> timeout_seconds;

@@ -50,7 +50,8 @@ void PrintAddresses(const Server& server, const ServerConfig& config) {
   const std::string host = config.host.find(':') == std::string::npos
                                ? config.host
                                : absl::StrCat("[", config.host, "]");
-  const std::string http = absl::StrCat("http://", host, ":", server.http_port());
+  const std::string http =
+      absl::StrCat(config.tls_cert.empty() ? "http://" : "https://", host, ":", server.http_port());
   std::printf("\n%s is served.\nHTTP  %s\ngRPC  %s:%d\n\nTry:\n", server.model_name().c_str(),
               http.c_str(), host.c_str(), server.grpc_port());
   std::printf(

@@ -79,6 +79,7 @@ class Server::Impl {
   absl::Status CheckConfig(const ModelConfig& config) const;
   absl::Status LoadText();
   absl::Status LoadWeights();
+  absl::Status LoadAccess();
   absl::Status MakeService();
   void MakeConstraints(const std::vector<int32_t>& eos_tokens);
   void MakeMetrics();
@@ -97,6 +98,8 @@ class Server::Impl {
   std::unique_ptr<GenerationService> service_;
   std::unique_ptr<ConstraintQueue> constraints_;  // null: the vocabulary cannot be constrained
   std::unique_ptr<Metrics> metrics_;
+  HttpAccess access_;
+  TlsFiles tls_;
   ApiContext api_;
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_;
@@ -104,6 +107,7 @@ class Server::Impl {
 
 absl::Status Server::Impl::Start() {
   NSA_RETURN_IF_ERROR(CheckPorts());
+  NSA_RETURN_IF_ERROR(LoadAccess());
   NSA_RETURN_IF_ERROR(StartDevice());
   NSA_RETURN_IF_ERROR(LoadText());
   NSA_RETURN_IF_ERROR(LoadWeights());
@@ -115,6 +119,18 @@ absl::Status Server::Impl::Start() {
 absl::Status Server::Impl::CheckPorts() const {
   NSA_RETURN_IF_ERROR(CheckCanListen(config_.host, config_.http_port, "--http-port"));
   return CheckCanListen(config_.host, config_.grpc_port, "--grpc-port");
+}
+
+absl::Status Server::Impl::LoadAccess() {
+  access_.protect_probes = config_.protect_probes;
+  access_.cors = CorsPolicy(config_.cors_origins);
+  if (!config_.api_key_file.empty()) {
+    NSA_ASSIGN_OR_RETURN(access_.keys, ApiKeys::Load(config_.api_key_file));
+  }
+  if (!config_.tls_cert.empty()) {
+    NSA_ASSIGN_OR_RETURN(tls_, LoadTlsFiles(config_.tls_cert, config_.tls_key));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Server::Impl::StartDevice() {
@@ -179,9 +195,12 @@ absl::Status Server::Impl::LoadWeights() {
 
 absl::Status Server::Impl::MakeService() {
   NSA_ASSIGN_OR_RETURN(const int64_t max_model_tokens, MaxModelTokens(config_, model_.config));
-  const EngineOptions options{.max_queued_requests = config_.max_queued_requests,
-                              .max_model_tokens = max_model_tokens,
-                              .on_lost = on_lost_};
+  const EngineOptions options{
+      .admission = {.max_queued_requests = config_.max_queued_requests,
+                    .max_queued_tokens = config_.max_queued_tokens,
+                    .max_concurrent_requests = config_.max_concurrent_requests},
+      .max_model_tokens = max_model_tokens,
+      .on_lost = on_lost_};
   engine_ = std::make_unique<Engine>(options, model_.executor.get());
   GenerationService::Dependencies dependencies{.engine = engine_.get(),
                                                .tokenizer = text_.tokenizer.get(),
@@ -228,16 +247,29 @@ void Server::Impl::MakeMetrics() {
                            .grpc_methods = {"Generate", "Tokenize", "GetModelInfo"}};
   metrics_ = std::make_unique<Metrics>(std::move(options));
   api_ = MakeApiContext(service_.get(), metrics_.get(), ServerVersion());
+  api_.access = access_;
 }
 
 absl::Status Server::Impl::Listen() {
   const absl::Time start = absl::Now();
-  GrpcOptions grpc_options{.host = config_.host, .port = static_cast<int>(config_.grpc_port)};
+  GrpcOptions grpc_options{.host = config_.host,
+                           .port = static_cast<int>(config_.grpc_port),
+                           .max_message_bytes = config_.max_body_bytes,
+                           .max_streams = config_.max_streams,
+                           .keys = api_.access.keys.has_value() ? &*api_.access.keys : nullptr,
+                           .tls = tls_};
   grpc_options.on_end = [this](std::string_view method, int code) {
     metrics_->CountGrpcCall(method, code);
   };
   NSA_ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(grpc_options, service_.get()));
-  HttpOptions http_options{.host = config_.host, .port = static_cast<int>(config_.http_port)};
+  HttpOptions http_options{.host = config_.host,
+                           .port = static_cast<int>(config_.http_port),
+                           .max_header_bytes = config_.max_header_bytes,
+                           .max_body_bytes = config_.max_body_bytes,
+                           .max_connections = config_.max_connections,
+                           .idle_timeout = config_.idle_timeout,
+                           .read_timeout = config_.read_timeout,
+                           .tls = tls_};
   http_options.on_response = [this](std::string_view route, int status) {
     metrics_->CountHttpRequest(route, status);
   };

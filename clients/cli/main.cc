@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "clients/cli/access.h"
 #include "clients/cli/options.h"
 #include "clients/cli/prompt.h"
 #include "clients/cli/session.h"
@@ -15,7 +16,7 @@
 namespace nsa::cli {
 namespace {
 
-int Generate(const Options& options) {
+int Generate(const Options& options, const Access& access) {
   std::string prompt;
   const std::string error = ReadPrompt(options, &prompt);
   if (!error.empty()) {
@@ -25,7 +26,7 @@ int Generate(const Options& options) {
   v1::GenerateRequest request;
   request.set_text(prompt);
   std::string text;
-  return Session(options).Run(std::move(request), &text) ? 0 : 1;
+  return Session(options, access).Run(std::move(request), &text) ? 0 : 1;
 }
 
 void AddMessage(const std::string& role, const std::string& content, v1::ChatMessages* messages) {
@@ -35,8 +36,8 @@ void AddMessage(const std::string& role, const std::string& content, v1::ChatMes
 }
 
 // A failed turn is forgotten, and the chat goes on; the exit status tells of the last turn.
-int Chat(const Options& options) {
-  Session session(options);
+int Chat(const Options& options, const Access& access) {
+  Session session(options, access);
   v1::ChatMessages messages;
   if (!options.system.empty()) AddMessage("system", options.system, &messages);
   const bool is_interactive = isatty(STDIN_FILENO) == 1;
@@ -70,16 +71,18 @@ void DropLog(gpr_log_func_args* /*args*/) {}
 int Main(const std::vector<std::string>& arguments) {
   gpr_set_log_function(DropLog);
   Options options;
-  const std::string error = ParseOptions(arguments, &options);
+  Access access;
+  std::string error = ParseOptions(arguments, &options);
+  if (error.empty()) error = ReadAccess(options, &access);
   if (!error.empty()) {
     std::fprintf(stderr, "nsa-cli: %s\n", error.c_str());
     return 1;
   }
   switch (options.command) {
     case Options::Command::kGenerate:
-      return Generate(options);
+      return Generate(options, access);
     case Options::Command::kChat:
-      return Chat(options);
+      return Chat(options, access);
     case Options::Command::kHelp:
       break;
   }

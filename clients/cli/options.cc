@@ -50,6 +50,12 @@ std::vector<Flag> Flags() {
   return {
       {"--address", "HOST:PORT", "of the server's gRPC port; default 127.0.0.1:9000",
        Text(&O::address)},
+      {"--api-key-file", "FILE", "the key for the server is its first line",
+       Text(&O::api_key_file)},
+      {"--tls", "", "the server speaks TLS; the system's certificates vouch for it",
+       [](const std::string&, Options* options) { return options->tls = true; }},
+      {"--tls-ca", "FILE", "the same, with certificates in PEM that vouch for it",
+       Text(&O::tls_ca)},
       {"--model", "NAME", "default: the served model", Text(&O::model)},
       {"--file", "FILE", "generate: its text stands before the prompt; - is standard input",
        Text(&O::file)},

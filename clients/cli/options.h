@@ -12,6 +12,9 @@ struct Options {
   enum class Command : uint8_t { kGenerate, kChat, kHelp };
   Command command = Command::kHelp;
   std::string address = "127.0.0.1:9000";
+  std::string api_key_file;        // empty: no key is sent
+  bool tls = false;                // also with tls_ca
+  std::string tls_ca;              // file; empty: the system's certificates
   std::string model;               // empty: the served one
   std::vector<std::string> words;  // generate: the prompt
   std::string file;                // generate: its text comes before the prompt

@@ -12,17 +12,24 @@ namespace {
 
 constexpr auto kProgressInterval = std::chrono::seconds(2);
 
+std::shared_ptr<grpc::ChannelCredentials> Credentials(const Access& access) {
+  if (!access.uses_tls) return grpc::InsecureChannelCredentials();
+  return grpc::SslCredentials({.pem_root_certs = access.trusted_certificates});
+}
+
 }  // namespace
 
-Session::Session(const Options& options)
+Session::Session(const Options& options, const Access& access)
     : options_(options),
+      api_key_(access.api_key),
       is_terminal_(isatty(STDERR_FILENO) == 1),
-      channel_(grpc::CreateChannel(options.address, grpc::InsecureChannelCredentials())),
+      channel_(grpc::CreateChannel(options.address, Credentials(access))),
       stub_(v1::GenerationService::NewStub(channel_)) {}
 
 bool Session::Run(v1::GenerateRequest request, std::string* text) {
   ApplyOptions(&request);
   grpc::ClientContext context;
+  if (!api_key_.empty()) context.AddMetadata("authorization", "Bearer " + api_key_);
   const auto stream = stub_->Generate(&context, request);
   v1::GenerateResponse response;
   v1::Usage usage;

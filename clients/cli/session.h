@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "clients/cli/access.h"
 #include "clients/cli/options.h"
 #include "nsa/v1/generation.grpc.pb.h"
 
@@ -14,7 +15,7 @@ namespace nsa::cli {
 
 class Session {
  public:
-  explicit Session(const Options& options);
+  Session(const Options& options, const Access& access);
 
   // Runs one generation: its text to standard output, progress and figures to standard error
   // (progress: a line that is rewritten on a terminal, elsewhere lines at least two seconds apart).
@@ -29,6 +30,7 @@ class Session {
   void ShowError(const grpc::Status& status) const;
 
   const Options options_;
+  const std::string api_key_;                            // empty: none is sent
   const bool is_terminal_;                               // standard error
   bool progress_is_shown_ = false;                       // in the terminal's last line
   std::chrono::steady_clock::time_point next_progress_;  // elsewhere: not before

@@ -3,10 +3,13 @@
 // GenerationService's.
 
 #include <functional>
+#include <string>
 #include <string_view>
 #include <utility>
 
+#include "absl/status/statusor.h"
 #include "nsa/v1/generation.grpc.pb.h"
+#include "server/api_keys.h"
 #include "server/generation_service.h"
 
 namespace nsa {
@@ -15,10 +18,14 @@ using CallEnded = std::function<void(std::string_view method, int code)>;
 
 class GenerationRpc : public v1::GenerationService::CallbackService {
  public:
-  // The service must outlive this. max_queued_bytes: see GenerateReactor::Start.
-  // on_end: see GrpcOptions; may be empty.
-  GenerationRpc(GenerationService* service, int64_t max_queued_bytes, CallEnded on_end)
-      : service_(service), max_queued_bytes_(max_queued_bytes), on_end_(std::move(on_end)) {}
+  // The service and the keys must outlive this; null: everybody may call. max_queued_bytes: see
+  // GenerateReactor::Start. on_end: see GrpcOptions; may be empty.
+  GenerationRpc(GenerationService* service, const ApiKeys* keys, int64_t max_queued_bytes,
+                CallEnded on_end)
+      : service_(service),
+        keys_(keys),
+        max_queued_bytes_(max_queued_bytes),
+        on_end_(std::move(on_end)) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
@@ -34,7 +41,16 @@ class GenerationRpc : public v1::GenerationService::CallbackService {
     if (on_end_) on_end_(method, status.error_code());
   }
 
+  absl::Status AnswerTokenize(const grpc::CallbackServerContext& context,
+                              const v1::TokenizeRequest& request,
+                              v1::TokenizeResponse* response) const;
+  grpc::ServerUnaryReactor* Finish(std::string_view method, const absl::Status& status,
+                                   grpc::CallbackServerContext* context) const;
+  // The caller's name, as ApiKeys::CheckAuthorization; empty where keys are not asked for.
+  absl::StatusOr<std::string> CheckKey(const grpc::CallbackServerContext& context) const;
+
   GenerationService* const service_;
+  const ApiKeys* const keys_;
   const int64_t max_queued_bytes_;
   const CallEnded on_end_;
 };

@@ -32,6 +32,13 @@ void SetLimits(const GrpcOptions& options, grpc::ServerBuilder* builder) {
   builder->AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
 }
 
+std::shared_ptr<grpc::ServerCredentials> Credentials(const TlsFiles& tls) {
+  if (tls.empty()) return grpc::InsecureServerCredentials();
+  grpc::SslServerCredentialsOptions options(GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE);
+  options.pem_key_cert_pairs.push_back({.private_key = tls.key, .cert_chain = tls.certificate});
+  return grpc::SslServerCredentials(options);
+}
+
 // An IPv6 address needs brackets in front of a port.
 std::string JoinHostPort(const std::string& host, int port) {
   const bool is_ipv6 = host.find(':') != std::string::npos;
@@ -43,7 +50,7 @@ std::string JoinHostPort(const std::string& host, int port) {
 class GrpcServer::Impl {
  public:
   Impl(const GrpcOptions& options, GenerationService* service)
-      : rpc_(service, options.max_queued_bytes, options.on_end) {}
+      : rpc_(service, options.keys, options.max_queued_bytes, options.on_end) {}
 
   absl::Status Start(const GrpcOptions& options);
   int port() const { return port_; }
@@ -69,7 +76,7 @@ absl::Status GrpcServer::Impl::Start(const GrpcOptions& options) {
   const std::string address = JoinHostPort(options.host, options.port);
   grpc::ServerBuilder builder;
   SetLimits(options, &builder);
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port_);
+  builder.AddListeningPort(address, Credentials(options.tls), &port_);
   builder.RegisterService(&rpc_);
   server_ = builder.BuildAndStart();
   if (server_ == nullptr || port_ == 0) {

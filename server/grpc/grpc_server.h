@@ -9,7 +9,9 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "server/api_keys.h"
 #include "server/generation_service.h"
+#include "server/tls_files.h"
 
 namespace nsa {
 
@@ -21,6 +23,9 @@ struct GrpcOptions {
   int64_t max_queued_bytes = 1 << 20;    // of one call, for a slow reader; more: the call ends
   absl::Duration keepalive = absl::Seconds(30);  // after that much silence the peer is pinged
   absl::Duration min_ping_interval = absl::Seconds(10);  // clients that ping more often are dropped
+  const ApiKeys* keys = nullptr;  // outlive the server; null: everybody may call. Health checks and
+                                  // reflection never need one.
+  TlsFiles tls;                   // empty: no TLS
   // Called once per call of GenerationService with the method and the status code. From any thread.
   std::function<void(std::string_view method, int code)> on_end;
 };

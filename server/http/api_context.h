@@ -1,12 +1,22 @@
 #pragma once
 // What the endpoints work with.
 
+#include <optional>
 #include <string>
 
+#include "server/api_keys.h"
 #include "server/generation_service.h"
+#include "server/http/cors.h"
 #include "server/metrics/metrics.h"
 
 namespace nsa {
+
+// Who may call and read over HTTP.
+struct HttpAccess {
+  std::optional<ApiKeys> keys;  // absent: everybody
+  bool protect_probes = false;  // health and metrics want a key too
+  CorsPolicy cors;
+};
 
 // Outlives the server; so do the things it points to.
 struct ApiContext {
@@ -14,6 +24,7 @@ struct ApiContext {
   const Metrics* metrics = nullptr;
   std::string version;      // of the server
   std::string fingerprint;  // system_fingerprint: changes when server or model do
+  HttpAccess access;
 };
 
 ApiContext MakeApiContext(GenerationService* service, const Metrics* metrics, std::string version);

@@ -24,7 +24,7 @@ constexpr int kClientClosedRequest = 499;
 HttpConnection::HttpConnection(std::shared_ptr<HttpHost> host)
     : host_(std::move(host)),
       strand_(asio::make_strand(host_->io)),
-      socket_(strand_),
+      socket_(strand_, host_->tls.has_value() ? &*host_->tls : nullptr),
       read_timer_(strand_),
       write_timer_(strand_),
       heartbeat_timer_(strand_),
@@ -53,18 +53,16 @@ bool HttpConnection::IsCurrent(uint64_t exchange) const {
 }
 
 void HttpConnection::Start() {
-  PostOnStrand([](HttpConnection& c) {
-    c.ConfigureSocket();
-    c.BeginRequest();
-  });
+  PostOnStrand([](HttpConnection& c) { c.Open([](HttpConnection& o) { o.BeginRequest(); }); });
 }
 
 void HttpConnection::Refuse() {
   PostOnStrand([](HttpConnection& c) {
-    c.ConfigureSocket();
-    c.SendError(503, absl::StrCat("the server has its limit of ", c.host_->options.max_connections,
-                                  " connections open"));
-    c.StartRead();
+    c.Open([](HttpConnection& o) {
+      o.SendError(503, absl::StrCat("the server has its limit of ",
+                                    o.host_->options.max_connections, " connections open"));
+      o.StartRead();
+    });
   });
 }
 
@@ -83,11 +81,22 @@ void HttpConnection::Abort() {
 void HttpConnection::ConfigureSocket() {
   // Failures are of no consequence: both are tuning.
   ErrorCode ignored;
-  socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
+  socket().set_option(asio::ip::tcp::no_delay(true), ignored);
   const int64_t send_buffer = host_->options.socket_send_buffer_bytes;
   if (send_buffer > 0) {
-    socket_.set_option(asio::socket_base::send_buffer_size(static_cast<int>(send_buffer)), ignored);
+    socket().set_option(asio::socket_base::send_buffer_size(static_cast<int>(send_buffer)),
+                        ignored);
   }
+}
+
+void HttpConnection::Open(Task then) {
+  ConfigureSocket();
+  ArmReadTimer(host_->options.read_timeout);
+  socket_.AsyncHandshake([self = shared_from_this(), then = std::move(then)](ErrorCode error) {
+    if (self->state_ == State::kClosed) return;
+    if (error) return self->Close();
+    then(*self);
+  });
 }
 
 void HttpConnection::BeginRequest() {
@@ -133,10 +142,10 @@ void HttpConnection::StartRead() {
   if (reading_ || peer_closed_ || state_ == State::kClosed) return;
   if (state_ == State::kAnswering && reader_.buffered_bytes() >= kMaxPipelinedBytes) return;
   reading_ = true;
-  socket_.async_read_some(asio::buffer(read_chunk_),
-                          [self = shared_from_this()](ErrorCode error, size_t num_bytes) {
-                            self->OnRead(error, num_bytes);
-                          });
+  socket_.AsyncReadSome(asio::buffer(read_chunk_),
+                        [self = shared_from_this()](ErrorCode error, size_t num_bytes) {
+                          self->OnRead(error, num_bytes);
+                        });
 }
 
 void HttpConnection::OnRead(ErrorCode error, size_t num_bytes) {
@@ -178,8 +187,7 @@ void HttpConnection::CloseGracefully() {
   if (peer_closed_) return Close();
   // Closing with unread input would reset the connection, and the peer might lose the response.
   state_ = State::kLingering;
-  ErrorCode ignored;
-  socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+  socket_.ShutdownSend(shared_from_this());
   ArmReadTimer(host_->options.linger_timeout);
   StartRead();
 }
@@ -200,8 +208,7 @@ void HttpConnection::Close() {
   read_timer_.cancel();
   write_timer_.cancel();
   heartbeat_timer_.cancel();
-  ErrorCode ignored;
-  socket_.close(ignored);
+  socket_.Close();
   {
     const std::lock_guard lock(post_mutex_);
     detached_ = true;

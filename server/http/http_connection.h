@@ -6,16 +6,19 @@
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ssl/context.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "server/http/http_request_reader.h"
 #include "server/http/http_server.h"
+#include "server/http/http_socket.h"
 #include "server/http/http_wire.h"
 
 namespace nsa {
@@ -27,6 +30,7 @@ class HttpConnection;
 struct HttpHost {
   boost::asio::io_context io;
   HttpOptions options;
+  std::optional<boost::asio::ssl::context> tls;
   HttpHandler handler;
   std::atomic<bool> draining{false};
   // On the connection's strand, once, when it has closed.
@@ -38,7 +42,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   explicit HttpConnection(std::shared_ptr<HttpHost> host);
 
   // For the acceptor, before Start.
-  boost::asio::ip::tcp::socket& socket() { return socket_; }
+  boost::asio::ip::tcp::socket& socket() { return socket_.tcp(); }
 
   // From any thread, after the socket is connected: serve; answer 503 and close; close as soon as
   // no request is in progress; close now.
@@ -62,6 +66,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   // Reading.
   void ConfigureSocket();
+  void Open(Task then);  // configures the socket, shakes hands
   void BeginRequest();
   void ProcessInput();
   void StartRead();
@@ -96,7 +101,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   const std::shared_ptr<HttpHost> host_;  // first: owns the io_context that the rest refers to
   boost::asio::strand<boost::asio::io_context::executor_type> strand_;
-  boost::asio::ip::tcp::socket socket_;
+  HttpSocket socket_;
   boost::asio::steady_timer read_timer_, write_timer_, heartbeat_timer_;
   State state_ = State::kReceiving;
 

@@ -183,7 +183,7 @@ void HttpConnection::WriteSome() {
     if (error || self->write_timer_.expiry() > std::chrono::steady_clock::now()) return;
     self->Disconnect();
   });
-  socket_.async_write_some(
+  socket_.AsyncWriteSome(
       boost::asio::buffer(sending_.data() + sent_bytes_, sending_.size() - sent_bytes_),
       [self = shared_from_this()](ErrorCode error, size_t num_bytes) {
         self->OnWrite(error, num_bytes);

@@ -21,6 +21,7 @@ struct HttpRequest {
   HttpHeaders headers;
   std::string body;
   std::string request_id;  // the client's x-request-id if it is acceptable, else a new one
+  std::string caller;      // who sent it: as GenerateCall::caller; set before an endpoint sees it
 
   // The first header of this name, compared without case; null if absent.
   const std::string* Header(const std::string& name) const;

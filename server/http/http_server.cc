@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/log.h"
+#include "base/status.h"
 #include "server/http/http_connection.h"
 
 namespace nsa {
@@ -82,6 +83,10 @@ absl::Status HttpServer::Impl::ListenError(const boost::system::error_code& erro
 
 absl::Status HttpServer::Impl::Listen() {
   const HttpOptions& options = host_->options;
+  if (!options.tls.empty()) {
+    host_->tls.emplace(asio::ssl::context::tls_server);
+    NSA_RETURN_IF_ERROR(ConfigureTls(options.tls, &*host_->tls));
+  }
   boost::system::error_code error;
   const auto endpoints = tcp::resolver(host_->io).resolve(options.host, absl::StrCat(options.port),
                                                           tcp::resolver::passive, error);

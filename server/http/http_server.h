@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/http/http_message.h"
+#include "server/tls_files.h"
 
 namespace nsa {
 
@@ -26,6 +27,7 @@ struct HttpOptions {
   absl::Duration read_timeout = absl::Seconds(60);   // from a request's first byte to its last
   absl::Duration write_timeout = absl::Seconds(60);  // without the peer taking a byte
   absl::Duration linger_timeout = absl::Seconds(2);  // for the peer to close after our last byte
+  TlsFiles tls;                                      // empty: no TLS
   // Called once per response with the route (HttpResponder::SetRoute; "" before one is known) and
   // the status; 499 where the peer left before it. From any of the server's threads.
   std::function<void(const std::string& route, int status)> on_response;

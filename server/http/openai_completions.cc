@@ -14,8 +14,9 @@ namespace nsa {
 
 void HandleCompletions(const ApiContext& api, const HttpRequest& request,
                        std::shared_ptr<HttpResponder> responder) {
-  const absl::StatusOr<GenerationRequest> parsed = ParseCompletionRequest(request.body);
+  absl::StatusOr<GenerationRequest> parsed = ParseCompletionRequest(request.body);
   if (!parsed.ok()) return responder->Send(ErrorResponse(ErrorFromStatus(parsed.status())));
+  for (GenerateCall& call : parsed->calls) call.caller = request.caller;
   auto shape = std::make_unique<CompletionShape>(
       ResponseMeta{.id = NewId("cmpl-"),
                    .created = absl::ToUnixSeconds(absl::Now()),

@@ -20,10 +20,10 @@ constexpr Route kRoutes[] = {
     {"GET", "/v1/models/{id}", &HandleGetModel},
     {"POST", "/tokenize", &HandleTokenize},
     {"POST", "/detokenize", &HandleDetokenize},
-    {"GET", "/health", &HandleHealth},
-    {"GET", "/health/ready", &HandleReady},
+    {"GET", "/health", &HandleHealth, /*is_probe=*/true},
+    {"GET", "/health/ready", &HandleReady, /*is_probe=*/true},
     {"GET", "/version", &HandleVersion},
-    {"GET", "/metrics", &HandleMetrics},
+    {"GET", "/metrics", &HandleMetrics, /*is_probe=*/true},
 };
 
 bool PathMatches(absl::string_view pattern, absl::string_view path) {
@@ -76,7 +76,7 @@ std::string MediaTypeProblem(const HttpRequest& request) {
   return "";
 }
 
-void SendNoRoute(const HttpRequest& request, HttpResponder* responder) {
+void SendNoRoute(const CorsPolicy& cors, const HttpRequest& request, HttpResponder* responder) {
   const std::vector<absl::string_view> methods = AllowedMethods(request.path);
   if (methods.empty()) {
     return responder->Send(ErrorResponse(ProtocolError(
@@ -87,6 +87,7 @@ void SendNoRoute(const HttpRequest& request, HttpResponder* responder) {
   if (request.method == "OPTIONS") {
     response.status = 204;
     response.content_type = "";
+    cors.AnswerPreflight(request, allow, &response.headers);
   } else {
     response = ErrorResponse(ProtocolError(
         405, absl::StrCat(request.path, " answers to ", allow, ", not to ", request.method)));
@@ -95,11 +96,25 @@ void SendNoRoute(const HttpRequest& request, HttpResponder* responder) {
   responder->Send(std::move(response));
 }
 
-void Serve(const ApiContext& api, const HttpRequest& request,
-           std::shared_ptr<HttpResponder> responder) {
+// The caller's name; UNAUTHENTICATED where a key is needed and not there. A path without a route
+// needs one too, so that nothing is learnt without.
+absl::StatusOr<std::string> CheckKey(const HttpAccess& access, const Route* route,
+                                     const HttpRequest& request) {
+  const bool is_open = request.method == "OPTIONS" ||
+                       (route != nullptr && route->is_probe && !access.protect_probes);
+  if (!access.keys.has_value() || is_open) return "";
+  const std::string* header = request.Header("Authorization");
+  return access.keys->CheckAuthorization(
+      header == nullptr ? std::nullopt : std::optional<absl::string_view>(*header));
+}
+
+void Serve(const ApiContext& api, HttpRequest request, std::shared_ptr<HttpResponder> responder) {
   const Route* route = FindRoute(request.method, request.path);
-  if (route == nullptr) return SendNoRoute(request, responder.get());
-  responder->SetRoute(std::string(route->path));
+  if (route != nullptr) responder->SetRoute(std::string(route->path));
+  absl::StatusOr<std::string> caller = CheckKey(api.access, route, request);
+  if (!caller.ok()) return responder->Send(ErrorResponse(ErrorFromStatus(caller.status())));
+  request.caller = *std::move(caller);
+  if (route == nullptr) return SendNoRoute(api.access.cors, request, responder.get());
   if (request.method == "POST") {
     if (std::string problem = MediaTypeProblem(request); !problem.empty()) {
       return responder->Send(ErrorResponse(ProtocolError(415, std::move(problem))));
@@ -114,7 +129,8 @@ std::span<const Route> Routes() { return kRoutes; }
 
 HttpHandler MakeApiHandler(const ApiContext* api) {
   return [api](HttpRequest request, std::shared_ptr<HttpResponder> responder) {
-    Serve(*api, request, std::move(responder));
+    responder = api->access.cors.Decorate(request, std::move(responder));
+    Serve(*api, std::move(request), std::move(responder));
   };
 }
 

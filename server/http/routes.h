@@ -14,12 +14,15 @@ struct Route {
   absl::string_view method;  // GET routes answer HEAD too
   absl::string_view path;    // "{...}" at the end stands for one or more characters
   Endpoint endpoint;
+  // What probes and scrapers read: open without an API key unless HttpAccess says otherwise.
+  bool is_probe = false;
 };
 
 std::span<const Route> Routes();
 
-// Answers every request: finds the route, checks method and media type (POST takes JSON only), and
-// calls the endpoint. OPTIONS lists a path's methods. `api` must outlive the handler.
+// Answers every request: checks the API key (not of OPTIONS, with which browsers ask beforehand),
+// finds the route, checks method and media type (POST takes JSON only), and calls the endpoint.
+// OPTIONS lists a path's methods. `api` must outlive the handler.
 HttpHandler MakeApiHandler(const ApiContext* api);
 
 }  // namespace nsa

@@ -18,6 +18,12 @@ constexpr std::pair<FinishReason, std::string_view> kReasonNames[] = {
     {FinishReason::kError, "error"},
 };
 
+constexpr std::pair<RejectReason, std::string_view> kRejectNames[] = {
+    {RejectReason::kQueueFull, "queue_full"},
+    {RejectReason::kQueuedTokens, "queued_tokens"},
+    {RejectReason::kConcurrentRequests, "concurrent_requests"},
+};
+
 double AsDouble(int64_t value) { return static_cast<double>(value); }
 
 // The families of one scrape, all with the labels of one engine.
@@ -62,9 +68,13 @@ void AddRequests(const EngineStats& stats, FamilyList* list) {
   }
   list->Add(
       CounterFamily("vllm:request_success_total", "Requests that ended, by reason.", finished));
-  list->Add(CounterFamily(
-      "vllm:admission_rejections_total", "Requests that were refused, by reason.",
-      {{list->With("reason", "queue_full"), AsDouble(stats.num_rejected_queue_full)}}));
+  std::vector<MetricValue> rejected;
+  for (const auto& [reason, name] : kRejectNames) {
+    rejected.push_back(
+        {list->With("reason", name), AsDouble(stats.num_rejected[static_cast<size_t>(reason)])});
+  }
+  list->Add(CounterFamily("vllm:admission_rejections_total",
+                          "Requests that were refused, by reason.", rejected));
 }
 
 void AddTokens(const EngineStats& stats, FamilyList* list) {

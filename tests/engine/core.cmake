@@ -1,6 +1,7 @@
 # The engine loop over a fake model.
 nsa_test(engine_test
   SOURCES
+    admission_test.cc
     batch_builder_test.cc
     cache/page_pool_test.cc
     cache/prefix_index_test.cc

@@ -131,7 +131,7 @@ TEST_P(EngineTest, RefusesWhatItCannotServeAndQueuesNoneOfTheSubmission) {
 }
 
 TEST_P(EngineTest, AFullQueueRefusesAllOfASubmissionOrNone) {
-  Start({.max_queued_requests = 3});
+  Start({.admission = {.max_queued_requests = 3}});
   Occupy();
   EXPECT_TRUE(Submit({MakeRequest(1, 1, 1)}).ok());
   const absl::Status status =
@@ -139,7 +139,7 @@ TEST_P(EngineTest, AFullQueueRefusesAllOfASubmissionOrNone) {
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()), HasSubstr("of at most 3"));
   EXPECT_EQ(engine_->Stats().num_waiting + engine_->Stats().num_running, 2);
-  EXPECT_EQ(engine_->Stats().num_rejected_queue_full, 3);
+  EXPECT_EQ(engine_->Stats().num_rejected[0], 3);
   EXPECT_TRUE(Submit({MakeRequest(5, 1, 1)}).ok());
   // Running ahead, request 1000 is known to run by now, and leaves its place in the queue.
   for (int i = 0; i < GetParam(); ++i) EXPECT_TRUE(Submit({MakeRequest(7, 1, 1)}).ok());
@@ -332,7 +332,7 @@ TEST_P(EngineTest, AnIdleEngineSleepsAndWakesForWork) {
 TEST_P(EngineTest, ManyThreadsSubmitCancelAndRead) {
   constexpr int kNumThreads = 6;
   constexpr RequestId kRequestsPerThread = 60;
-  Start({.max_queued_requests = 20});
+  Start({.admission = {.max_queued_requests = 20}});
   std::atomic<int64_t> num_accepted = 0;
   std::vector<std::thread> threads;
   for (int t = 0; t < kNumThreads; ++t) {
@@ -355,7 +355,7 @@ TEST_P(EngineTest, ManyThreadsSubmitCancelAndRead) {
   const EngineStats stats = engine_->Stats();
   EXPECT_EQ(sink_->num_finished(), num_accepted);
   EXPECT_EQ(stats.num_admitted, num_accepted);
-  EXPECT_EQ(stats.num_admitted + stats.num_rejected_queue_full,
+  EXPECT_EQ(stats.num_admitted + stats.num_rejected[0],
             kNumThreads * static_cast<int64_t>(kRequestsPerThread));
   int64_t num_tokens = 0;
   for (RequestId id = 0; id < kNumThreads * kRequestsPerThread; ++id) {

@@ -1,27 +1,12 @@
 """A gRPC client with code generated from proto/, and the standard health and reflection services."""
 
-import pathlib
-import sys
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from grpc_tools import protoc
 
-PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
 SERVICE = "nsa.v1.GenerationService"
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    """The generated messages and stubs."""
-    out = tmp_path_factory.mktemp("generated")
-    assert protoc.main(["protoc", f"-I{PROTO}", f"--python_out={out}", f"--grpc_python_out={out}",
-                        "nsa/v1/generation.proto"]) == 0
-    sys.path.insert(0, str(out))
-    from nsa.v1 import generation_pb2, generation_pb2_grpc
-    return generation_pb2, generation_pb2_grpc
 
 
 @pytest.fixture(scope="module")

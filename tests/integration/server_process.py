@@ -41,7 +41,7 @@ class ServerProcess:
     def _read(self, stream, lines):
         for line in stream:
             lines.append(line)
-            if match := re.search(r"HTTP\s+(http://\S+:\d+)", line):
+            if match := re.search(r"HTTP\s+(https?://\S+:\d+)", line):
                 self.http = match.group(1)
             if match := re.search(r"gRPC\s+(\S+:\d+)", line):
                 self.grpc = match.group(1)

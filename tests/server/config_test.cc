@@ -53,6 +53,35 @@ TEST(ConfigTest, Defaults) {
   EXPECT_EQ(config.liveness_timeout, absl::Seconds(30));
 }
 
+TEST(ConfigTest, AccessAndLimits) {
+  const ServerConfig config =
+      Config({"--api-key-file=k", "--protect-probes=on", "--tls-cert=c", "--tls-key=p",
+              "--cors-origins=https://a.b", "--max-body-bytes=1MiB", "--max-header-bytes=8KiB",
+              "--max-connections=7", "--max-streams=8", "--idle-timeout=5", "--read-timeout=6",
+              "--max-queued-tokens=1000", "--max-concurrent-requests=20"});
+  EXPECT_EQ(config.api_key_file, "k");
+  EXPECT_TRUE(config.protect_probes);
+  EXPECT_EQ(config.tls_cert, "c");
+  EXPECT_EQ(config.tls_key, "p");
+  EXPECT_EQ(config.cors_origins, std::vector<std::string>{"https://a.b"});
+  EXPECT_EQ(config.max_body_bytes, 1 << 20);
+  EXPECT_EQ(config.max_header_bytes, 8 << 10);
+  EXPECT_EQ(config.max_connections, 7);
+  EXPECT_EQ(config.max_streams, 8);
+  EXPECT_EQ(config.idle_timeout, absl::Seconds(5));
+  EXPECT_EQ(config.read_timeout, absl::Seconds(6));
+  EXPECT_EQ(config.max_queued_tokens, 1000);
+  EXPECT_EQ(config.max_concurrent_requests, 20);
+}
+
+TEST(ConfigTest, WhatBelongsTogether) {
+  EXPECT_EQ(Refusal({"--tls-cert=c"}), "--tls-cert and --tls-key belong together");
+  EXPECT_EQ(Refusal({"--tls-key=k"}), "--tls-cert and --tls-key belong together");
+  EXPECT_EQ(Refusal({"--protect-probes=on"}), "--protect-probes=on needs --api-key-file");
+  EXPECT_THAT(Refusal({"--max-body-bytes=1023"}), HasSubstr("allowed: 1024 to 1073741824 bytes"));
+  EXPECT_THAT(Refusal({"--max-connections=0"}), HasSubstr("allowed: 1 to"));
+}
+
 TEST(ConfigTest, WhatWasNotGivenDependsOnTheDevice) {
   ServerConfig cpu = Config({});
   ASSERT_TRUE(ApplyDeviceDefaults(DeviceType::kCpu, &cpu).ok());

@@ -72,7 +72,7 @@ TEST_F(GenerationLimitsTest, CallsThatBelongTogetherArePreparedAllOrNone) {
 }
 
 TEST_F(GenerationLimitsTest, MoreChoicesThanTheQueueHoldsAreAnInvalidRequest) {
-  const int64_t limit = EngineOptions().max_queued_requests;
+  const int64_t limit = AdmissionLimits().max_queued_requests;
   GenerateCall call = GenerateCall{.input = "hi"};
   call.n = 100;
   const std::vector<GenerateCall> calls(limit / 100 + 1, call);

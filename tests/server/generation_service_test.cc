@@ -291,7 +291,7 @@ TEST_F(GenerationServiceTest, DrainingRefusesNewCallsAndEndsOldOnes) {
 }
 
 TEST(GenerationServiceQueueTest, AFullQueueIsOverloaded) {
-  ServiceHarness harness({}, {.max_queued_requests = 2});
+  ServiceHarness harness({}, {.admission = {.max_queued_requests = 2}});
   harness.executor.set_paused(true);
   GenerateCall call{.input = "hi", .n = 2};
   const auto observer = std::make_shared<CollectingObserver>();
@@ -302,7 +302,7 @@ TEST(GenerationServiceQueueTest, AFullQueueIsOverloaded) {
   harness.executor.set_paused(false);
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(GetDetail(status).code, "overloaded");
-  EXPECT_EQ(harness.engine.Stats().num_rejected_queue_full, 2);
+  EXPECT_EQ(harness.engine.Stats().num_rejected[0], 2);
   observer->Wait();
 }
 

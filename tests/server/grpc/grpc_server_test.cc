@@ -14,101 +14,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "nsa/v1/generation.grpc.pb.h"
-#include "server/version.h"
-#include "tests/support/service_harness.h"
+#include "tests/server/grpc/grpc_fixture.h"
+#include "tests/support/test_certificate.h"
 
 namespace nsa {
 namespace {
 
 using testing::HasSubstr;
-constexpr int64_t kPromptTokens = 3;  // BOS, 'h', 'i'
-
-v1::GenerateRequest Hi() {
-  v1::GenerateRequest request;
-  request.set_text("hi");
-  return request;
-}
-
-// A call with one message of bytes in and one out: for protocols without installed C++ stubs, and
-// for messages that generated code would not send.
-grpc::Status RawCall(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
-                     const std::string& request, std::string* response) {
-  const grpc::Slice slice(request);
-  const grpc::ByteBuffer request_buffer(&slice, 1);
-  grpc::GenericStub stub(channel);
-  grpc::ClientContext context;
-  grpc::CompletionQueue queue;
-  auto call = stub.PrepareUnaryCall(&context, method, request_buffer, &queue);
-  call->StartCall();
-  grpc::ByteBuffer response_buffer;
-  grpc::Status status;
-  call->Finish(&response_buffer, &status, nullptr);
-  void* tag = nullptr;
-  bool ok = false;
-  queue.Next(&tag, &ok);
-  grpc::Slice response_slice;
-  if (status.ok() && response_buffer.DumpToSingleSlice(&response_slice).ok()) {
-    response->assign(reinterpret_cast<const char*>(response_slice.begin()), response_slice.size());
-  }
-  return status;
-}
-
-class GrpcServerTest : public testing::Test {
- protected:
-  void SetUp() override { StartServer({.port = 0}); }
-
-  void StartServer(const GrpcOptions& options) {
-    server_.reset();
-    auto server = GrpcServer::Start(options, &harness_.service);
-    ASSERT_TRUE(server.ok()) << server.status();
-    server_ = *std::move(server);
-    grpc::ChannelArguments arguments;
-    arguments.SetMaxReceiveMessageSize(-1);
-    channel_ = grpc::CreateCustomChannel(absl::StrCat("127.0.0.1:", server_->port()),
-                                         grpc::InsecureChannelCredentials(), arguments);
-    stub_ = v1::GenerationService::NewStub(channel_);
-  }
-
-  struct Outcome {
-    std::vector<v1::GenerateResponse> responses;
-    grpc::Status status;
-    std::string Text(int choice = 0) const {
-      std::string text;
-      for (const auto& r : responses) text += r.choice_index() == choice ? r.text() : "";
-      return text;
-    }
-  };
-  Outcome Generate(const v1::GenerateRequest& request) {
-    grpc::ClientContext context;
-    auto reader = stub_->Generate(&context, request);
-    return Drain(reader.get());
-  }
-  static Outcome Drain(grpc::ClientReader<v1::GenerateResponse>* reader) {
-    Outcome outcome;
-    v1::GenerateResponse response;
-    while (reader->Read(&response)) outcome.responses.push_back(response);
-    outcome.status = reader->Finish();
-    return outcome;
-  }
-
-  // What a health check says. Request: field 1, the service; response: field 1, the state.
-  std::string Health(const std::string& service) {
-    std::string request;
-    if (!service.empty()) request = "\x0A" + std::string(1, static_cast<char>(service.size()));
-    std::string response;
-    const grpc::Status status =
-        RawCall(channel_, "/grpc.health.v1.Health/Check", request + service, &response);
-    if (!status.ok()) return absl::StrCat("error ", static_cast<int>(status.error_code()));
-    if (response == "\x08\x01") return "SERVING";
-    return response == "\x08\x02" ? "NOT_SERVING" : "other";
-  }
-
-  ServiceHarness harness_;
-  std::unique_ptr<GrpcServer> server_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<v1::GenerationService::Stub> stub_;
-};
-
 TEST_F(GrpcServerTest, GenerateStreamsTextThenUsage) {
   harness_.SayBytes("hello", kPromptTokens);
   const Outcome outcome = Generate(Hi());
@@ -221,6 +133,21 @@ TEST_F(GrpcServerTest, AClosedConnectionFreesThePages) {
   EXPECT_TRUE(harness_.BecomesIdle());
 }
 
+TEST_F(GrpcServerTest, SpeaksTls) {
+  const TlsFiles tls = MakeTestCertificate();
+  StartServer({.port = 0, .tls = tls});
+  EXPECT_EQ(Generate(Hi()).status.error_code(), grpc::StatusCode::UNAVAILABLE);  // without TLS
+  channel_ = grpc::CreateChannel(absl::StrCat("localhost:", server_->port()),
+                                 grpc::SslCredentials({.pem_root_certs = tls.certificate}));
+  stub_ = v1::GenerationService::NewStub(channel_);
+  EXPECT_EQ(Generate(Hi()).Text(), std::string(16, 'x'));
+  channel_ = grpc::CreateChannel(
+      absl::StrCat("localhost:", server_->port()),
+      grpc::SslCredentials({.pem_root_certs = MakeTestCertificate().certificate}));
+  stub_ = v1::GenerationService::NewStub(channel_);
+  EXPECT_EQ(Generate(Hi()).status.error_code(), grpc::StatusCode::UNAVAILABLE);
+}
+
 TEST_F(GrpcServerTest, ASlowReaderIsCutOffAndDisturbsNobody) {
   StartServer({.port = 0, .max_queued_bytes = 4000});
   v1::GenerateRequest request = Hi();
@@ -238,37 +165,6 @@ TEST_F(GrpcServerTest, ASlowReaderIsCutOffAndDisturbsNobody) {
   EXPECT_EQ(outcome.status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_THAT(outcome.status.error_message(), HasSubstr("too slowly"));
   EXPECT_LT(outcome.responses.size(), 8u * 900);
-}
-
-TEST_F(GrpcServerTest, TokenizeAndModelInfo) {
-  v1::TokenizeRequest request;
-  request.set_text("hi");
-  v1::TokenizeResponse response;
-  grpc::ClientContext first;
-  ASSERT_TRUE(stub_->Tokenize(&first, request, &response).ok());
-  EXPECT_EQ(response.token_ids_size(), 3);
-  EXPECT_EQ(response.max_model_tokens(), harness_.service.model().max_request_tokens);
-  request.set_add_special_tokens(false);
-  grpc::ClientContext second;
-  ASSERT_TRUE(stub_->Tokenize(&second, request, &response).ok());
-  EXPECT_EQ(response.token_ids_size(), 2);
-  request.set_model("other");
-  grpc::ClientContext third;
-  EXPECT_EQ(stub_->Tokenize(&third, request, &response).error_code(), grpc::StatusCode::NOT_FOUND);
-
-  v1::GetModelInfoResponse info;
-  grpc::ClientContext fourth;
-  ASSERT_TRUE(stub_->GetModelInfo(&fourth, v1::GetModelInfoRequest(), &info).ok());
-  EXPECT_EQ(info.model(), "tiny");
-  EXPECT_EQ(info.architecture(), "NsaForCausalLM");
-  EXPECT_EQ(info.attention(), "nsa");
-  EXPECT_EQ(info.vocab_size(), 258);
-  EXPECT_EQ(info.num_layers(), 3);
-  EXPECT_EQ(info.num_heads(), 4);
-  EXPECT_EQ(info.num_kv_heads(), 2);
-  EXPECT_EQ(info.block_tokens(), 4);
-  EXPECT_EQ(info.num_pages(), 256);
-  EXPECT_EQ(info.version(), ServerVersion());
 }
 
 TEST_F(GrpcServerTest, HealthPerService) {

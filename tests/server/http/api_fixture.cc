@@ -69,7 +69,9 @@ void ApiTest::Start() {
   for (const Route& route : Routes()) options.http_routes.emplace_back(route.path);
   metrics_ = std::make_unique<Metrics>(std::move(options));
 
+  HttpAccess access = std::move(api_.access);  // a test may have set it
   api_ = MakeApiContext(service_.get(), metrics_.get(), "1.2.3");
+  api_.access = std::move(access);
   http_options_.on_response = [this](const std::string& route, int status) {
     metrics_->CountHttpRequest(route, status);
   };

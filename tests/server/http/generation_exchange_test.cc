@@ -81,7 +81,7 @@ TEST_F(GenerationExchangeTest, ASlowReaderIsDroppedAndCancelled) {
 
 TEST_F(GenerationExchangeTest, AFullQueueAnswers429) {
   limits_.max_num_seqs = 1;
-  engine_options_.max_queued_requests = 1;
+  engine_options_.admission.max_queued_requests = 1;
   Start();
   HoldSteps(true);
   RawClient first(port()), second(port());
@@ -92,7 +92,7 @@ TEST_F(GenerationExchangeTest, AFullQueueAnswers429) {
   const absl::Time deadline = absl::Now() + absl::Seconds(20);
   std::vector<std::unique_ptr<RawClient>> more;
   while (refused.status == 0 && absl::Now() < deadline) {
-    if (engine_->Stats().num_rejected_queue_full > 0) {
+    if (engine_->Stats().num_rejected[0] > 0) {
       refused = Fetch(port(), Endless());
       break;
     }
@@ -182,7 +182,7 @@ TEST_F(GenerationExchangeTest, TheStreamBeginsBeforeTheFirstToken) {
 }
 
 TEST_F(GenerationExchangeTest, ARefusedListLeavesNothingInTheEngine) {
-  engine_options_.max_queued_requests = 3;
+  engine_options_.admission.max_queued_requests = 3;
   Start();
   const auto post = [&](const std::string& body) { return Post("/v1/completions", body); };
   EXPECT_EQ(ErrorOf(post(R"({"prompt":["w1","w2",""],"max_tokens":1})")),
@@ -192,7 +192,7 @@ TEST_F(GenerationExchangeTest, ARefusedListLeavesNothingInTheEngine) {
   EXPECT_EQ(ErrorOf(post(R"({"prompt":"w1","n":4})")),
             R"(400 invalid_request_error "invalid_value" "n")");
   EXPECT_EQ(engine_->Stats().num_admitted, 0);
-  EXPECT_EQ(engine_->Stats().num_rejected_queue_full, 0);
+  EXPECT_EQ(engine_->Stats().num_rejected[0], 0);
 }
 
 }  // namespace

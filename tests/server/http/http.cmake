@@ -6,6 +6,7 @@ nsa_test(http_test
     http/chat_shape_test.cc
     http/completion_shape_test.cc
     http/constraint_fields_test.cc
+    http/cors_test.cc
     http/end_to_end_test.cc
     http/errors_test.cc
     http/fuzz_test.cc
@@ -13,6 +14,7 @@ nsa_test(http_test
     http/http_connection_test.cc
     http/http_request_reader_test.cc
     http/http_server_test.cc
+    http/http_socket_test.cc
     http/http_wire_test.cc
     http/json_reader_test.cc
     http/logprobs_json_test.cc
@@ -30,4 +32,5 @@ nsa_test(http_test
     metrics/families_test.cc
     metrics/metrics_test.cc
     ../support/fake_executor.cc
+    ../support/test_certificate.cc
   DEPS nsa_http)

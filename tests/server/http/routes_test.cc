@@ -110,6 +110,87 @@ TEST_F(RoutesTest, HeadAndOptions) {
   EXPECT_EQ(Call("OPTIONS", "*").headers.at("allow"), "GET, HEAD, POST, OPTIONS");
 }
 
+// With keys: everything wants one but probes, and what browsers ask beforehand.
+class ApiKeyTest : public RoutesTest {
+ protected:
+  void SetUp() override {
+    limits_.shares_prefixes = true;
+    api_.access.keys = *ApiKeys::Parse("key-of-team-a\nkey-of-team-b\n", "keys");
+    Start();
+  }
+  static constexpr const char* kKey = "Authorization: Bearer key-of-team-b\r\n";
+};
+
+TEST_F(ApiKeyTest, EveryRouteButProbesWantsAKey) {
+  for (const Route& route : Routes()) {
+    const std::string path(route.path == "/v1/models/{id}" ? "/v1/models/x" : route.path);
+    const RawResponse response = Call(std::string(route.method), path);
+    if (route.is_probe) {
+      EXPECT_EQ(response.status, 200) << path;
+      continue;
+    }
+    EXPECT_EQ(ErrorOf(response), R"(401 invalid_request_error "invalid_api_key" null)") << path;
+    EXPECT_EQ(response.headers.at("www-authenticate"), "Bearer");
+    EXPECT_NE(Call(std::string(route.method), path, kKey).status, 401) << path;
+    EXPECT_EQ(Call("OPTIONS", path).status, 204) << path;
+  }
+}
+
+TEST_F(ApiKeyTest, NoSpellingOfAPathGoesAround) {
+  for (const char* path :
+       {"/v1/models?", "/v1//models", "//v1/models", "/v1/./models", "/v1/../v1/models",
+        "/health/../v1/models", "/%76%31/models", "/v1%2fmodels", "/health%2f..%2fv1/models",
+        "/V1/models", "/v1/models/", "/v1/models;/health", "/health/../metrics/../v1/models",
+        "/nowhere", "/"}) {
+    EXPECT_EQ(Call("GET", path).status, 401) << path;
+    EXPECT_EQ(Call("HEAD", path).status, 401) << path;
+  }
+  EXPECT_EQ(Call("POST", "/health").status, 401);
+  EXPECT_EQ(Call("GET", "/nowhere", kKey).status, 404);
+}
+
+TEST_F(ApiKeyTest, WrongKeysAreRefused) {
+  for (const char* header :
+       {"Authorization: Bearer key-of-team-c\r\n", "Authorization: key-of-team-b\r\n",
+        "Authorization: Basic key-of-team-b\r\n", "X-Api-Key: key-of-team-b\r\n"}) {
+    EXPECT_EQ(Call("GET", "/v1/models", header).status, 401) << header;
+  }
+  EXPECT_EQ(Call("GET", "/v1/models", kKey).status, 200);
+}
+
+TEST_F(ApiKeyTest, CachedPromptsAreNotSharedAcrossKeys) {
+  std::string prompt = "[1";
+  for (int i = 1; i < 4 * kPageTokens; ++i) absl::StrAppend(&prompt, ",", 1 + i % 7);
+  const auto cached_tokens = [&](const std::string& key) {
+    const std::string body = absl::StrCat(R"({"max_tokens":1,"prompt":)", prompt, "]}");
+    const RawResponse response = Fetch(
+        port(), absl::StrCat("POST /v1/completions HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer ",
+                             key, "\r\nContent-Type: application/json\r\nContent-Length: ",
+                             body.size(), "\r\n\r\n", body));
+    return JsonOf(response)["usage"]["prompt_tokens_details"]["cached_tokens"].get<int64_t>();
+  };
+  EXPECT_EQ(cached_tokens("key-of-team-a"), 0);
+  EXPECT_GT(cached_tokens("key-of-team-a"), 0);
+  EXPECT_EQ(cached_tokens("key-of-team-b"), 0);
+  EXPECT_GT(cached_tokens("key-of-team-b"), 0);
+}
+
+class ProtectedProbesTest : public RoutesTest {
+ protected:
+  void SetUp() override {
+    api_.access.keys = *ApiKeys::Parse("key-of-team-a\n", "keys");
+    api_.access.protect_probes = true;
+    Start();
+  }
+};
+
+TEST_F(ProtectedProbesTest, WantAKeyToo) {
+  for (const char* path : {"/health", "/health/ready", "/metrics"}) {
+    EXPECT_EQ(Call("GET", path).status, 401) << path;
+    EXPECT_EQ(Call("GET", path, "Authorization: Bearer key-of-team-a\r\n").status, 200) << path;
+  }
+}
+
 TEST_F(RoutesTest, PostTakesJsonInUtf8Only) {
   const auto status_for = [&](const std::string& headers) {
     const std::string body = R"({"prompt":"w1"})";

@@ -68,7 +68,7 @@ TEST(EngineMetrics, ShowsWhatTheEngineCounts) {
   stats.num_prompt_tokens = 1000;
   stats.num_generated_tokens = 200;
   stats.num_preemptions = 5;
-  stats.num_rejected_queue_full = 6;
+  stats.num_rejected[0] = 6;
   stats.num_finished[static_cast<size_t>(FinishReason::kStop)] = 7;
   stats.num_finished[static_cast<size_t>(FinishReason::kCancelled)] = 8;
   stats.traffic = {.read_bytes = 9, .dense_bytes = 90};

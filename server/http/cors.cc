@@ -1,0 +1,73 @@
+#include "server/http/cors.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace nsa {
+namespace {
+
+constexpr std::string_view kRequestHeaders =
+    "Authorization, Content-Type, X-Request-Id, Traceparent, Tracestate";
+constexpr std::string_view kMaxAgeSeconds = "600";  // for which a browser remembers the answer
+
+class CorsResponder final : public HttpResponder {
+ public:
+  CorsResponder(std::shared_ptr<HttpResponder> responder, std::string origin)
+      : responder_(std::move(responder)), origin_(std::move(origin)) {}
+
+  void SetRoute(const std::string& route) override { responder_->SetRoute(route); }
+  void Send(HttpResponse response) override {
+    AddHeaders(&response);
+    responder_->Send(std::move(response));
+  }
+  void StartStream(HttpResponse head, StreamHeartbeat heartbeat) override {
+    AddHeaders(&head);
+    responder_->StartStream(std::move(head), std::move(heartbeat));
+  }
+  void Write(std::string chunk) override { responder_->Write(std::move(chunk)); }
+  void Close() override { responder_->Close(); }
+  void OnDisconnect(std::function<void()> callback) override {
+    responder_->OnDisconnect(std::move(callback));
+  }
+  void Post(std::function<void()> function) override { responder_->Post(std::move(function)); }
+
+ private:
+  // The origin itself rather than "*", and Vary, so that no cache hands the response to another.
+  void AddHeaders(HttpResponse* response) const {
+    response->headers.emplace_back("Access-Control-Allow-Origin", origin_);
+    response->headers.emplace_back("Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
+    response->headers.emplace_back("Vary", "Origin");
+  }
+
+  const std::shared_ptr<HttpResponder> responder_;
+  const std::string origin_;
+};
+
+}  // namespace
+
+const std::string* CorsPolicy::AllowedOrigin(const HttpRequest& request) const {
+  const std::string* origin = request.Header("Origin");
+  if (origin == nullptr) return nullptr;
+  const bool is_allowed =
+      std::any_of(origins_.begin(), origins_.end(),
+                  [&](const std::string& allowed) { return allowed == "*" || allowed == *origin; });
+  return is_allowed ? origin : nullptr;
+}
+
+std::shared_ptr<HttpResponder> CorsPolicy::Decorate(
+    const HttpRequest& request, std::shared_ptr<HttpResponder> responder) const {
+  const std::string* origin = AllowedOrigin(request);
+  if (origin == nullptr) return responder;
+  return std::make_shared<CorsResponder>(std::move(responder), *origin);
+}
+
+void CorsPolicy::AnswerPreflight(const HttpRequest& request, std::string_view methods,
+                                 HttpHeaders* headers) const {
+  if (request.Header("Access-Control-Request-Method") == nullptr) return;
+  if (AllowedOrigin(request) == nullptr) return;
+  headers->emplace_back("Access-Control-Allow-Methods", methods);
+  headers->emplace_back("Access-Control-Allow-Headers", kRequestHeaders);
+  headers->emplace_back("Access-Control-Max-Age", kMaxAgeSeconds);
+}
+
+}  // namespace nsa

@@ -1,0 +1,88 @@
+#include "server/http/cors.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "tests/server/http/api_fixture.h"
+
+namespace nsa {
+namespace {
+
+using ::testing::HasSubstr;
+
+class CorsTest : public ApiTest {
+ protected:
+  void SetUp() override {
+    api_.access.cors = CorsPolicy({"https://chat.example", "http://localhost:3000"});
+    Start();
+  }
+  RawResponse Call(const std::string& method, const std::string& path, const std::string& headers) {
+    return Fetch(port(), absl::StrCat(method, " ", path, " HTTP/1.1\r\nHost: h\r\n", headers,
+                                      "Content-Length: 0\r\n\r\n"));
+  }
+};
+
+TEST_F(CorsTest, KnownOriginsMayReadAnswersAndErrors) {
+  for (const char* path : {"/health", "/nowhere"}) {
+    const RawResponse response = Call("GET", path, "Origin: https://chat.example\r\n");
+    EXPECT_EQ(response.headers.at("access-control-allow-origin"), "https://chat.example") << path;
+    EXPECT_EQ(response.headers.at("vary"), "Origin");
+    EXPECT_THAT(response.headers.at("access-control-expose-headers"), HasSubstr("X-Request-Id"));
+  }
+}
+
+TEST_F(CorsTest, OthersGetNoPermission) {
+  for (const char* headers :
+       {"", "Origin: https://evil.example\r\n", "Origin: https://chat.example.evil\r\n",
+        "Origin: null\r\n", "Origin: http://chat.example\r\n"}) {
+    const RawResponse response = Call("GET", "/health", headers);
+    EXPECT_EQ(response.status, 200);
+    EXPECT_EQ(response.headers.count("access-control-allow-origin"), 0U) << headers;
+  }
+}
+
+TEST_F(CorsTest, StreamsToo) {
+  RawClient client(port());
+  const std::string body = R"({"prompt":[1],"max_tokens":2,"stream":true})";
+  client.Send(
+      absl::StrCat("POST /v1/completions HTTP/1.1\r\nHost: h\r\nOrigin: "
+                   "http://localhost:3000\r\nContent-Type: application/json\r\n"
+                   "Content-Length: ",
+                   body.size(), "\r\n\r\n", body));
+  EXPECT_EQ(client.Receive().headers.at("access-control-allow-origin"), "http://localhost:3000");
+}
+
+TEST_F(CorsTest, PreflightListsMethodsAndHeaders) {
+  const std::string ask = "Access-Control-Request-Method: POST\r\n";
+  const RawResponse yes =
+      Call("OPTIONS", "/v1/chat/completions", "Origin: https://chat.example\r\n" + ask);
+  EXPECT_EQ(yes.status, 204);
+  EXPECT_EQ(yes.headers.at("access-control-allow-methods"), "POST, OPTIONS");
+  EXPECT_THAT(yes.headers.at("access-control-allow-headers"), HasSubstr("Authorization"));
+  EXPECT_EQ(yes.headers.at("access-control-max-age"), "600");
+  const RawResponse no =
+      Call("OPTIONS", "/v1/chat/completions", "Origin: https://evil.example\r\n" + ask);
+  EXPECT_EQ(no.status, 204);
+  EXPECT_EQ(no.headers.count("access-control-allow-methods"), 0U);
+  const RawResponse plain =
+      Call("OPTIONS", "/v1/chat/completions", "Origin: https://chat.example\r\n");
+  EXPECT_EQ(plain.headers.count("access-control-allow-methods"), 0U);
+}
+
+class AnyOriginTest : public CorsTest {
+ protected:
+  void SetUp() override {
+    api_.access.cors = CorsPolicy({"*"});
+    Start();
+  }
+};
+
+TEST_F(AnyOriginTest, IsAllowedByName) {
+  EXPECT_EQ(Call("GET", "/health", "Origin: https://some.where\r\n")
+                .headers.at("access-control-allow-origin"),
+            "https://some.where");
+}
+
+}  // namespace
+}  // namespace nsa
