@@ -24,7 +24,7 @@ absl::Status CheckRange(const char* name, int64_t value, int64_t min, int64_t ma
 // Sizes for which a step's kernels are recorded: few, so that graphs are few, and close enough that
 // padding costs little.
 int64_t PaddedTokens(int64_t num_tokens, int64_t max_tokens) {
-  constexpr int64_t kStep = 16;
+  constexpr int64_t kStep = 8;
   int64_t padded = 1;
   while (padded < num_tokens && padded < kStep) padded *= 2;
   if (padded < num_tokens) padded = (num_tokens + kStep - 1) / kStep * kStep;
