@@ -36,6 +36,12 @@ ConstrainedOutput::Progress ConstrainedOutput::Advance(int32_t token) {
   return state_.is_complete() ? Progress::kComplete : Progress::kOpen;
 }
 
+bool ConstrainedOutput::TakeReadyMask() {
+  if (!state_.FillReadyMask(words_)) return false;
+  status_ = CheckMask();
+  return true;
+}
+
 void ConstrainedOutput::ExpectMask() {
   const std::lock_guard lock(mutex_);
   NSA_CHECK(!mask_expected_);
@@ -55,6 +61,11 @@ absl::Status ConstrainedOutput::FillMask() {
   if (absl::Status status = state_.FillMask(words_); !status.ok()) {
     return absl::InvalidArgumentError(status.message());
   }
+  return CheckMask();
+}
+
+// What is still to be done with the words of the constraint.
+absl::Status ConstrainedOutput::CheckMask() {
   if (IsEmpty(words_)) {
     return absl::InvalidArgumentError(
         "the model's vocabulary has no token for what the constraint asks for next");

@@ -32,6 +32,9 @@ class ConstrainedOutput : public TokenMask {
   // True for a token that ends the output and has no text.
   bool is_end(int32_t token) const { return constraint_->tokens().is_eos(token); }
 
+  // Takes the mask of the next token if that is only a copy. False: it has to be computed.
+  bool TakeReadyMask();
+
   // The mask of the next token is on its way: one ComputeMask follows, on any thread.
   void ExpectMask();
   void ComputeMask();
@@ -44,6 +47,7 @@ class ConstrainedOutput : public TokenMask {
  private:
   void WaitForMask() const;
   absl::Status FillMask();
+  absl::Status CheckMask();
   void HoldBackStopTokens();
 
   const std::shared_ptr<const CompiledConstraint> constraint_;

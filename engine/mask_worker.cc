@@ -14,6 +14,7 @@ MaskWorker::~MaskWorker() {
 }
 
 void MaskWorker::Compute(std::shared_ptr<ConstrainedOutput> output) {
+  if (output->TakeReadyMask()) return;
   output->ExpectMask();
   if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
   {

@@ -22,7 +22,8 @@ class MaskWorker {
   MaskWorker(const MaskWorker&) = delete;
   MaskWorker& operator=(const MaskWorker&) = delete;
 
-  // Asks for the mask of the output's next token. The output may be dropped meanwhile.
+  // Asks for the mask of the output's next token. One that is ready is taken at once: waking the
+  // thread would cost the step more than the copy. The output may be dropped meanwhile.
   void Compute(std::shared_ptr<ConstrainedOutput> output);
 
  private:

@@ -121,6 +121,12 @@ CompiledConstraint::Outcome CompiledConstraint::FillMask(Place* place,
   return Outcome::kTooComplex;
 }
 
+bool CompiledConstraint::FillReadyMask(const Place& place, std::span<uint32_t> words) const {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  return lock.owns_lock() && place.epoch->masks.is_ready(place.state) &&
+         place.epoch->masks.Fill(place.state, words);
+}
+
 bool CompiledConstraint::is_accepting(const Place& place) const {
   const std::lock_guard lock(mutex_);
   return place.epoch->automaton.is_accepting(place.state);
@@ -155,6 +161,10 @@ absl::Status ConstraintState::FillMask(std::span<uint32_t> words) {
   }
   return absl::ResourceExhaustedError(
       "the constraint became too ambiguous for its limits at this place of the output");
+}
+
+bool ConstraintState::FillReadyMask(std::span<uint32_t> words) const {
+  return !has_ended_ && constraint_->FillReadyMask(place_, words);
 }
 
 bool ConstraintState::is_accepting() const { return constraint_->is_accepting(place_); }

@@ -62,6 +62,8 @@ class CompiledConstraint {
   Place Start() const ABSL_LOCKS_EXCLUDED(mutex_);
   Outcome Advance(int32_t token, Place* place) const ABSL_LOCKS_EXCLUDED(mutex_);
   Outcome FillMask(Place* place, std::span<uint32_t> words) const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool FillReadyMask(const Place& place, std::span<uint32_t> words) const
+      ABSL_LOCKS_EXCLUDED(mutex_);
   bool is_accepting(const Place& place) const ABSL_LOCKS_EXCLUDED(mutex_);
   bool can_continue(const Place& place) const ABSL_LOCKS_EXCLUDED(mutex_);
   bool MakeRoom(Place* place) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -91,6 +93,10 @@ class ConstraintState {
   // output has reached a place where the constraint is too ambiguous for its limits; the words are
   // as they were.
   absl::Status FillMask(std::span<uint32_t> words);
+
+  // The same if it is only a copy and nobody else is at work on this constraint; else false, and
+  // the words are as they were.
+  bool FillReadyMask(std::span<uint32_t> words) const;
 
   bool has_ended() const { return has_ended_; }
   // The output so far satisfies the constraint.

@@ -21,7 +21,11 @@ class MaskCache {
   // Writes the bits of the tokens that may follow, end-of-sequence tokens in accepting states;
   // words past the vocabulary become 0. False: the automaton failed, nothing was written.
   bool Fill(int32_t state, std::span<uint32_t> words);
-  // Makes sure that Fill is a copy.
+  // True if Fill is a copy.
+  bool is_ready(int32_t state) const {
+    return static_cast<size_t>(state) < masks_.size() && masks_[state] != nullptr;
+  }
+  // Makes it one.
   bool Prepare(int32_t state) { return MaskOf(state) != nullptr; }
 
   int64_t memory_bytes() const { return memory_bytes_; }

@@ -95,6 +95,21 @@ TEST(ConstrainedOutputTest, APlaceThatIsTooAmbiguousIsAnError) {
   EXPECT_THAT(status.message(), HasSubstr("too ambiguous"));
 }
 
+TEST(ConstrainedOutputTest, AMaskThatWasComputedBeforeIsTakenAtOnce) {
+  ConstraintLimits limits;
+  limits.warm_up_time = absl::ZeroDuration();
+  const auto constraint =
+      CompileByteConstraint({.kind = ConstraintKind::kRegex, .source = "a*b"}, limits);
+  ConstrainedOutput first(constraint, {}, 0), second(constraint, {}, 0);
+  EXPECT_FALSE(second.TakeReadyMask());
+  const std::vector<int32_t> allowed = Allowed(first);
+  EXPECT_TRUE(second.TakeReadyMask());
+  std::vector<int32_t> words(kWords);
+  second.CopyTo(words);
+  EXPECT_EQ(words['a' / 32], (1 << ('a' % 32)) | (1 << ('b' % 32)));
+  EXPECT_THAT(allowed, ElementsAre('a', 'b'));
+}
+
 TEST(ConstrainedOutputTest, ReadersWaitForTheMask) {
   ConstrainedOutput output(ByteRegex("ab"), {}, 0);
   output.ExpectMask();
