@@ -4,7 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
+#include <limits>
 
+#include "kernels/kv_store.h"
 #include "kernels/nsa.h"
 #include "tests/kernels/attention_world.h"
 #include "tests/kernels/geometries.h"
@@ -25,7 +28,9 @@ Tensor Gates(const AttentionWorld& world, const Step& step) {
   return RandomTensor(DType::kF32, {step.num_tokens(), world.num_heads(), 3}, random, 2);
 }
 
-Outputs RunStep(const AttentionWorld& world, const Step& step, ThreadPool* threads) {
+// before(on) enqueues what runs directly before.
+Outputs RunStep(const AttentionWorld& world, const Step& step, ThreadPool* threads,
+                const std::function<void(OnDevice&)>& before = {}) {
   const Geometry& g = world.geometry();
   const TestTokens host_map(step.tokens());
   const Tensor tiles = step.Tiles(), gates = Gates(world, step);
@@ -48,18 +53,20 @@ Outputs RunStep(const AttentionWorld& world, const Step& step, ThreadPool* threa
       .d_v = g.d_v,
       .activation = g.activation,
       .cache_dtype = g.dtype};
-  SparseAttention({.shape = g.shape,
-                   .tokens = tokens,
-                   .q = on(q),
-                   .gate_logits = on(gates),
-                   .rows = on(world.rows_cache().kv()),
-                   .sel = on(world.tokens_cache().kv()),
-                   .win = on(world.ring_cache().kv()),
-                   .out = on(outputs.out),
-                   .blocks = on(outputs.blocks),
-                   .scratch = on.Scratch(SparseAttentionScratchBytes(extent, on.stream())),
-                   .softmax_scale = world.scale()},
-                  on.stream());
+  const SparseAttentionArgs args{
+      .shape = g.shape,
+      .tokens = tokens,
+      .q = on(q),
+      .gate_logits = on(gates),
+      .rows = on(world.rows_cache().kv()),
+      .sel = on(world.tokens_cache().kv()),
+      .win = on(world.ring_cache().kv()),
+      .out = on(outputs.out),
+      .blocks = on(outputs.blocks),
+      .scratch = on.Scratch(SparseAttentionScratchBytes(extent, on.stream())),
+      .softmax_scale = world.scale()};
+  if (before) before(on);
+  SparseAttention(args, on.stream());
   on.Fetch();
   return outputs;
 }
@@ -176,6 +183,70 @@ TEST_P(SparseAttentionTest, DecodeTokens) {
     for (int64_t i = 0; i < per_token; ++i) {
       ASSERT_EQ(single.blocks.At(i), outputs.blocks.At(static_cast<int64_t>(t) * per_token + i));
     }
+  }
+}
+
+// Row `row` of sequence 0, taken out of a cache: there it is NaN until Store has put it back.
+class MovedRow {
+ public:
+  MovedRow(const Geometry& g, TestCache& cache, int64_t row)
+      : cache_(cache),
+        map_({{0, static_cast<int32_t>(row)}}),
+        num_keys_(g.num_kv_heads * g.d_k),
+        inv_freq_(DType::kF32, {g.d_k / 2}),
+        q_(g.activation, {1, g.num_kv_heads, g.d_k}),
+        packed_(g.activation, {1, num_keys_ + g.num_kv_heads * g.d_v}) {
+    constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+    for (int64_t head = 0; head < g.num_kv_heads; ++head) {
+      for (int64_t c = 0; c < g.d_k; ++c) {
+        packed_.Set(head * g.d_k + c, cache.K(0, row, head, c));
+        cache.SetK(0, row, head, c, kNan);
+      }
+      for (int64_t c = 0; c < g.d_v; ++c) {
+        packed_.Set(num_keys_ + head * g.d_v + c, cache.V(0, row, head, c));
+        cache.SetV(0, row, head, c, kNan);
+      }
+    }
+  }
+  void Store(OnDevice& on) const {
+    StoreProjectionsArgs args{.tokens = on(map_.map()),
+                              .packed = on(packed_),
+                              .inv_freq = on(inv_freq_),
+                              .num_streams = 1,
+                              .q = on(q_)};
+    args.streams[0] = {.v_column = num_keys_, .rotate_k = false, .kv = on(cache_.kv())};
+    StoreProjections(args, on.stream());
+  }
+
+ private:
+  TestCache& cache_;
+  TestTokens map_;
+  int64_t num_keys_;
+  Tensor inv_freq_, q_, packed_;
+};
+
+TEST_P(SparseAttentionTest, SeesTheRowsOfItsOwnStep) {
+  const NsaShape& shape = GetParam().shape;
+  const int64_t first = shape.num_selected * shape.block_tokens;
+  for (int64_t length = first; length <= first + 65 * shape.span_stride;
+       length += 13 * shape.span_stride) {
+    const int64_t num_tokens =
+        (length - shape.span_tokens) / shape.span_stride * shape.span_stride + shape.span_tokens;
+    AttentionWorld world(GetParam(), {num_tokens});
+    Step step;
+    step.AddDecode({0, static_cast<int32_t>(num_tokens) - 1});
+    const Outputs expected = RunStep(world, step, nullptr);
+    const int64_t new_row = shape.NumRows(num_tokens) - 1 + shape.row_offset();
+    const MovedRow sel(GetParam(), world.tokens_cache(), num_tokens - 1);
+    const MovedRow win(GetParam(), world.ring_cache(), num_tokens - 1);
+    const MovedRow row(GetParam(), world.rows_cache(), new_row);
+    const Outputs outputs = RunStep(world, step, nullptr, [&](OnDevice& on) {
+      sel.Store(on);
+      win.Store(on);
+      row.Store(on);
+    });
+    EXPECT_TRUE(IsIdentical(outputs.out, expected.out)) << num_tokens;
+    EXPECT_TRUE(IsIdentical(outputs.blocks, expected.blocks)) << num_tokens;
   }
 }
 

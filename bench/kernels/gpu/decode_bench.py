@@ -3,8 +3,9 @@
 The library is CMake's target nsa_gpu_capi of the preset cuda-release. Its target nsa_gpu_decode_stages is the same with
 the clock stamps of fused_decode_stages.cuh: --stages prints when the blocks pass each stage.
 
-Every launch finds other caches, more than the L2 holds. Tables, positions and queries are the same in all launches, as in
-the layers of an engine; the dense kernels likewise get the same queries.
+What is timed is a CUDA graph of at least MIN_LAUNCHES launches, like the layers of a step. Every launch finds other
+caches than the one before, more than the L2 holds. Tables, positions and queries are the same in all launches, as in the
+layers of an engine; the dense kernels likewise get the same queries.
 
 usage: decode_bench.py LIBRARY [--check-only | --no-check] [--no-dense] [--stages STAGES_LIBRARY] [--json FILE]
 """
@@ -20,6 +21,7 @@ import nsa_capi
 
 # What a rotation over caches must exceed, so that no launch finds its data in the L2.
 MIN_BYTES = 400e6
+MIN_LAUNCHES = 16
 DENSE_BYTES_PER_TOKEN = 4 * 256 * 2  # 4 KV heads, K and V of 128 each, bf16
 STAGE_CASES = [(8192, 1), (65536, 1), (8192, 32), (65536, 32), (65536, 64)]
 
@@ -57,6 +59,11 @@ def check_all(library):
     print("check 128k: largest error %.4f, %d choices differ by rounding" % nsa_capi.check(world, tensors))
 
 
+def time_layers(launches):
+    """Median microseconds of one of `launches`, each of which has caches of its own."""
+    return nsa_capi.time_graph(launches * max(1, -int(-MIN_LAUNCHES // len(launches))))
+
+
 def dense_times(num_tokens, batch, copies):
     heads, kv_heads, d = 64, 4, 128
     q = torch.randn(batch, heads, 1, d, device="cuda", dtype=torch.bfloat16)
@@ -66,7 +73,7 @@ def dense_times(num_tokens, batch, copies):
         try:
             with sdpa_kernel(backend):
                 calls = [lambda x=x: F.scaled_dot_product_attention(q, x[0], x[1], enable_gqa=True) for x in kv]
-                result[name] = nsa_capi.time_graph(calls)
+                result[name] = time_layers(calls)
         except Exception as error:  # a backend that refuses the shape
             print(f"{name} refuses {num_tokens} x {batch}: {str(error).splitlines()[0][:90]}")
             torch.cuda.synchronize()
@@ -84,12 +91,12 @@ def num_copies(num_tokens, batch):
     """How many launches' caches the L2 cannot hold, and the memory can."""
     world = nsa_capi.SparseWorld(1, 64)
     needed = max(1, -int(-MIN_BYTES // (world.bytes_read(num_tokens) * batch)))
-    return max(1, min(needed, 64, int(60e9 // (num_tokens * DENSE_BYTES_PER_TOKEN * batch))))
+    return max(2, min(needed, 64, int(60e9 // (num_tokens * DENSE_BYTES_PER_TOKEN * batch))))
 
 
 def nsa_time(library, num_tokens, batch):
     calls, keep = nsa_capi.layer_calls(num_copies(num_tokens, batch), batch, num_tokens)
-    us = nsa_capi.time_graph([lambda call=call: library.fused_decode(call) for call in calls])
+    us = time_layers([lambda call=call: library.fused_decode(call) for call in calls])
     del keep
     torch.cuda.empty_cache()
     return us
@@ -101,7 +108,7 @@ def stage_table(library, cases, repeats=8):
     for num_tokens, batch in cases:
         calls, keep = nsa_capi.layer_calls(num_copies(num_tokens, batch), batch, num_tokens)
         launches = [lambda call=call: library.fused_decode(call) for call in calls]
-        us = nsa_capi.time_graph(launches)
+        us = time_layers(launches)
         samples = []
         for _ in range(repeats):
             nsa_capi.time_graph(launches, repeats=1)
@@ -124,7 +131,7 @@ def compare(library, num_tokens, batch, peak, with_dense):
     us = nsa_time(library, num_tokens, batch)
     dense = {}
     if with_dense:
-        dense = dense_times(num_tokens, batch, max(1, min(8, -int(-MIN_BYTES // (dense_bytes * batch)))))
+        dense = dense_times(num_tokens, batch, max(2, min(8, -int(-MIN_BYTES // (dense_bytes * batch)))))
         torch.cuda.empty_cache()
     row = {"tokens": num_tokens, "batch": batch, "nsa_us": us, **{f"{name}_us": t for name, t in dense.items()},
            "speedup": min(dense.values()) / us if dense else float("nan"), "gb_per_s": per_token * batch / us / 1e3,

@@ -40,17 +40,18 @@ class Library:
         stamps = torch.zeros(_MAX_STAMPED_BLOCKS, len(DECODE_STAGES), dtype=torch.int64)
         assert self.lib.nsa_fused_decode_stages(ctypes.c_void_p(stamps.data_ptr())) == len(DECODE_STAGES)
         stamps = stamps[stamps[:, -1] > stamps[:, -1].max() - 10**6]  # not those of calls with more blocks before
-        times = (stamps - stamps[:, 1].min()).double() / 1000
+        times = (stamps - stamps[:, _STARTED].min()).double() / 1000
         return torch.where(times.abs() > 1000, float("nan"), times)  # a block may have no tile
 
 
 # Stages of the fused decode kernel in the order of kernels/cuda/sm90/fused_decode_stages.cuh. "scouts" load and choose
 # while the other warps attend.
 DECODE_STAGES = (
-    "block runs", "kernel before has ended", "position known", "first tile of rows there", "compressed attention sent",
+    "block runs", "position known", "kernel before has ended", "first tile of rows there", "compressed attention sent",
     "scouts: sums of the cluster there", "scouts: importances sent", "scouts: importances of the cluster there",
     "scouts: blocks chosen", "window attention sent", "first tile of chosen blocks there", "chosen blocks' attention sent",
     "scouts: results of the cluster there", "scouts: output written")
+_STARTED = DECODE_STAGES.index("kernel before has ended")
 _MAX_STAMPED_BLOCKS = 4096
 
 

@@ -1,5 +1,5 @@
 #pragma once
-// Hints about what caches should hold: sm_80 and later.
+// Hints about what caches should hold: sm_80 and later, PrefetchBulk sm_90.
 
 #include <cstdint>
 
@@ -8,6 +8,12 @@ namespace nsa::cuda {
 // Brings the sector of global memory that holds `address` near this multiprocessor.
 __device__ __forceinline__ void PrefetchGlobal(const void* address) {
   asm volatile("prefetch.global.L1 [%0];" ::"l"(address));
+}
+
+// Brings num_bytes of global memory into the L2. Address and num_bytes are multiples of 16.
+__device__ __forceinline__ void PrefetchBulk(const void* address, uint32_t num_bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(address), "r"(num_bytes)
+               : "memory");
 }
 
 // A policy for data that is read once: the first to leave the L2.

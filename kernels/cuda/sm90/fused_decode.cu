@@ -12,6 +12,10 @@
 //   4. The chosen blocks are attended.
 //   5. Each block sums the results of its share of the heads.
 //
+// Blocks start while the kernels before still run (programmatic dependent launch). Of what earlier
+// steps have written they read at once: the first tiles of compressed rows are there when the wait
+// for those kernels ends.
+//
 // What blocks send each other are stores that count as bytes on a barrier of the receiver
 // (ptx/store_async.cuh): nothing waits for a barrier of the whole cluster or a fence.
 //
@@ -26,6 +30,7 @@
 #include "kernels/cuda/instances.h"
 #include "kernels/cuda/ptx/prefetch.cuh"
 #include "kernels/cuda/sm90/fused_decode.h"
+#include "kernels/cuda/sm90/fused_decode_scout.cuh"
 #include "kernels/cuda/sm90/fused_decode_stages.cuh"
 #include "kernels/cuda/sm90/fused_decode_worker.cuh"
 
@@ -38,136 +43,6 @@ constexpr float kLog2E = 1.44269504088896340736F;
 constexpr int kMaxSharedBytes = 227 * 1024;   // of a block
 constexpr int kHalfSharedBytes = 113 * 1024;  // of a block with another beside it
 
-// What of the caches a token sees.
-struct Reach {
-  int end_row;  // of the paged compressed rows
-  int window_begin, num_win_tiles, num_sel_tiles;
-  const int32_t* pages;      // of the sequence
-  const int32_t* win_pages;  // of its window
-
-  template <typename I>
-  __device__ __forceinline__ Reach(const Worker<I>& worker, int sequence)
-      : end_row((worker.position + 1 < worker.p.span_tokens
-                     ? 0
-                     : (worker.position + 1 - worker.p.span_tokens) / worker.p.span_stride + 1) +
-                I::kRowOffset),
-        window_begin(max(0, worker.position + 1 - worker.p.window_tokens)),
-        num_win_tiles((worker.position - window_begin) / kTileRows + 1),
-        num_sel_tiles((worker.num_chosen() * worker.p.block_tokens + kTileRows - 1) / kTileRows),
-        pages(worker.p.rows.table +
-              static_cast<int64_t>(sequence) * worker.p.rows.table_width.divisor()),
-        win_pages(worker.p.win.table +
-                  static_cast<int64_t>(sequence) * worker.p.win.table_width.divisor()) {}
-};
-
-// The ring of tiles in shared memory, as one side sees it.
-struct Ring {
-  int stage = 0;
-  uint32_t parity;
-  __device__ __forceinline__ void Advance(int num_stages) {
-    stage = stage == num_stages - 1 ? 0 : stage + 1;
-    if (stage == 0) parity ^= 1;
-  }
-};
-
-// The scouts: bring tiles of compressed rows and of the window, choose, bring the chosen blocks,
-// and sum the results.
-template <typename I>
-__device__ __forceinline__ void Scout(const Params& p, Worker<I>& worker, const Reach& reach,
-                                      uint32_t tiles, int64_t first_head) {
-  using T = typename I::T;
-  auto& shared = worker.shared;
-  const int tid = threadIdx.x & (kThreads - 1), lane = tid & 31, warp = tid >> 5;
-  const int rank = worker.rank, num_ranks = worker.num_ranks, num_chosen = worker.num_chosen();
-#pragma unroll 4
-  for (int i = tid; i < worker.NumLocal(worker.num_cmp_tiles) * I::kTileBlocks; i += kThreads) {
-    const int tile = i / I::kTileBlocks * num_ranks + rank;
-    const int block = tile * I::kTileBlocks + i % I::kTileBlocks;
-    worker.pages[i] = block < worker.num_blocks ? reach.pages[block] : -1;
-  }
-  if (tid < p.group_size * 3) {  // gate logits: cmp, sel, win
-    const int head = tid / 3, gate = tid % 3;
-    const float logit = p.gates[first_head * 3 + tid];
-    shared.factor[gate == 0 ? kCmp : gate == 1 ? kSel : kWin][head] = 1 / (1 + __expf(-logit));
-  }
-#pragma unroll 1
-  for (int i = tid * 8; i < worker.num_blocks; i += kThreads * 8) {  // for the chosen blocks
-    PrefetchGlobal(reach.pages + i);
-  }
-  SyncScouts();
-
-  Ring ring{.parity = 1};  // a fresh barrier lets pass
-  const uint64_t policy = ReadOncePolicy();
-  const int row_of_lane = warp * kWarpRows + (lane & 15);
-  const auto index_in = [&](int page, int page_rows, int row) {
-    return page < 0 ? -1 : (page * p.num_kv_heads + worker.kv_head) * page_rows + row;
-  };
-  // Brings up to `limit` more tiles of a walk; row_index says which row of the cache a row is.
-  const auto bring = [&](const PagedRows& kv, TileWalk& walk, int limit, const auto& row_index) {
-#pragma unroll 1
-    for (; !walk.done() && limit > 0; walk.Next(), --limit) {
-      const int index = row_index(walk.tile * kTileRows + row_of_lane);
-      Wait(SharedAddress(&shared.empty[ring.stage]), ring.parity);
-      LoadTile<I::kDk, I::kDv>(kv, index, tiles + ring.stage * Layout<I>::kTile,
-                               SharedAddress(&shared.full[ring.stage]), warp, lane, policy);
-      ring.Advance(p.num_stages);
-    }
-  };
-  TileWalk cmp(rank, num_ranks, worker.num_cmp_tiles);
-  bring(p.rows, cmp, INT32_MAX, [&](int row) {
-    if (row < I::kRowOffset || row >= reach.end_row) return -1;
-    const int local = (row / kTileRows) >> worker.rank_bits;
-    return index_in(worker.pages[local * I::kTileBlocks + row % kTileRows / I::kPageRows],
-                    I::kPageRows, row % I::kPageRows);
-  });
-  TileWalk win(rank, num_ranks, reach.num_win_tiles);
-  const auto win_row = [&](int row) {
-    const int token = reach.window_begin + row;
-    if (token > worker.position) return -1;
-    const int slot = p.win.page_rows.Quotient(token), page_rows = p.win.page_rows.divisor();
-    return index_in(reach.win_pages[p.win.table_width.Remainder(slot)], page_rows,
-                    token - slot * page_rows);
-  };
-#pragma unroll 1
-  for (int part = 0; part < 2; ++part) {
-    // As many as there is room for; the others when the choice is made.
-    bring(p.win, win, part == 0 ? p.num_stages : INT32_MAX, win_row);
-    if (part == 1) break;
-    Wait(SharedAddress(&shared.attended), 0);
-    Wait(SharedAddress(&shared.sums_here), 0);
-    Stamp(Stage::kSumsExchanged);
-    if (worker.ranks_blocks()) {
-      worker.SendImportances([&] {  // the next tile of the window as soon as there is room
-        const bool room = TestWait(SharedAddress(&shared.empty[ring.stage]), ring.parity);
-        if (__all_sync(kFullMask, room)) bring(p.win, win, 1, win_row);
-      });
-      Stamp(Stage::kWeighed);
-      Wait(SharedAddress(&shared.importances_here), 0);
-      Stamp(Stage::kImportancesExchanged);
-    }
-    worker.Choose();
-    Stamp(Stage::kChosen);
-  }
-  Wait(SharedAddress(&shared.chosen_here), 0);
-  TileWalk sel(rank, num_ranks, reach.num_sel_tiles);
-  bring(p.sel, sel, INT32_MAX, [&](int row) {
-    const int slot = p.sel.page_rows.Quotient(row), in_block = row - slot * p.block_tokens;
-    if (slot >= num_chosen) return -1;
-    const int block = shared.sorted[slot];
-    if (block * p.block_tokens + in_block > worker.position) return -1;
-    return index_in(reach.pages[block], p.block_tokens, in_block);
-  });
-#pragma unroll 1
-  for (int phase = kCmp; phase < kNumPhases; ++phase) {
-    Wait(SharedAddress(&shared.results_here[phase]), 0);
-    worker.Weights(phase);
-  }
-  Stamp(Stage::kResultsExchanged);
-  SyncScouts();
-  worker.Sum(static_cast<T*>(p.out) + first_head * I::kDv);
-  Stamp(Stage::kSummed);
-}
-
 // The other warps: attention over the tiles, phase by phase.
 template <typename I>
 __device__ __forceinline__ void AttendPhases(const Params& p, Worker<I>& worker, const Reach& reach,
@@ -175,6 +50,8 @@ __device__ __forceinline__ void AttendPhases(const Params& p, Worker<I>& worker,
   using T = typename I::T;
   auto& shared = worker.shared;
   const int lane = threadIdx.x & 31, rank = worker.rank, num_ranks = worker.num_ranks;
+  WaitForPrecedingKernels();
+  AllowFollowingKernel();
   uint32_t q[I::kDk / 16][4];  // A operand: heads by dims
   {
     const T* const q_heads = static_cast<const T*>(p.q) + first_head * I::kDk;
@@ -250,9 +127,7 @@ __global__ __launch_bounds__(kAllThreads, I::kDk > 128 ? 1 : 2) void FusedDecode
   }
   __syncthreads();
   ClusterArriveRelaxed();  // this block runs and its barriers are there
-  WaitForPrecedingKernels();
-  AllowFollowingKernel();
-  Stamp(Stage::kStarted);
+  // Written long before the kernels that may still run, like all that is read before the wait.
   const int position = p.position[token], sequence = p.sequence[token];
   const Layout<I> layout(p.max_tiles, ClusterSize());
   Worker<I> worker(p, memory, layout, position);
@@ -263,6 +138,8 @@ __global__ __launch_bounds__(kAllThreads, I::kDk > 128 ? 1 : 2) void FusedDecode
     T* const out = static_cast<T*>(p.out) + first_head * I::kDv;
     int32_t* const blocks =
         p.blocks + (static_cast<int64_t>(token) * p.num_kv_heads + worker.kv_head) * p.num_selected;
+    WaitForPrecedingKernels();
+    AllowFollowingKernel();
     if (worker.rank == 0) {
       for (int i = tid; i < p.group_size * I::kDv; i += kAllThreads) out[i] = T(0.0F);
       if (tid < p.num_selected) blocks[tid] = -1;
@@ -275,10 +152,10 @@ __global__ __launch_bounds__(kAllThreads, I::kDk > 128 ? 1 : 2) void FusedDecode
   ClusterWaitAligned();  // all blocks run
   Stamp(Stage::kPrepared);
   if (tid < kThreads) {
-    if (I::kDk <= 128) GrowRegisters<160>();
+    if (I::kDk <= 128) GrowRegisters<152>();
     AttendPhases<I>(p, worker, reach, SharedAddress(memory + layout.tiles), first_head);
   } else {
-    if (I::kDk <= 128) ShrinkRegisters<96>();
+    if (I::kDk <= 128) ShrinkRegisters<104>();
     Scout<I>(p, worker, reach, SharedAddress(memory + layout.tiles), first_head);
   }
 }
@@ -315,6 +192,7 @@ Params MakeParams(const SparseAttentionArgs& args) {
           .num_tiles = 0,
           .max_tiles = 0,
           .num_stages = 0,
+          .prefetches_likely = false,
           .tile_sums = args.scratch.raw(),
           .scale_log2 = args.softmax_scale * kLog2E};
 }
@@ -337,6 +215,9 @@ class Launcher {
     params.num_tiles = NumTiles(params.rows.table_width.divisor());
     params.max_tiles = MaxTiles(params, way.num_ranks);
     params.num_stages = way.num_stages;
+    const int64_t num_blocks =
+        std::min<int64_t>(num_tokens * params.num_kv_heads, way.num_resident) * way.num_ranks;
+    params.prefetches_likely = num_blocks <= launcher.num_processors_;
     cudaLaunchAttribute attributes[2];
     cudaLaunchConfig_t config =
         Config(way.num_ranks, NumBytes(params, way.num_ranks, way.num_stages), attributes);
@@ -400,9 +281,11 @@ class Launcher {
   }
 
   // Clusters run in waves, each as long as a multiprocessor takes for its blocks' bytes and a fixed
-  // time; fitted to measurements of 8k to 128k tokens in batches of 1 to 64.
+  // time; fitted to measurements of 8k to 256k tokens in batches of 1 to 64.
   Way Choose(const Params& params, int64_t num_clusters) {
     constexpr double kFixedTime = 22;  // us
+    constexpr double kNextWave = 0.8;  // clusters of a wave do not end at once
+    constexpr double kLateStart = 3;   // us more if blocks start only when those before have ended
     constexpr double kBytesPerTime = 29e3;
     constexpr double kAlone = 1.1;  // one block does not keep a multiprocessor busy all the time
     const int table_width = params.rows.table_width.divisor();
@@ -423,8 +306,10 @@ class Launcher {
       const int64_t waves = (num_clusters + way.num_resident - 1) / way.num_resident;
       const int64_t blocks = std::min<int64_t>(num_clusters, way.num_resident) * way.num_ranks;
       const double share = blocks > num_processors_ ? 2 : kAlone;
+      const double fixed_time = kFixedTime * (1 + kNextWave * static_cast<double>(waves - 1)) +
+                                (2 * num_clusters > way.num_resident ? kLateStart : 0);
       const double time =
-          static_cast<double>(waves) * (kFixedTime + cluster_time * share / way.num_ranks);
+          fixed_time + static_cast<double>(waves) * cluster_time * share / way.num_ranks;
       if (best.num_resident == 0 || time < best_time) best = way, best_time = time;
     }
     NSA_CHECK_GT(best.num_resident, 0);

@@ -22,6 +22,14 @@ int64_t FusedDecodeScratchBytes(const NsaShape& shape, int64_t num_tokens, int64
 
 // SparseAttention of args.tokens, each of which is the only one of its sequence. Can be captured in
 // a graph, and gives a token the same bits in any batch.
+//
+// The kernel starts while those before it on the stream may still run, and reads at once what
+// earlier steps have left: token map, tables, and the rows that end before the token's own
+// position. So between their last writer and this call the stream must have something that nothing
+// overtakes: a copy, the launch of a graph, or a kernel that was launched the ordinary way. (An
+// engine's step begins with the copy of its token map and tables.) What the step's own kernels
+// write for the token (q, gate logits, its K and V, the row that it completes) may come directly
+// before, from kernels launched with programmatic serialization too.
 void LaunchFusedDecode(const SparseAttentionArgs& args, cudaStream_t stream);
 
 #ifdef NSA_DECODE_STAGES

@@ -9,8 +9,8 @@ namespace nsa::cuda::fused_decode {
 // nsa_capi.py has the same list. The scouts' stages overlap those of the other warps.
 enum class Stage {
   kEntered,               // the block runs
-  kStarted,               // the kernel before has finished
   kPrepared,              // the token's position is known, all blocks of the cluster run
+  kStarted,               // the kernel before has finished
   kFirstTile,             // of compressed rows is there
   kCompressed,            // compressed attention is done and sent
   kSumsExchanged,         // scouts: the cluster's maxima and sums are here

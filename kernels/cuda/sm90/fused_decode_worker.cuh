@@ -4,143 +4,12 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/ptx/prefetch.cuh"
 #include "kernels/cuda/ptx/store_async.cuh"
-#include "kernels/cuda/sm90/fused_decode.h"
-#include "kernels/cuda/sm90/fused_decode_tile.cuh"
+#include "kernels/cuda/sm90/fused_decode_layout.cuh"
+#include "kernels/cuda/sm90/fused_decode_stages.cuh"
 
 namespace nsa::cuda::fused_decode {
-
-inline constexpr int kMaxStages = 6;  // tiles on their way to a block
-inline constexpr int kLeafBits = 4;
-inline constexpr int kLeaves = 1 << kLeafBits;  // and the most blocks of a cluster
-inline constexpr int kMaxFree = 16;             // blocks to choose besides the forced ones
-inline constexpr int kMaxSharedTiles = 16;      // of a block whose TileSums lie in shared memory
-enum Phase { kCmp, kWin, kSel, kNumPhases };
-
-struct Params {
-  const void* q;
-  const float* gates;
-  void* out;
-  int32_t* blocks;
-  const int32_t* sequence;
-  const int32_t* position;
-  PagedRows rows, sel, win;
-  int32_t num_kv_heads, group_size;
-  int32_t span_tokens, span_stride, block_tokens, num_selected, num_initial, num_local;
-  int32_t window_tokens;
-  int32_t num_tiles;  // of compressed rows, at most
-  int32_t max_tiles;  // the same of one block of a cluster
-  int32_t num_stages;
-  void* tile_sums;   // [token][KV head][num_tiles] TileSums
-  float scale_log2;  // softmax scale * log2(e)
-};
-
-// What the kernel is compiled for.
-template <typename Type, int kKeyDim, int kValueDim, int kRowsPerPage, int kRowsBehind>
-struct Instance {
-  using T = Type;
-  static constexpr int kDk = kKeyDim, kDv = kValueDim;
-  static constexpr int kPageRows = kRowsPerPage;  // compressed rows per page, NsaShape a
-  static constexpr int kRowOffset = kRowsBehind;  // NsaShape::row_offset, e - 1
-  static constexpr int kTileBlocks = kTileRows / kPageRows;
-  static constexpr int kMinStages = kDk + kDv > 128 ? 2 : 4;
-};
-
-// Of one head in one tile of compressed rows: the probability of the tile's first row, which the
-// last block of the tile before reaches into, relative to the maximum.
-struct alignas(8) Edge {
-  float first, max;
-};
-
-// The fixed part of shared memory.
-template <typename T>
-struct alignas(16) Shared {
-  TileScratch<T> tile;
-  alignas(16) uint64_t thread_best[kThreads];  // FindBest
-  alignas(16) uint64_t group_best[kWarps][32];
-  int32_t num_survivors[kWarps];
-  int32_t best[kMaxFree];
-  alignas(16) float lse[kHeads];        // of the compressed branch, log2 units
-  float2 weights[kNumPhases][kLeaves];  // MergeBlocks of this block's heads: [head][node]
-  float factor[kNumPhases][kHeads];     // gates, and in the end gate / sum
-  int32_t sorted[kMaxFusedSelected];    // the chosen blocks, ascending
-  // Barriers. A tile is there, a tile may be overwritten:
-  uint64_t full[kMaxStages], empty[kMaxStages];
-  uint64_t attended;          // this block's TileSums are complete
-  uint64_t sums_here;         // maxima, sums and edges of all blocks are here
-  uint64_t importances_here;  // of all blocks
-  uint64_t chosen_here;       // `sorted` is complete
-  uint64_t results_here[kNumPhases];
-};
-
-// Offsets in dynamic shared memory, bytes, for clusters of num_ranks blocks.
-template <typename I>
-struct Layout {
-  static constexpr int kTile = kTileBytes<I::kDk, I::kDv>;
-  static constexpr int kResults = sizeof(Shared<typename I::T>);
-  static constexpr int kPhaseResults = kHeads * I::kDv * 4;
-  static constexpr int kPairs = kResults + kNumPhases * kPhaseResults;
-  int edges, importances, pages, sums, tiles;  // sums: 0 = in global memory
-
-  __host__ __device__ int NumBytes(int num_stages) const { return tiles + num_stages * kTile; }
-
-  __host__ __device__ Layout(int max_tiles, int num_ranks) {
-    const int blocks = max_tiles * I::kTileBlocks;  // of this block
-    const int thread_keys = (blocks * num_ranks + kThreads - 1) / kThreads;
-    const int edge_bytes = num_ranks == 1 ? 0 : max_tiles * kHeads * static_cast<int>(sizeof(Edge));
-    const int survivor_bytes = thread_keys * kWarps * kMaxFree * 4;
-    edges = kPairs + (num_ranks + 2) * kHeads * 8;
-    // The survivors are found when the edges have been used.
-    importances = edges + (edge_bytes > survivor_bytes ? edge_bytes : survivor_bytes);
-    pages = importances + blocks * num_ranks * 4;
-    tiles = pages + (blocks + 3) / 4 * 16;
-    sums = 0;
-    // One token has the multiprocessors to itself.
-    if (num_ranks == kLeaves && max_tiles <= kMaxSharedTiles) {
-      sums = tiles;
-      tiles += max_tiles * (I::kTileBlocks + 2) * kHeads * 4;
-    }
-  }
-};
-
-// Of one tile of compressed rows, in global memory: what selection needs.
-template <typename I>
-struct alignas(16) TileSums {
-  float blocks[I::kTileBlocks][kHeads];  // sums of weighted probabilities, relative to the maximum
-  Edge edge[kHeads];
-};
-
-// Of a power of two.
-__device__ __forceinline__ int Log2(int value) { return 31 - __clz(value); }
-
-// The tiles of one phase that a block has, leaf after leaf.
-struct TileWalk {
-  int rank, num_ranks, num_tiles, num_leaves, visit, tile;
-
-  __device__ __forceinline__ TileWalk(int rank, int num_ranks, int num_tiles)
-      : rank(rank),
-        num_ranks(num_ranks),
-        num_tiles(num_tiles),
-        num_leaves(kLeaves >> Log2(num_ranks)),
-        visit(0),
-        tile(rank) {
-    SkipEmptyLeaves();
-  }
-  __device__ __forceinline__ bool done() const { return visit >= num_leaves; }
-  __device__ __forceinline__ void Next() {
-    tile += kLeaves;
-    SkipEmptyLeaves();
-  }
-
- private:
-  // Visit v has the leaf whose place is v with its bits in reverse: the tree's order.
-  __device__ __forceinline__ void SkipEmptyLeaves() {
-    const int spare_bits = __clz(num_leaves);  // 31 - log2
-    while (tile >= num_tiles && !done()) {
-      tile = rank + num_ranks * static_cast<int>((__brev(++visit) >> 1) >> spare_bits);
-    }
-  }
-};
 
 // +inf over an empty set, so that exp2(score - lse) is 0.
 __device__ __forceinline__ float Lse(const Pair& pair) {
@@ -235,6 +104,23 @@ struct Worker {
     }
   }
 
+  // Scouts: brings the tokens of the forced blocks into the L2, the blocks of a cluster in turn.
+  __device__ __forceinline__ void PrefetchForced(const int32_t* block_pages) {
+    const int i = static_cast<int>(threadIdx.x) & (kThreads - 1);
+    if (i >= num_forced || (i & (num_ranks - 1)) != rank) return;
+    PrefetchBlock(block_pages, i < num_first ? i : first_local + i - num_first);
+  }
+  __device__ __forceinline__ void PrefetchBlock(const int32_t* block_pages, int block) {
+    const int page = block_pages[block];
+    if (page < 0) return;
+    const int64_t first_row =
+        (static_cast<int64_t>(page) * p.num_kv_heads + kv_head) * p.block_tokens;
+    PrefetchBulk(static_cast<const char*>(p.sel.k) + first_row * (I::kDk * 2),
+                 p.block_tokens * (I::kDk * 2));
+    PrefetchBulk(static_cast<const char*>(p.sel.v) + first_row * (I::kDv * 2),
+                 p.block_tokens * (I::kDv * 2));
+  }
+
   // Phase 1, attending, after a tile: sums of its probabilities over the rows of each block,
   // weighted as NsaShape::RowWeight.
   __device__ __forceinline__ void SumBlocks(int tile_index, const float (&p)[2][4],
@@ -310,10 +196,35 @@ struct Worker {
     }
   }
 
-  // Phase 2, scouts: sends the importance of this block's blocks; calls between() now and then.
+  // Phase 2, scouts: sends the importance of this block's blocks; calls between() now and then. The
+  // tiles of compressed rows have been attended.
   template <typename Between>
   __device__ __forceinline__ void SendImportances(const Between& between) {
     const int tid = threadIdx.x & (kThreads - 1);
+    // Four lanes share a block, each has four heads.
+    const int quarter = tid & 3, num_local = NumLocal(num_cmp_tiles);
+    const unsigned num_blocks_here = num_local * I::kTileBlocks;
+    const TileSums<I>* const own_sums = &SumsOf(rank);
+    const unsigned stride = num_ranks >> sums_bits;  // between own tiles, in `sums`
+    constexpr int kBatch = 4;  // blocks whose sums are on their way to a thread
+    float4 values[kBatch];
+    const auto read_values = [&](unsigned first) {
+#pragma unroll
+      for (int k = 0; k < kBatch; ++k) {
+        const unsigned i = first + k * (kThreads / 4);
+        if (i >= num_blocks_here) continue;
+        const TileSums<I>& from = own_sums[i / I::kTileBlocks * stride];
+        values[k] = reinterpret_cast<const float4*>(from.blocks[i % I::kTileBlocks])[quarter];
+      }
+    };
+    read_values(tid / 4);
+    Wait(SharedAddress(&shared.sums_here), 0);
+    Stamp(Stage::kSumsExchanged);
+    // What a tile's sums are multiplied with: [local tile][head], where the pages were.
+    static_assert(I::kTileBlocks >= kHeads);
+    const auto factors_of = [&](int local) {
+      return reinterpret_cast<float4*>(pages) + local * (kHeads / 4) + quarter;
+    };
 #pragma unroll
     for (int head = tid / 16; head < kHeads; head += kThreads / 16) {
       // A head that only pads the group gets probabilities of 0.
@@ -321,52 +232,43 @@ struct Worker {
       if (tid % 16 == 0) shared.lse[head] = head < p.group_size ? Lse(root) : INFINITY;
     }
     SyncScouts();
-    // Four lanes share a block, each has four heads.
-    const int quarter = tid & 3, num_local = NumLocal(num_cmp_tiles);
     const auto lse = *reinterpret_cast<const float4*>(shared.lse + quarter * 4);
     constexpr int kLast = I::kTileBlocks - 1;
-    if constexpr (I::kRowOffset > 0) {  // what the last blocks of tiles get from the tile after
 #pragma unroll 1
-      for (int local = tid / 4; local < (num_local + 7) / 8 * 8; local += kThreads / 4) {
-        const int tile = local * num_ranks + rank;
-        float importance = 0;
+    for (int local = tid / 4; local < (num_local + 7) / 8 * 8; local += kThreads / 4) {
+      const int tile = local * num_ranks + rank;
+      float importance = 0;
+      if (local < num_local) {
+        *factors_of(local) = Factors(ReadEdges(SumsOf(tile).edge + quarter * 4), lse);
+      }
+      if constexpr (I::kRowOffset > 0) {  // what the last block of a tile gets from the tile after
         if (tile + 1 < num_cmp_tiles) {
-          const Edge* const edge =
-              (num_ranks == 1 ? sums[tile + 1].edge : edges + local * kHeads) + quarter * 4;
-          const auto e01 = reinterpret_cast<const float4*>(edge)[0];
-          const auto e23 = reinterpret_cast<const float4*>(edge)[1];
-          importance = Weigh({e01.x, e01.z, e23.x, e23.z}, e01, e23, lse);
+          const Edge* const edge = num_ranks == 1 ? sums[tile + 1].edge : edges + local * kHeads;
+          const Edges next = ReadEdges(edge + quarter * 4);
+          importance = Weigh({next.e01.x, next.e01.z, next.e23.x, next.e23.z}, Factors(next, lse));
         }
         importance = SumQuarters(importance);
         if (quarter == 0 && local < num_local) {
           importances[tile * I::kTileBlocks + kLast] = importance;
         }
       }
-      SyncScouts();
     }
+    SyncScouts();
 #pragma unroll 1
-    for (int first = tid / 4; first < num_local * I::kTileBlocks; first += kThreads) {
-      float4 values[4], e01[4], e23[4];
+    for (unsigned first = tid / 4; first < num_blocks_here; first += kBatch * kThreads / 4) {
 #pragma unroll
-      for (int k = 0; k < 4; ++k) {  // all reads before all use
-        const int i = min(first + k * (kThreads / 4), num_local * I::kTileBlocks - 1);
-        const int tile = i / I::kTileBlocks * num_ranks + rank;
-        const TileSums<I>& from = SumsOf(tile);
-        values[k] = reinterpret_cast<const float4*>(from.blocks[i % I::kTileBlocks])[quarter];
-        e01[k] = reinterpret_cast<const float4*>(from.edge)[quarter * 2];
-        e23[k] = reinterpret_cast<const float4*>(from.edge)[quarter * 2 + 1];
-      }
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        const int i = first + k * (kThreads / 4);
-        const float importance = SumQuarters(Weigh(values[k], e01[k], e23[k], lse));
-        if (quarter != 0 || i >= num_local * I::kTileBlocks) continue;
-        const int in_tile = i % I::kTileBlocks;
+      for (int k = 0; k < kBatch; ++k) {
+        const unsigned i = first + k * (kThreads / 4);
+        const float4 factors = *factors_of(min(i, num_blocks_here - 1) / I::kTileBlocks);
+        const float importance = SumQuarters(Weigh(values[k], factors));
+        if (quarter != 0 || i >= num_blocks_here) continue;
+        const unsigned in_tile = i % I::kTileBlocks;
         float* const place =
             importances + (i / I::kTileBlocks * num_ranks + rank) * I::kTileBlocks + in_tile;
         *place = importance + (I::kRowOffset > 0 && in_tile == kLast ? *place : 0.0F);
       }
       between();
+      read_values(first + kBatch * kThreads / 4);
     }
     SyncScouts();
     if (num_ranks == 1) return;
@@ -383,11 +285,22 @@ struct Worker {
     }
   }
 
-  // Sum over four heads of sums relative to the maxima of two pairs of Edge, as probabilities.
-  static __device__ __forceinline__ float Weigh(const float4& value, const float4& e01,
-                                                const float4& e23, const float4& lse) {
-    return (value.x * Exp2(e01.y - lse.x) + value.y * Exp2(e01.w - lse.y)) +
-           (value.z * Exp2(e23.y - lse.z) + value.w * Exp2(e23.w - lse.w));
+  // Edge of four heads.
+  struct Edges {
+    float4 e01, e23;
+  };
+  static __device__ __forceinline__ Edges ReadEdges(const Edge* edge) {
+    const auto* const pairs_of_heads = reinterpret_cast<const float4*>(edge);
+    return {pairs_of_heads[0], pairs_of_heads[1]};
+  }
+  // What sums relative to the maxima are multiplied with to become probabilities.
+  static __device__ __forceinline__ float4 Factors(const Edges& edges, const float4& lse) {
+    return {Exp2(edges.e01.y - lse.x), Exp2(edges.e01.w - lse.y), Exp2(edges.e23.y - lse.z),
+            Exp2(edges.e23.w - lse.w)};
+  }
+  // Sum over four heads.
+  static __device__ __forceinline__ float Weigh(const float4& value, const float4& factor) {
+    return (value.x * factor.x + value.y * factor.y) + (value.z * factor.z + value.w * factor.w);
   }
   static __device__ __forceinline__ float SumQuarters(float value) {
     value += __shfl_xor_sync(kFullMask, value, 1);
@@ -404,7 +317,7 @@ struct Worker {
   // Phase 3, scouts: the num_wanted() blocks with the largest keys, for one warp: lane i gets the
   // i-th of them in ascending order. Keys are dealt to 32 groups; what is smaller than the
   // wanted-th best group's best cannot be chosen.
-  __device__ __forceinline__ int FindBest() {
+  __device__ __forceinline__ int FindBest(const int32_t* block_pages) {
     const int tid = threadIdx.x & (kThreads - 1), lane = tid & 31, warp = tid >> 5;
     const int wanted = num_wanted();
     uint64_t best = 0;
@@ -442,7 +355,12 @@ struct Worker {
       const uint64_t key = i < first_local ? Key(i) : 0;
       const unsigned found = __ballot_sync(kFullMask, key >= threshold);
       const int place = warp * capacity + count + __popc(found & ((1u << lane) - 1));
-      if (key >= threshold) survivors[place] = i;
+      if (key >= threshold) {
+        survivors[place] = i;
+        if (p.prefetches_likely && ((place + warp * 4) & (num_ranks - 1)) == rank) {
+          PrefetchBlock(block_pages, i);
+        }
+      }
       count += __popc(found);
     }
     if (lane == 0) shared.num_survivors[warp] = count;
@@ -481,10 +399,10 @@ struct Worker {
 
   // Phase 3, scouts: the chosen blocks in ascending order in shared.sorted; written by one warp,
   // which completes shared.chosen_here.
-  __device__ __forceinline__ void Choose() {
+  __device__ __forceinline__ void Choose(const int32_t* block_pages) {
     const int tid = threadIdx.x & (kThreads - 1), wanted = num_wanted();
     int best = 0;
-    if (ranks_blocks()) best = FindBest();
+    if (ranks_blocks()) best = FindBest(block_pages);
     if (tid >= 32) return;
     if (chooses()) {
       if (tid < wanted) shared.sorted[num_first + tid] = best;

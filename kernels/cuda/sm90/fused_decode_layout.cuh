@@ -1,0 +1,146 @@
+#pragma once
+// What a thread block of the fused decode kernel works on: the launch's parameters, the plan of its
+// shared memory, and which tiles are its own.
+
+#include <cstdint>
+
+#include "kernels/cuda/sm90/fused_decode.h"
+#include "kernels/cuda/sm90/fused_decode_tile.cuh"
+
+namespace nsa::cuda::fused_decode {
+
+inline constexpr int kMaxStages = 6;  // tiles on their way to a block
+inline constexpr int kLeafBits = 4;
+inline constexpr int kLeaves = 1 << kLeafBits;  // and the most blocks of a cluster
+inline constexpr int kMaxFree = 16;             // blocks to choose besides the forced ones
+inline constexpr int kMaxSharedTiles = 16;      // of a block whose TileSums lie in shared memory
+enum Phase { kCmp, kWin, kSel, kNumPhases };
+
+struct Params {
+  const void* q;
+  const float* gates;
+  void* out;
+  int32_t* blocks;
+  const int32_t* sequence;
+  const int32_t* position;
+  PagedRows rows, sel, win;
+  int32_t num_kv_heads, group_size;
+  int32_t span_tokens, span_stride, block_tokens, num_selected, num_initial, num_local;
+  int32_t window_tokens;
+  int32_t num_tiles;  // of compressed rows, at most
+  int32_t max_tiles;  // the same of one block of a cluster
+  int32_t num_stages;
+  bool prefetches_likely;  // blocks that may be chosen, before the choice is complete
+  void* tile_sums;         // [token][KV head][num_tiles] TileSums
+  float scale_log2;        // softmax scale * log2(e)
+};
+
+// What the kernel is compiled for.
+template <typename Type, int kKeyDim, int kValueDim, int kRowsPerPage, int kRowsBehind>
+struct Instance {
+  using T = Type;
+  static constexpr int kDk = kKeyDim, kDv = kValueDim;
+  static constexpr int kPageRows = kRowsPerPage;  // compressed rows per page, NsaShape a
+  static constexpr int kRowOffset = kRowsBehind;  // NsaShape::row_offset, e - 1
+  static constexpr int kTileBlocks = kTileRows / kPageRows;
+  static constexpr int kMinStages = kDk + kDv > 128 ? 2 : 4;
+};
+
+// Of one head in one tile of compressed rows: the probability of the tile's first row, which the
+// last block of the tile before reaches into, relative to the maximum.
+struct alignas(8) Edge {
+  float first, max;
+};
+
+// The fixed part of shared memory.
+template <typename T>
+struct alignas(16) Shared {
+  TileScratch<T> tile;
+  alignas(16) uint64_t thread_best[kThreads];  // FindBest
+  alignas(16) uint64_t group_best[kWarps][32];
+  int32_t num_survivors[kWarps];
+  int32_t best[kMaxFree];
+  alignas(16) float lse[kHeads];        // of the compressed branch, log2 units
+  float2 weights[kNumPhases][kLeaves];  // MergeBlocks of this block's heads: [head][node]
+  float factor[kNumPhases][kHeads];     // gates, and in the end gate / sum
+  int32_t sorted[kMaxFusedSelected];    // the chosen blocks, ascending
+  // Barriers. A tile is there, a tile may be overwritten:
+  uint64_t full[kMaxStages], empty[kMaxStages];
+  uint64_t attended;          // this block's TileSums are complete
+  uint64_t sums_here;         // maxima, sums and edges of all blocks are here
+  uint64_t importances_here;  // of all blocks
+  uint64_t chosen_here;       // `sorted` is complete
+  uint64_t results_here[kNumPhases];
+};
+
+// Offsets in dynamic shared memory, bytes, for clusters of num_ranks blocks.
+template <typename I>
+struct Layout {
+  static constexpr int kTile = kTileBytes<I::kDk, I::kDv>;
+  static constexpr int kResults = sizeof(Shared<typename I::T>);
+  static constexpr int kPhaseResults = kHeads * I::kDv * 4;
+  static constexpr int kPairs = kResults + kNumPhases * kPhaseResults;
+  int edges, importances, pages, sums, tiles;  // sums: 0 = in global memory
+
+  __host__ __device__ int NumBytes(int num_stages) const { return tiles + num_stages * kTile; }
+
+  __host__ __device__ Layout(int max_tiles, int num_ranks) {
+    const int blocks = max_tiles * I::kTileBlocks;  // of this block
+    const int thread_keys = (blocks * num_ranks + kThreads - 1) / kThreads;
+    const int edge_bytes = num_ranks == 1 ? 0 : max_tiles * kHeads * static_cast<int>(sizeof(Edge));
+    const int survivor_bytes = thread_keys * kWarps * kMaxFree * 4;
+    edges = kPairs + (num_ranks + 2) * kHeads * 8;
+    // The survivors are found when the edges have been used.
+    importances = edges + (edge_bytes > survivor_bytes ? edge_bytes : survivor_bytes);
+    pages = importances + blocks * num_ranks * 4;
+    tiles = pages + (blocks + 3) / 4 * 16;
+    sums = 0;
+    // One token has the multiprocessors to itself.
+    if (num_ranks == kLeaves && max_tiles <= kMaxSharedTiles) {
+      sums = tiles;
+      tiles += max_tiles * (I::kTileBlocks + 2) * kHeads * 4;
+    }
+  }
+};
+
+// Of one tile of compressed rows, in global memory: what selection needs.
+template <typename I>
+struct alignas(16) TileSums {
+  float blocks[I::kTileBlocks][kHeads];  // sums of weighted probabilities,
+                                         // relative to the maximum
+  Edge edge[kHeads];
+};
+
+// Of a power of two.
+__device__ __forceinline__ int Log2(int value) { return 31 - __clz(value); }
+
+// The tiles of one phase that a block has, leaf after leaf.
+struct TileWalk {
+  int rank, num_ranks, num_tiles, num_leaves, visit, tile;
+
+  __device__ __forceinline__ TileWalk(int rank, int num_ranks, int num_tiles)
+      : rank(rank),
+        num_ranks(num_ranks),
+        num_tiles(num_tiles),
+        num_leaves(kLeaves >> Log2(num_ranks)),
+        visit(0),
+        tile(rank) {
+    SkipEmptyLeaves();
+  }
+  __device__ __forceinline__ bool done() const { return visit >= num_leaves; }
+  __device__ __forceinline__ void Next() {
+    tile += kLeaves;
+    SkipEmptyLeaves();
+  }
+
+ private:
+  // Visit v has the leaf whose place is v with its bits in reverse: the tree's order.
+  __device__ __forceinline__ void SkipEmptyLeaves() {
+    const int spare_bits = __clz(num_leaves);  // 31 - log2
+    while (tile >= num_tiles && !done()) {
+      tile = rank + num_ranks * static_cast<int>((__brev(++visit) >> 1) >> spare_bits);
+    }
+  }
+};
+
+}  // namespace nsa::cuda::fused_decode
