@@ -41,6 +41,9 @@ struct LogitRules {
   bool operator==(const LogitRules&) const = default;
 };
 
+// What one step of priority is worth. Bounded, so that nobody waits for later arrivals without end.
+inline constexpr absl::Duration kPriorityHeadStart = absl::Seconds(5);
+
 // One prompt and one continuation. A client's n > 1 becomes n requests with seeds of their own, of
 // which the others name the first as same_prompt_as.
 struct Request {
@@ -57,6 +60,8 @@ struct Request {
   // A request with the same prompt that was submitted before: this one waits until that prompt is
   // in the cache and shares its full pages. Without effect where prefixes are not shared.
   std::optional<RequestId> same_prompt_as;
+  // Lower ones are served as if they had arrived earlier, by kPriorityHeadStart each.
+  int32_t priority = 0;
   std::string cache_salt;     // cached prefixes are shared with requests of the same salt only
   bool counts_prompt = true;  // into EngineStats::num_prompt_tokens; of a call's choices, one does
   int32_t num_top_logprobs = -1;                 // as SampleRow::num_top_logprobs

@@ -40,6 +40,8 @@ void DropChunk(const Sequence& sequence, StepPlan& plan) {
   });
 }
 
+bool IsBefore(const Sequence* a, const Sequence* b) { return a->rank() < b->rank(); }
+
 }  // namespace
 
 Scheduler::Scheduler(const ExecutorLimits& limits)
@@ -60,7 +62,7 @@ void Scheduler::Enqueue(Sequence* sequence) {
   NSA_CHECK_LE(PagesFor(sequence->num_prompt_tokens + sequence->request.max_tokens),
                limits_.num_pages)
       << "can never run";
-  waiting_.push_back(sequence);
+  waiting_.insert(std::upper_bound(waiting_.begin(), waiting_.end(), sequence, IsBefore), sequence);
 }
 
 void Scheduler::Remove(Sequence* sequence, FinishReason reason) {
@@ -140,7 +142,7 @@ std::vector<Sequence*> Scheduler::TakeExpired(absl::Time now) {
   return expired;
 }
 
-// Plans a chunk of every running sequence in `state`, oldest first, while the budget lasts.
+// Plans a chunk of every running sequence in `state`, in order of rank, while the budget lasts.
 void Scheduler::ScheduleRunning(SequenceState state, StepPlan& plan) {
   // By index: preemption takes sequences off the end.
   for (size_t i = 0; i < running_.size(); ++i) {
@@ -158,7 +160,7 @@ void Scheduler::ScheduleRunning(SequenceState state, StepPlan& plan) {
 // admitted any earlier, it would mostly be computed for the next preemption. For the same reason a
 // sequence that was preempted in this step is not back in it. A sequence is admitted only into
 // budget that the running ones left, so they are never more than the budget has tokens, and decodes
-// cannot keep the oldest from its prefill.
+// cannot keep the first one from its prefill.
 void Scheduler::Admit(absl::Time now, StepPlan& plan) {
   while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_num_seqs) {
     Sequence& sequence = *waiting_.front();
@@ -169,7 +171,8 @@ void Scheduler::Admit(absl::Time now, StepPlan& plan) {
     const auto num_shared = static_cast<int64_t>(prefix.pages.size());
     if (PagesFor(sequence.num_coming_tokens()) - num_shared > num_left) return;
     waiting_.pop_front();
-    running_.push_back(&sequence);
+    running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, IsBefore),
+                    &sequence);
     sequence.state = SequenceState::kPrefill;
     SharePrefix(prefix, sequence, plan);
     const int64_t num_tokens = NumWanted(sequence, plan);
@@ -179,8 +182,8 @@ void Scheduler::Admit(absl::Time now, StepPlan& plan) {
   }
 }
 
-// Acquires pages for up to `num_wanted` more tokens and returns for how many. Preempts later
-// arrivals when there is no room for even one; 0 if there is none to preempt.
+// Acquires pages for up to `num_wanted` more tokens and returns for how many. Preempts those
+// of higher rank when there is no room for even one; 0 if there is none to preempt.
 int64_t Scheduler::MakeRoom(Sequence& sequence, int64_t num_wanted, StepPlan& plan) {
   while (Room(sequence) == 0) {
     if (running_.back() == &sequence) return 0;
@@ -278,7 +281,7 @@ void Scheduler::IndexFullPages(Sequence& sequence) {
   }
 }
 
-// Sends the running sequence that arrived last back to the front of the queue.
+// Sends the running sequence of the highest rank back to the queue, in front of its equals.
 void Scheduler::Preempt(StepPlan& plan) {
   Sequence& sequence = *running_.back();
   running_.pop_back();
@@ -287,7 +290,8 @@ void Scheduler::Preempt(StepPlan& plan) {
   sequence.state = SequenceState::kWaiting;
   ++sequence.times.num_preemptions;
   ++plan.num_preemptions;
-  waiting_.push_front(&sequence);
+  waiting_.insert(std::lower_bound(waiting_.begin(), waiting_.end(), &sequence, IsBefore),
+                  &sequence);
 }
 
 void Scheduler::ReleaseCache(Sequence& sequence) {

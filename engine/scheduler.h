@@ -2,12 +2,12 @@
 // Scheduler: which sequences run in a step, how many tokens of each, in which pages. Pure policy:
 // no clock (time is passed in), no threads, no tensors. The engine thread owns it.
 //
-// Sequences are served in order of arrival. A step takes one token of every sequence in decode,
+// Sequences are served in order of rank: their arrival, moved by their priority. A step takes one token of every sequence in decode,
 // then chunks of the prompts being prefilled, then admits waiting ones, until the token budget is
-// used. Pages are taken as tokens need them. When none is left, the running sequence that arrived
-// last gives back everything, waits at the front and is computed again later; one that arrived last
-// itself keeps its pages and pauses. So the oldest sequence advances in every step, and one that
-// arrived behind others ends within as many steps as they and it have tokens.
+// used. Pages are taken as tokens need them. When none is left, the running sequence of the highest
+// rank gives back everything, waits in its place and is computed again later; one that has the
+// highest rank itself keeps its pages and pauses. So the running sequence of the lowest rank
+// advances in every step, and, as ranks grow with time, every one comes to be it.
 
 #include <cstdint>
 #include <deque>
@@ -50,7 +50,7 @@ class Scheduler {
  public:
   explicit Scheduler(const ExecutorLimits& limits);
 
-  // Adds a waiting sequence at the end of the queue. It must outlive its stay here and fit the pool
+  // Adds a waiting sequence to the queue. It must outlive its stay here and fit the pool
   // with all tokens it may reach.
   void Enqueue(Sequence* sequence);
   // Takes a sequence out, whatever its state; its pages are free at once. It becomes kFinished with
@@ -79,7 +79,7 @@ class Scheduler {
   bool awaits_token() const;
 
   bool idle() const { return running_.empty() && waiting_.empty(); }
-  // Both in order of arrival; every waiting one arrived after every running one.
+  // Both in order of rank.
   const std::vector<Sequence*>& running() const { return running_; }
   const std::deque<Sequence*>& waiting() const { return waiting_; }
   const PagePool& pages() const { return pages_; }

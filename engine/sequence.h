@@ -60,6 +60,8 @@ struct Sequence {
   int64_t num_prompt_tokens_reported = 0;  // never falls, though preemption empties the cache
   KvTraffic traffic;
 
+  // Its place: sequences of lower rank are served first, those of the same one in order of arrival.
+  absl::Time rank() const { return times.arrived + request.priority * kPriorityHeadStart; }
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   int64_t num_generated_tokens() const { return num_tokens() - num_prompt_tokens; }
   // Known ones and those in flight.

@@ -200,6 +200,9 @@ absl::StatusOr<CallOptions> CheckOptions(const GenerateCall& call, const Samplin
                         absl::StrCat("cache_salt has ", call.cache_salt.size(), " bytes; at most ",
                                      kMaxSaltBytes, " are allowed"));
   }
+  const int64_t priority = call.priority.value_or(0);
+  NSA_RETURN_IF_ERROR(CheckIntRange("priority", priority, -kMaxPriority, kMaxPriority));
+  options.priority = static_cast<int32_t>(priority);
   NSA_ASSIGN_OR_RETURN(options.constraint, CheckConstraint(call));
   if (call.timeout_seconds.has_value()) {
     NSA_RETURN_IF_ERROR(

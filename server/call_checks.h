@@ -26,6 +26,7 @@ inline constexpr int64_t kMaxStopStrings = 64;
 inline constexpr int64_t kMaxStopBytes = 1024;  // of one stop string
 inline constexpr int64_t kMaxStopTokenIds = 1024;
 inline constexpr int64_t kMaxSaltBytes = 256;
+inline constexpr int64_t kMaxPriority = 20;  // either sign
 inline constexpr int64_t kMaxConstraintBytes = ConstraintLimits().max_source_bytes;
 inline constexpr int64_t kMaxConstraintChoices = 1024;  // texts that an answer may be
 inline constexpr double kMaxTimeoutSeconds = 86400;
@@ -39,6 +40,7 @@ struct CallOptions {
   LogitRules rules;
   int64_t num_choices = 1;
   std::optional<int64_t> max_tokens;
+  int32_t priority = 0;
   int32_t num_top_logprobs = -1;  // as Request::num_top_logprobs
   std::vector<int32_t> stop_token_ids;
   absl::Duration timeout = absl::InfiniteDuration();

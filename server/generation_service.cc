@@ -175,6 +175,7 @@ absl::StatusOr<PreparedCall> GenerationService::PrepareOne(const GenerateCall& c
                                   eos_tokens.end());
   }
   request.sampling = options.sampling;
+  request.priority = options.priority;
   request.rules = std::move(options.rules);
   request.scores_prompt = call.echo && call.num_logprobs.has_value();
   request.cache_salt =

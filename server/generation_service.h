@@ -41,6 +41,7 @@ struct GenerateCall {
   std::optional<double> presence_penalty, frequency_penalty, repetition_penalty;
   std::vector<std::pair<int64_t, double>> logit_bias;  // token id, bias
   std::optional<int64_t> min_tokens;
+  std::optional<int64_t> priority;  // lower is served earlier
   bool echo = false;  // the choices' texts begin with the prompt's
   std::optional<int64_t> top_k, n;
   std::optional<uint64_t> seed;

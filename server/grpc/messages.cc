@@ -101,6 +101,7 @@ GenerateCall ToGenerateCall(const v1::GenerateRequest& request) {
   if (request.has_repetition_penalty()) call.repetition_penalty = request.repetition_penalty();
   call.logit_bias.assign(request.logit_bias().begin(), request.logit_bias().end());
   if (request.has_min_tokens()) call.min_tokens = request.min_tokens();
+  if (request.has_priority()) call.priority = request.priority();
   call.echo = request.echo();
   call.ignore_eos = request.ignore_eos();
   if (request.has_logprobs()) call.num_logprobs = request.logprobs();

@@ -58,6 +58,7 @@ GenerateCall ReadCommonFields(std::string_view body, JsonFields* fields) {
   call.frequency_penalty = fields->Number("frequency_penalty");
   call.repetition_penalty = fields->Number("repetition_penalty");
   call.min_tokens = fields->Int("min_tokens");
+  call.priority = fields->Int("priority");
   ReadLogitBias(fields, &call);
   call.echo = fields->Bool("echo").value_or(false);
   call.n = fields->Int("n");

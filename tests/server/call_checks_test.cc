@@ -156,6 +156,19 @@ TEST(CallChecksTest, EchoIsForPrompts) {
   EXPECT_EQ(GetDetail(check(std::vector<ChatMessage>{{"user", "x"}})).param, "echo");
 }
 
+TEST(CallChecksTest, PriorityHasBounds) {
+  const auto with = [](int64_t priority) {
+    return Check([&](GenerateCall& c) { c.priority = priority; });
+  };
+  EXPECT_EQ(Check([](GenerateCall&) {})->priority, 0);
+  EXPECT_EQ(with(-20)->priority, -20);
+  EXPECT_EQ(with(20)->priority, 20);
+  for (const int64_t bad : {int64_t{-21}, int64_t{21}, int64_t{1} << 32, INT64_MIN}) {
+    EXPECT_EQ(GetDetail(with(bad).status()).param, "priority") << bad;
+  }
+  EXPECT_EQ(with(21).status().message(), "priority is 21; allowed: -20 to 20");
+}
+
 TEST(CallChecksTest, CacheSalt) {
   const auto check = [](size_t num_bytes) {
     return Check([&](GenerateCall& c) { c.cache_salt = std::string(num_bytes, 's'); }).status();
