@@ -11,9 +11,12 @@ nsa_test(engine_test
     logit_editor_test.cc
     mask_worker_test.cc
     request_check_test.cc
+    scheduler_priority_test.cc
     scheduler_test.cc
     sequence_test.cc
     simulation.cc
+    simulation_checks.cc
+    simulation_clients.cc
     simulation_test.cc
     stats_test.cc
     ../support/fake_executor.cc
