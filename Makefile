@@ -8,6 +8,7 @@ MODEL     ?= models/nsa-story-27m
 HTTP_PORT ?= 8000
 GRPC_PORT ?= 9000
 ARGS      ?=
+SECONDS_PER_TARGET = $(if $(filter command line,$(origin SECONDS)),$(SECONDS),60)
 PRESET    ?= cpu-release
 JOBS      ?= $(shell nproc)
 
@@ -36,6 +37,11 @@ test-tsan:  ## the same tests under ThreadSanitizer
 
 test-training: packages build/training/.ready  ## tests of training/, in an environment with PyTorch (gigabytes)
 	@build/training/bin/python -m pytest -q tests/training
+
+fuzz:  ## run each fuzz target for SECONDS (60), under AddressSanitizer and UndefinedBehaviorSanitizer (clang)
+	@tools/install_packages.sh fuzz
+	@$(MAKE) fuzz-programs PRESET=fuzz
+	@python3 tools/fuzz.py build/fuzz $(SECONDS_PER_TARGET)
 
 cuda:  ## build the server and its tests with the CUDA backend (needs nvcc, no GPU)
 	@$(MAKE) cuda-programs PRESET=cuda-release
@@ -74,6 +80,9 @@ configure: packages
 build: configure
 	@cmake --build $(BUILD) -j $(JOBS)
 
+fuzz-programs: configure
+	@cmake --build $(BUILD) -j $(JOBS) --target fuzz_programs
+
 cuda-programs: configure
 	@cmake --build $(BUILD) -j $(JOBS) --target nsa-server kernels_test model_test
 
@@ -94,4 +103,4 @@ build/training/.ready: training/requirements.txt
 	@build/training/bin/python -m pip install -q --disable-pip-version-check -r training/requirements.txt
 	@touch $@
 
-.PHONY: help serve demo test test-asan test-tsan test-training cuda bundle test-gpu bench format lint clean packages configure build cuda-programs server venv
+.PHONY: help serve demo test test-asan test-tsan test-training fuzz cuda bundle test-gpu bench format lint clean packages configure build fuzz-programs cuda-programs server venv

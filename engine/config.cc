@@ -234,7 +234,8 @@ void ReadCommon(KeyReader& keys, const KeyNames& names, ModelConfig& config) {
 
 // What the kernels need of a sparse model; `span_key` is the file's name for the span.
 void CheckSpanElements(KeyReader& keys, const char* span_key, const ModelConfig& config) {
-  const int64_t limit = kMaxSpanElements / std::max(config.d_k, config.d_v);
+  // A head_dim of 0, where the file does not say it, has been refused, but the checks go on.
+  const int64_t limit = kMaxSpanElements / std::max({int64_t{1}, config.d_k, config.d_v});
   const int64_t span_tokens = config.nsa->shape.span_tokens;
   keys.Require(span_tokens <= limit, span_key, span_tokens,
                absl::StrCat("at most ", limit, " with this head_dim"));

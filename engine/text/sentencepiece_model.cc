@@ -3,6 +3,7 @@
 #include <sentencepiece_processor.h>
 
 #include <charconv>
+#include <exception>
 #include <utility>
 
 namespace nsa {
@@ -35,7 +36,12 @@ struct SentencePieceModel::Processor {
 
 std::unique_ptr<SentencePieceModel> SentencePieceModel::Parse(std::string_view serialized) {
   auto processor = std::make_unique<Processor>();
-  if (!processor->library.LoadFromSerializedProto(serialized).ok()) return nullptr;
+  // The library refuses most of what is wrong with a status, the rest with exceptions.
+  try {
+    if (!processor->library.LoadFromSerializedProto(serialized).ok()) return nullptr;
+  } catch (const std::exception&) {
+    return nullptr;
+  }
   return std::unique_ptr<SentencePieceModel>(new SentencePieceModel(std::move(processor)));
 }
 

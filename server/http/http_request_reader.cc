@@ -17,6 +17,13 @@ namespace http = boost::beast::http;
 
 std::string Text(boost::beast::string_view text) { return {text.data(), text.size()}; }
 
+constexpr size_t kLastChunkBytes = 5;  // "0\r\n\r\n": no last chunk is shorter
+
+// Of a chunk that the parser wants more of: it knows that it is the last one.
+bool IsLastChunkBegun(std::string_view chunk) {
+  return chunk.starts_with('0') && chunk.find('\n') != std::string_view::npos;
+}
+
 }  // namespace
 
 HttpRequestReader::State HttpRequestReader::Fail(int status, std::string message) {
@@ -106,7 +113,8 @@ HttpRequestReader::State HttpRequestReader::CheckHead() {
 }
 
 HttpRequestReader::State HttpRequestReader::ParseBody() {
-  while (!parser_->is_done() && !input_.empty()) {
+  while (!parser_->is_done() && input_.size() >= min_body_bytes_) {
+    min_body_bytes_ = 1;
     boost::beast::error_code error;
     const size_t num_parsed = parser_->put(boost::asio::buffer(input_), error);
     input_.erase(0, num_parsed);
@@ -116,6 +124,8 @@ HttpRequestReader::State HttpRequestReader::ParseBody() {
         return Fail(431, absl::StrCat("a chunk header or trailer is larger than ",
                                       limits_.max_header_bytes, " bytes, the limit"));
       }
+      // Asked again about a last chunk, Beast asserts that a whole one could be there.
+      if (IsLastChunkBegun(input_)) min_body_bytes_ = kLastChunkBytes;
       return State::kNeedMore;
     }
     if (error == http::error::body_limit) {

@@ -57,8 +57,9 @@ class HttpRequestReader {
   State ParseBody();
 
   Limits limits_;
-  std::string input_;         // not yet parsed
-  size_t scanned_bytes_ = 0;  // of input_, without the end of a head
+  std::string input_;          // not yet parsed
+  size_t scanned_bytes_ = 0;   // of input_, without the end of a head
+  size_t min_body_bytes_ = 1;  // of input_, before the parser is asked to go on with a body
   std::optional<Parser> parser_;
   HttpRequest request_;
   std::optional<HttpError> error_;

@@ -320,7 +320,8 @@ TEST(ParseModelConfigTest, RefusesContradictorySparseSettings) {
        {R"({"head_dim": 256, "nsa_config": {"span_tokens": 256, "block_tokens": 256}})",
         kInvalid,
         {"nsa_config.span_tokens is 256", "at most 128"}},
-       {R"({"nsa_config": {"v_head_dim": 0}})", kInvalid, {"nsa_config.v_head_dim is 0"}}});
+       {R"({"nsa_config": {"v_head_dim": 0}})", kInvalid, {"nsa_config.v_head_dim is 0"}},
+       {R"({"hidden_size": 2, "nsa_config": {"v_head_dim": 0}})", kInvalid, {"head_dim is 0"}}});
 }
 
 TEST(ParseModelConfigTest, RefusesWhatThePublicFamiliesCannotMean) {

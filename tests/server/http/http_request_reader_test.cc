@@ -64,6 +64,17 @@ TEST(HttpRequestReader, ReadsByteByByte) {
   EXPECT_EQ(reader.Take().body, "abcde");
 }
 
+TEST(HttpRequestReader, ReadsAnEmptyChunkedBodyByteByByte) {
+  HttpRequestReader reader = MakeReader();
+  reader.Append(Post("Transfer-Encoding: chunked\r\n", "0\r\n"));
+  ASSERT_EQ(reader.Parse(), State::kNeedMore);
+  reader.Append("\r");
+  ASSERT_EQ(reader.Parse(), State::kNeedMore);
+  reader.Append("\n");
+  ASSERT_EQ(reader.Parse(), State::kReady);
+  EXPECT_EQ(reader.Take().body, "");
+}
+
 TEST(HttpRequestReader, LeavesPipelinedBytesForTheNextRequest) {
   HttpRequestReader reader = MakeReader();
   reader.Append(Post("Content-Length: 1\r\n", "a") + "\r\n" + Post("Content-Length: 1\r\n", "b") +
