@@ -49,9 +49,9 @@ class Engine::Impl {
   }
 
   absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
-  absl::Status CheckAdmission(int64_t num_requests) {
+  absl::Status CheckAdmission(int64_t num_requests, int64_t num_prompts) {
     const std::lock_guard lock(mutex_);
-    return CheckLoad({.num_requests = num_requests, .num_tokens = num_requests});
+    return CheckLoad({.num_requests = num_requests, .num_tokens = num_prompts});
   }
   void Cancel(RequestId id, FinishReason reason);
   void Drain(absl::Time deadline);
@@ -84,6 +84,7 @@ class Engine::Impl {
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);  // the core's, as of the last step
   int64_t num_admitted_ ABSL_GUARDED_BY(mutex_) = 0;
   Admission admission_ ABSL_GUARDED_BY(mutex_);
+  absl::Time last_arrival_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   absl::Time woken_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // last arrival when idle
   bool delivering_ ABSL_GUARDED_BY(mutex_) = false;  // the engine thread is calling sinks
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
@@ -100,12 +101,13 @@ absl::Status Engine::Impl::Submit(std::vector<Request> requests, std::shared_ptr
   for (const Request& request : requests) {
     NSA_RETURN_IF_ERROR(CheckRequest(request, limits_, options_.max_model_tokens));
   }
-  const absl::Time now = absl::Now();
   AdmissionLoad load{.num_requests = static_cast<int64_t>(requests.size())};
   for (const Request& request : requests) load.num_tokens += PromptTokensOfCall(request);
   {
     const std::lock_guard lock(mutex_);
     NSA_RETURN_IF_ERROR(CheckLoad(load));
+    // A clock that is set back must not let those who come later go first.
+    const absl::Time now = last_arrival_ = std::max(last_arrival_, absl::Now());
     if (live_.empty()) woken_ = now;
     num_admitted_ += load.num_requests;
     num_live_tokens_ += load.num_tokens;
@@ -228,8 +230,8 @@ absl::Status Engine::Submit(std::vector<Request> requests, std::shared_ptr<Token
   return impl_->Submit(std::move(requests), std::move(sink));
 }
 
-absl::Status Engine::CheckAdmission(int64_t num_requests) {
-  return impl_->CheckAdmission(num_requests);
+absl::Status Engine::CheckAdmission(int64_t num_requests, int64_t num_prompts) {
+  return impl_->CheckAdmission(num_requests, num_prompts);
 }
 
 void Engine::Cancel(RequestId id, FinishReason reason) { impl_->Cancel(id, reason); }

@@ -40,9 +40,10 @@ class Engine {
   // programmer error.
   absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
 
-  // OK if this many requests would be queued now; else what Submit would say. Reserves nothing: it
-  // spares the work of preparing requests that would be refused. A refusal is counted.
-  absl::Status CheckAdmission(int64_t num_requests);
+  // OK if this many requests, of so many prompts, would be queued now if their prompts are short;
+  // else what Submit would say. Reserves nothing: it spares the work of preparing requests that
+  // would be refused. A refusal is counted.
+  absl::Status CheckAdmission(int64_t num_requests, int64_t num_prompts);
 
   // Ends the request with `reason`: kCancelled, or kStop when its owner has found the end (a stop
   // string) itself. Its pages are free within one step. An unknown or finished id

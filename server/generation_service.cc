@@ -140,7 +140,9 @@ absl::StatusOr<std::vector<PreparedCall>> GenerationService::Prepare(
     options.push_back(std::move(checked));
   }
   // Before a prompt is tokenized: under overload a refusal must cost next to nothing.
-  if (absl::Status status = dependencies_.engine->CheckAdmission(num_choices); !status.ok()) {
+  if (absl::Status status =
+          dependencies_.engine->CheckAdmission(num_choices, static_cast<int64_t>(calls.size()));
+      !status.ok()) {
     return WithEngineDetail(status, calls.size() > 1 ? "prompt" : "n");
   }
   std::vector<PreparedCall> prepared;

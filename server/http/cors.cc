@@ -3,12 +3,22 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/ascii.h"
+
 namespace nsa {
 namespace {
 
-constexpr std::string_view kRequestHeaders =
-    "Authorization, Content-Type, X-Request-Id, Traceparent, Tracestate";
+constexpr size_t kMaxHeaderListBytes = 1024;
+constexpr std::string_view kHeaderListMarks = "-_, ";
 constexpr std::string_view kMaxAgeSeconds = "600";  // for which a browser remembers the answer
+
+// Whether a browser's list of header names is one, and short enough to be repeated.
+bool IsHeaderList(const std::string& text) {
+  return text.size() <= kMaxHeaderListBytes && std::all_of(text.begin(), text.end(), [](char c) {
+           return absl::ascii_isalnum(static_cast<unsigned char>(c)) ||
+                  kHeaderListMarks.find(c) != std::string_view::npos;
+         });
+}
 
 class CorsResponder final : public HttpResponder {
  public:
@@ -34,13 +44,14 @@ class CorsResponder final : public HttpResponder {
  private:
   // The origin itself rather than "*", and Vary, so that no cache hands the response to another.
   void AddHeaders(HttpResponse* response) const {
+    response->headers.emplace_back("Vary", "Origin");
+    if (origin_.empty()) return;
     response->headers.emplace_back("Access-Control-Allow-Origin", origin_);
     response->headers.emplace_back("Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
-    response->headers.emplace_back("Vary", "Origin");
   }
 
   const std::shared_ptr<HttpResponder> responder_;
-  const std::string origin_;
+  const std::string origin_;  // empty: none that may read the response
 };
 
 }  // namespace
@@ -56,9 +67,9 @@ const std::string* CorsPolicy::AllowedOrigin(const HttpRequest& request) const {
 
 std::shared_ptr<HttpResponder> CorsPolicy::Decorate(
     const HttpRequest& request, std::shared_ptr<HttpResponder> responder) const {
+  if (origins_.empty()) return responder;
   const std::string* origin = AllowedOrigin(request);
-  if (origin == nullptr) return responder;
-  return std::make_shared<CorsResponder>(std::move(responder), *origin);
+  return std::make_shared<CorsResponder>(std::move(responder), origin == nullptr ? "" : *origin);
 }
 
 void CorsPolicy::AnswerPreflight(const HttpRequest& request, std::string_view methods,
@@ -66,7 +77,11 @@ void CorsPolicy::AnswerPreflight(const HttpRequest& request, std::string_view me
   if (request.Header("Access-Control-Request-Method") == nullptr) return;
   if (AllowedOrigin(request) == nullptr) return;
   headers->emplace_back("Access-Control-Allow-Methods", methods);
-  headers->emplace_back("Access-Control-Allow-Headers", kRequestHeaders);
+  // Clients' libraries send headers of their own; nothing here depends on one of them.
+  const std::string* wanted = request.Header("Access-Control-Request-Headers");
+  if (wanted != nullptr && IsHeaderList(*wanted)) {
+    headers->emplace_back("Access-Control-Allow-Headers", *wanted);
+  }
   headers->emplace_back("Access-Control-Max-Age", kMaxAgeSeconds);
 }
 

@@ -17,8 +17,8 @@ class CorsPolicy {
   CorsPolicy() = default;
   explicit CorsPolicy(std::vector<std::string> origins) : origins_(std::move(origins)) {}
 
-  // A responder that adds what lets the request's origin read the response; the same responder if
-  // there is no origin to be let in.
+  // A responder that adds what lets the request's origin read the response, if it may, and tells
+  // caches that others get another one; the same responder if no origin is ever let in.
   std::shared_ptr<HttpResponder> Decorate(const HttpRequest& request,
                                           std::shared_ptr<HttpResponder> responder) const;
 

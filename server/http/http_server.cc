@@ -135,6 +135,7 @@ void HttpServer::Impl::OnAccepted(const std::shared_ptr<HttpConnection>& connect
   int64_t num_open = 0;
   {
     const std::lock_guard lock(mutex_);
+    if (host_->draining) return;  // Shutdown no longer sees it
     num_open = static_cast<int64_t>(connections_.size());
     if (num_open >= limit + kMaxRefusing) return;
     connections_.insert(connection);
@@ -178,7 +179,10 @@ bool HttpServer::Impl::WaitUntilEmpty(absl::Time deadline) {
 void HttpServer::Impl::Shutdown(absl::Time deadline) {
   if (threads_.empty()) return;
   StopAccepting();
-  host_->draining = true;
+  {
+    const std::lock_guard lock(mutex_);
+    host_->draining = true;
+  }
   for (const auto& connection : Connections()) connection->FinishUp();
   if (!WaitUntilEmpty(deadline)) {
     for (const auto& connection : Connections()) connection->Abort();

@@ -39,6 +39,7 @@ TEST_F(CorsTest, OthersGetNoPermission) {
     const RawResponse response = Call("GET", "/health", headers);
     EXPECT_EQ(response.status, 200);
     EXPECT_EQ(response.headers.count("access-control-allow-origin"), 0U) << headers;
+    EXPECT_EQ(response.headers.at("vary"), "Origin");  // a cache must not hand it to an allowed one
   }
 }
 
@@ -54,13 +55,24 @@ TEST_F(CorsTest, StreamsToo) {
 }
 
 TEST_F(CorsTest, PreflightListsMethodsAndHeaders) {
-  const std::string ask = "Access-Control-Request-Method: POST\r\n";
+  const std::string ask =
+      "Access-Control-Request-Method: POST\r\n"
+      "Access-Control-Request-Headers: authorization,content-type,x-stainless-os\r\n";
   const RawResponse yes =
       Call("OPTIONS", "/v1/chat/completions", "Origin: https://chat.example\r\n" + ask);
   EXPECT_EQ(yes.status, 204);
   EXPECT_EQ(yes.headers.at("access-control-allow-methods"), "POST, OPTIONS");
-  EXPECT_THAT(yes.headers.at("access-control-allow-headers"), HasSubstr("Authorization"));
+  EXPECT_EQ(yes.headers.at("access-control-allow-headers"),
+            "authorization,content-type,x-stainless-os");
   EXPECT_EQ(yes.headers.at("access-control-max-age"), "600");
+  for (const std::string& list :
+       {std::string("a: b"), std::string("a;b"), std::string(1025, 'a')}) {
+    const RawResponse odd = Call("OPTIONS", "/v1/chat/completions",
+                                 "Origin: https://chat.example\r\nAccess-Control-Request-Method: "
+                                 "POST\r\nAccess-Control-Request-Headers: " +
+                                     list + "\r\n");
+    EXPECT_EQ(odd.headers.count("access-control-allow-headers"), 0U) << list;
+  }
   const RawResponse no =
       Call("OPTIONS", "/v1/chat/completions", "Origin: https://evil.example\r\n" + ask);
   EXPECT_EQ(no.status, 204);
