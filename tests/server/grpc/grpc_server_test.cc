@@ -137,12 +137,12 @@ TEST_F(GrpcServerTest, SpeaksTls) {
   const TlsFiles tls = MakeTestCertificate();
   StartServer({.port = 0, .tls = tls});
   EXPECT_EQ(Generate(Hi()).status.error_code(), grpc::StatusCode::UNAVAILABLE);  // without TLS
-  channel_ = grpc::CreateChannel(absl::StrCat("localhost:", server_->port()),
+  channel_ = grpc::CreateChannel(absl::StrCat("127.0.0.1:", server_->port()),
                                  grpc::SslCredentials({.pem_root_certs = tls.certificate}));
   stub_ = v1::GenerationService::NewStub(channel_);
   EXPECT_EQ(Generate(Hi()).Text(), std::string(16, 'x'));
   channel_ = grpc::CreateChannel(
-      absl::StrCat("localhost:", server_->port()),
+      absl::StrCat("127.0.0.1:", server_->port()),
       grpc::SslCredentials({.pem_root_certs = MakeTestCertificate().certificate}));
   stub_ = v1::GenerationService::NewStub(channel_);
   EXPECT_EQ(Generate(Hi()).status.error_code(), grpc::StatusCode::UNAVAILABLE);
