@@ -124,6 +124,7 @@ absl::Status EngineCore::StepError(const Flight& flight, const absl::Status& err
 }
 
 void EngineCore::Fail(Sequence& sequence, absl::Time now) {
+  scheduler_.ForgetPages(sequence);
   scheduler_.Remove(&sequence, FinishReason::kError);
   ReportEnd(sequence, absl::InternalError("the model failed while serving this request"), now);
 }

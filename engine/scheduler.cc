@@ -71,12 +71,13 @@ void Scheduler::Remove(Sequence* sequence, FinishReason reason) {
                                ? std::erase(waiting_, sequence)
                                : std::erase(running_, sequence);
   NSA_CHECK_EQ(num_removed, 1U) << "not a sequence of this scheduler";
-  if (reason == FinishReason::kError) {
-    for (PageId page : sequence->pages) prefix_index_.Forget(page);  // whatever went wrong there
-  }
   ReleaseCache(*sequence);
   sequence->state = SequenceState::kFinished;
   sequence->finish = reason;
+}
+
+void Scheduler::ForgetPages(const Sequence& sequence) {
+  for (PageId page : sequence.pages) prefix_index_.Forget(page);
 }
 
 StepPlan Scheduler::Plan(absl::Time now) {

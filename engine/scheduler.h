@@ -2,12 +2,13 @@
 // Scheduler: which sequences run in a step, how many tokens of each, in which pages. Pure policy:
 // no clock (time is passed in), no threads, no tensors. The engine thread owns it.
 //
-// Sequences are served in order of rank: their arrival, moved by their priority. A step takes one token of every sequence in decode,
-// then chunks of the prompts being prefilled, then admits waiting ones, until the token budget is
-// used. Pages are taken as tokens need them. When none is left, the running sequence of the highest
-// rank gives back everything, waits in its place and is computed again later; one that has the
-// highest rank itself keeps its pages and pauses. So the running sequence of the lowest rank
-// advances in every step, and, as ranks grow with time, every one comes to be it.
+// Sequences are served in order of rank: their arrival, moved by their priority. A step takes one
+// token of every sequence in decode, then chunks of the prompts being prefilled, then admits
+// waiting ones, until the token budget is used. Pages are taken as tokens need them. When none is
+// left, the running sequence of the highest rank gives back everything, waits in its place and is
+// computed again later; one that has the highest rank itself keeps its pages and pauses. So the
+// running sequence of the lowest rank advances in every step, and, as ranks grow with time, every
+// one comes to be it.
 
 #include <cstdint>
 #include <deque>
@@ -56,6 +57,8 @@ class Scheduler {
   // Takes a sequence out, whatever its state; its pages are free at once. It becomes kFinished with
   // `reason`.
   void Remove(Sequence* sequence, FinishReason reason);
+  // What the sequence has cached is not to be trusted: nobody else will begin in its pages.
+  void ForgetPages(const Sequence& sequence);
 
   // A step goes through Plan, Launched, a Commit per chunk and Ended; the next one may be planned
   // and launched before the Commit. Pages are given on as soon as a sequence leaves them: steps

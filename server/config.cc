@@ -1,9 +1,7 @@
 #include "server/config.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
-#include <limits>
 #include <thread>
 #include <utility>
 

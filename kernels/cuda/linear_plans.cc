@@ -44,9 +44,9 @@ bool SharesWeightsInOneLaunch(const cublasLtMatmulAlgo_t& algorithm) {
 }
 
 // cuBLASLt's first proposal, but for a batch of decode steps the first one that shares weights in
-// one launch, if there is one: measured 5 to 11 % faster than split sums at 24, 48 and 64 tokens
-// and never 2 % slower (bench/lab). A rule rather than a measurement at start-up, so that every
-// start gives the same bits.
+// one launch, if there is one: the best of that kind take 5 to 11 % less than split sums at 24, 48
+// and 64 tokens, but the first need not be the best (bench/lab says what is not known). A rule
+// rather than a measurement at start-up, so that every start gives the same bits.
 const cublasLtMatmulAlgo_t& Choose(const cublasLtMatmulHeuristicResult_t* proposals,
                                    int num_proposals, int64_t num_tokens) {
   constexpr int64_t kMinTokens = 17, kMaxTokens = 64;

@@ -1,5 +1,6 @@
 #include "server/grpc/generation_rpc.h"
 
+#include <utility>
 #include <vector>
 
 #include "base/status.h"
@@ -16,17 +17,18 @@ absl::StatusOr<std::string> GenerationRpc::CheckKey(
   return keys_->CheckAuthorization(absl::string_view(header->second.data(), header->second.size()));
 }
 
+absl::StatusOr<GenerateCall> GenerationRpc::CallOf(const grpc::CallbackServerContext& context,
+                                                   const v1::GenerateRequest& request) const {
+  NSA_ASSIGN_OR_RETURN(std::string caller, CheckKey(context));
+  GenerateCall call = ToGenerateCall(request);
+  call.caller = std::move(caller);
+  return call;
+}
+
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationRpc::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
-  absl::StatusOr<GenerateCall> call = ToGenerateCall(*request);
-  absl::StatusOr<std::string> caller = CheckKey(*context);
-  if (caller.ok()) {
-    call->caller = *std::move(caller);
-  } else {
-    call = caller.status();
-  }
   return GenerateReactor::Start(
-      service_, call, max_queued_bytes_,
+      service_, CallOf(*context, *request), max_queued_bytes_,
       [this](const grpc::Status& status) { CountEnd("Generate", status); });
 }
 

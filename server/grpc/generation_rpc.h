@@ -41,6 +41,9 @@ class GenerationRpc : public v1::GenerationService::CallbackService {
     if (on_end_) on_end_(method, status.error_code());
   }
 
+  // The call with its caller; nothing of the request is looked at without a key.
+  absl::StatusOr<GenerateCall> CallOf(const grpc::CallbackServerContext& context,
+                                      const v1::GenerateRequest& request) const;
   absl::Status AnswerTokenize(const grpc::CallbackServerContext& context,
                               const v1::TokenizeRequest& request,
                               v1::TokenizeResponse* response) const;

@@ -7,7 +7,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "server/http/raw_json.h"
+#include "nlohmann/json.hpp"
 
 namespace nsa {
 namespace {
@@ -22,8 +22,16 @@ void Add(const std::string& field, ConstraintSpec spec, GenerateCall* call) {
       GivenConstraint{.field = field, .spec = std::move(spec)}));
 }
 
-void AddSchema(const std::string& field, std::string_view schema, GenerateCall* call) {
-  Add(field, {.kind = ConstraintKind::kJsonSchema, .source = std::string(schema)}, call);
+void AddSchema(const std::string& field, std::string schema, GenerateCall* call) {
+  Add(field, {.kind = ConstraintKind::kJsonSchema, .source = std::move(schema)}, call);
+}
+
+// The text of what stands at `path` in the body, members in the order in which they were written:
+// an answer follows it, and `json` does not keep it. The body has been parsed, `path` is in it.
+std::string OrderedText(std::string_view body, const std::string& path) {
+  using OrderedJson = nlohmann::ordered_json;
+  const OrderedJson document = OrderedJson::parse(body);
+  return document.at(OrderedJson::json_pointer(path)).dump();
 }
 
 bool IsSchemaName(const std::string& name) {
@@ -35,7 +43,7 @@ bool IsSchemaName(const std::string& name) {
 
 // {"name", "schema", "strict", "description"}; an answer follows the schema, whatever `strict`
 // says.
-void ReadJsonSchema(std::string_view format, JsonFields* fields, GenerateCall* call) {
+void ReadJsonSchema(std::string_view body, JsonFields* fields, GenerateCall* call) {
   const json* object = fields->Object("json_schema");
   if (object == nullptr) return fields->RefuseMissing("json_schema");
   JsonFields inner(*object, fields->FullName("json_schema") + ".");
@@ -51,7 +59,7 @@ void ReadJsonSchema(std::string_view format, JsonFields* fields, GenerateCall* c
   inner.Object("schema");
   fields->Merge(inner.status());
   if (!fields->status().ok()) return;
-  AddSchema(inner.FullName("schema"), *RawMember(*RawMember(format, "json_schema"), "schema"),
+  AddSchema(inner.FullName("schema"), OrderedText(body, "/response_format/json_schema/schema"),
             call);
 }
 
@@ -62,7 +70,7 @@ void ReadResponseFormat(std::string_view body, JsonFields* fields, GenerateCall*
   const std::optional<std::string> type = inner.String("type");
   if (inner.Find("type") == nullptr) inner.RefuseMissing("type");
   if (type == "json_schema") {
-    ReadJsonSchema(*RawMember(body, kFormat), &inner, call);
+    ReadJsonSchema(body, &inner, call);
   } else if (inner.Find("json_schema") != nullptr) {
     inner.Refuse("json_schema", "is allowed only with type \"json_schema\"");
   } else if (type == "json_object") {
@@ -80,7 +88,7 @@ void ReadGuidedJson(std::string_view body, JsonFields* fields, GenerateCall* cal
   if (value == nullptr) return;
   if (value->is_string()) return AddSchema(kKey, value->get_ref<const std::string&>(), call);
   if (!value->is_object()) return fields->RefuseType(kKey, "a JSON schema or its text", *value);
-  AddSchema(kKey, *RawMember(body, kKey), call);
+  AddSchema(kKey, OrderedText(body, "/guided_json"), call);
 }
 
 void ReadGuidedChoice(JsonFields* fields, GenerateCall* call) {

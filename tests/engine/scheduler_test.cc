@@ -339,6 +339,24 @@ TEST_F(SchedulerTest, APreemptedSequenceKeepsTheTokenThatIsInFlight) {
   EXPECT_EQ(older->num_tokens(), 5);
 }
 
+TEST_F(SchedulerTest, PagesAreSharedAfterAnEndOfAnyKindUnlessTheyAreForgotten) {
+  ExecutorLimits limits = kRoomy;
+  limits.shares_prefixes = true;
+  const auto shared_after = [&](FinishReason reason, bool forgotten) {
+    Start(limits);
+    Sequence* first = Add(8, 5);
+    Step();
+    scheduler_->Ended(true);
+    if (forgotten) scheduler_->ForgetPages(*first);
+    scheduler_->Remove(first, reason);
+    Add(8, 5);
+    return scheduler_->Plan(now_).num_shared_tokens;
+  };
+  EXPECT_EQ(shared_after(FinishReason::kCancelled, false), 4);
+  EXPECT_EQ(shared_after(FinishReason::kError, false), 4);  // of a client's constraint, say
+  EXPECT_EQ(shared_after(FinishReason::kError, true), 0);
+}
+
 TEST_F(SchedulerTest, ASequenceThatCanNeverFitIsAProgrammerError) {
   Start(kFourPages);
   EXPECT_DEATH(Add(8, 1), "can never run");

@@ -2,18 +2,14 @@
 
 import concurrent.futures
 import json
-import pathlib
 import re
 import socket
-import sys
 import time
 
 import grpc
 import pytest
-from grpc_tools import protoc
 from server_process import ServerProcess
 
-PROTO = pathlib.Path(__file__).resolve().parents[2] / "proto"
 SCHEMA = {"type": "object",
           "properties": {"name": {"type": "string", "maxLength": 16},
                          "age": {"type": "integer", "minimum": 0, "maximum": 130},
@@ -175,16 +171,6 @@ def test_a_client_that_leaves_while_its_constraint_is_compiled_leaves_nothing_be
     assert complete(server, guided_choice=["a"], max_tokens=3).status_code == 200
     server.wait_until_idle()
     assert server.metric("vllm:request_success_total") == ended + 1
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory):
-    out = tmp_path_factory.mktemp("generated")
-    assert protoc.main(["protoc", f"-I{PROTO}", f"--python_out={out}", f"--grpc_python_out={out}",
-                        "nsa/v1/generation.proto"]) == 0
-    sys.path.insert(0, str(out))
-    from nsa.v1 import generation_pb2, generation_pb2_grpc
-    return generation_pb2, generation_pb2_grpc
 
 
 def test_grpc_follows_the_same_constraints(server, api):

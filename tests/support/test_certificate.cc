@@ -56,8 +56,19 @@ TlsFiles MakeTestCertificate(long valid_seconds) {
   return files;
 }
 
+std::string MakeKeyWithPassword() {
+  EVP_PKEY* key = EVP_EC_gen("P-256");
+  BIO* bio = BIO_new(BIO_s_mem());
+  const std::string password = "secret";
+  PEM_write_bio_PrivateKey(bio, key, EVP_aes_256_cbc(),
+                           reinterpret_cast<const unsigned char*>(password.data()),
+                           static_cast<int>(password.size()), nullptr, nullptr);
+  EVP_PKEY_free(key);
+  return TextOf(bio);
+}
+
 std::string WriteTestFile(const std::string& name, const std::string& text) {
-  const std::string path = testing::TempDir() + name;
+  std::string path = testing::TempDir() + name;
   std::ofstream(path, std::ios::binary) << text;
   return path;
 }

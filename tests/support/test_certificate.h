@@ -10,6 +10,9 @@ namespace nsa {
 // Valid from a minute ago for `valid_seconds`; negative: it has expired.
 TlsFiles MakeTestCertificate(long valid_seconds = 3600);
 
+// A private key in PEM that only a password opens.
+std::string MakeKeyWithPassword();
+
 // Writes a text into a file of the test's folder and returns its path.
 std::string WriteTestFile(const std::string& name, const std::string& text);
 

@@ -50,7 +50,7 @@ TEST(ConstraintFieldsTest, FieldsThatConstrainNothing) {
 }
 
 TEST(ConstraintFieldsTest, ASchemaKeepsTheOrderOfItsMembers) {
-  const std::string schema = R"({"properties": {"z":{}, "a":{}},"type":"object"})";
+  const std::string schema = R"({"properties":{"z":{},"a":{}},"type":"object"})";
   const GivenConstraint format = ReadOne(absl::StrCat(
       R"({"response_format":{"json_schema":{"strict":true,"description":"d","schema":)", schema,
       R"(,"name":"n-1_B"},"type":"json_schema"}})"));
@@ -60,6 +60,17 @@ TEST(ConstraintFieldsTest, ASchemaKeepsTheOrderOfItsMembers) {
   EXPECT_EQ(guided.field, "guided_json");
   EXPECT_EQ(guided.spec, format.spec);
   EXPECT_EQ(ReadOne(R"({"guided_json":"{\"type\":\"null\"}"})").spec.source, R"({"type":"null"})");
+}
+
+// The parser skips a byte order mark; a reader of its own once found no object behind one.
+TEST(ConstraintFieldsTest, ABodyMayBeginWithAByteOrderMark) {
+  const std::string mark = "\xEF\xBB\xBF";
+  EXPECT_EQ(ReadOne(mark + R"( {"guided_json":{"type":"null"}})").spec.source,
+            R"({"type":"null"})");
+  EXPECT_EQ(ReadOne(mark + R"({"response_format":{"type":"json_schema","json_schema":
+                               {"name":"n","schema":{"type":"null"}}}})")
+                .spec.source,
+            R"({"type":"null"})");
 }
 
 TEST(ConstraintFieldsTest, TheOtherKinds) {

@@ -23,7 +23,6 @@ nsa_test(http_test
     http/openai_completions_test.cc
     http/openai_types_test.cc
     http/raw_client.cc
-    http/raw_json_test.cc
     http/routes_test.cc
     http/sse_test.cc
     http/tokenize_test.cc

@@ -3,6 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/read.hpp>
@@ -91,8 +94,13 @@ TEST_F(HttpTlsTest, ClientsThatTrustAnotherCertificateRefuse) {
 
 TEST_F(HttpTlsTest, OldVersionsAreRefused) {
   TlsClient client(server_->port(), files_.certificate);
+  // At its usual level OpenSSL would not even offer it.
+  SSL_set_security_level(client.ssl(), 0);
+  SSL_set_min_proto_version(client.ssl(), TLS1_1_VERSION);
   SSL_set_max_proto_version(client.ssl(), TLS1_1_VERSION);
-  EXPECT_TRUE(client.Handshake());
+  // The alert is the server's.
+  EXPECT_EQ(ERR_GET_REASON(static_cast<unsigned long>(client.Handshake().value())),
+            SSL_R_TLSV1_ALERT_PROTOCOL_VERSION);
   TlsClient newer(server_->port(), files_.certificate);
   SSL_set_max_proto_version(newer.ssl(), TLS1_2_VERSION);
   EXPECT_FALSE(newer.Handshake());
