@@ -11,7 +11,6 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 using Progress = ConstrainedOutput::Progress;
 
 constexpr size_t kWords = 12;  // more than the vocabulary has
