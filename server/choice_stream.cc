@@ -1,5 +1,6 @@
 #include "server/choice_stream.h"
 
+#include <cmath>
 #include <utility>
 
 #include "base/check.h"
@@ -59,11 +60,15 @@ void ChoiceStream::ReleaseTokens(GenerateEvent* delta) {
 
 TokenLogprob MakeLogprob(const Tokenizer& tokenizer, int32_t token, double logprob,
                          const std::vector<TopLogprob>& top_logprobs) {
+  const auto finite = [](double value) {
+    return std::isfinite(value) ? value : kImpossibleLogprob;
+  };
   TokenLogprob result{
-      .token = token, .bytes = tokenizer.TokenBytes(token), .logprob = logprob, .top = {}};
+      .token = token, .bytes = tokenizer.TokenBytes(token), .logprob = finite(logprob), .top = {}};
   for (const TopLogprob& top : top_logprobs) {
-    result.top.push_back(
-        {.token = top.token, .bytes = tokenizer.TokenBytes(top.token), .logprob = top.logprob});
+    result.top.push_back({.token = top.token,
+                          .bytes = tokenizer.TokenBytes(top.token),
+                          .logprob = finite(top.logprob)});
   }
   return result;
 }

@@ -14,7 +14,10 @@
 
 namespace nsa {
 
-// A token's log-probability with the bytes of all tokens in it.
+// Stands for the log-probability of a token that cannot occur: JSON has no infinity.
+inline constexpr double kImpossibleLogprob = -9999.0;
+
+// A token's log-probability, finite in any case, with the bytes of all tokens in it.
 TokenLogprob MakeLogprob(const Tokenizer& tokenizer, int32_t token, double logprob,
                          const std::vector<TopLogprob>& top_logprobs);
 

@@ -244,7 +244,7 @@ void Server::Impl::MakeMetrics() {
                            .architecture = info.config.architecture,
                            .attention = info.attention,
                            .http_routes = RoutePaths(),
-                           .grpc_methods = {"Generate", "Tokenize", "GetModelInfo"}};
+                           .grpc_methods = {"Generate", "Tokenize", "Detokenize", "GetModelInfo"}};
   metrics_ = std::make_unique<Metrics>(std::move(options));
   api_ = MakeApiContext(service_.get(), metrics_.get(), ServerVersion());
   api_.access = access_;

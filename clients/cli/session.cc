@@ -57,10 +57,10 @@ bool Session::Run(v1::GenerateRequest request, std::string* text) {
 void Session::ApplyOptions(v1::GenerateRequest* request) const {
   request->set_model(options_.model);
   request->set_max_tokens(options_.max_tokens);
-  if (options_.temperature) request->set_temperature(static_cast<float>(*options_.temperature));
-  if (options_.top_p) request->set_top_p(static_cast<float>(*options_.top_p));
+  if (options_.temperature) request->set_temperature(*options_.temperature);
+  if (options_.top_p) request->set_top_p(*options_.top_p);
   if (options_.top_k) request->set_top_k(static_cast<int32_t>(*options_.top_k));
-  if (options_.min_p) request->set_min_p(static_cast<float>(*options_.min_p));
+  if (options_.min_p) request->set_min_p(*options_.min_p);
   if (options_.seed) request->set_seed(*options_.seed);
   if (options_.timeout_seconds) request->set_timeout_seconds(*options_.timeout_seconds);
   if (options_.ignore_eos) request->set_ignore_eos(true);

@@ -37,10 +37,21 @@ absl::Status GenerationRpc::AnswerTokenize(const grpc::CallbackServerContext& co
                                            v1::TokenizeResponse* response) const {
   NSA_RETURN_IF_ERROR(CheckKey(context).status());
   const bool add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens();
-  NSA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
-                       service_->Tokenize(request.model(), request.text(), add_special_tokens));
+  NSA_ASSIGN_OR_RETURN(
+      const std::vector<int32_t> tokens,
+      request.has_chat() ? service_->TokenizeChat(request.model(), ToMessages(request.chat()))
+                         : service_->Tokenize(request.model(), request.text(), add_special_tokens));
   response->mutable_token_ids()->Add(tokens.begin(), tokens.end());
   response->set_max_model_tokens(service_->model().max_request_tokens);
+  return absl::OkStatus();
+}
+
+absl::Status GenerationRpc::AnswerDetokenize(const grpc::CallbackServerContext& context,
+                                             const v1::DetokenizeRequest& request,
+                                             v1::DetokenizeResponse* response) const {
+  NSA_RETURN_IF_ERROR(CheckKey(context).status());
+  const std::vector<int64_t> tokens(request.token_ids().begin(), request.token_ids().end());
+  NSA_ASSIGN_OR_RETURN(*response->mutable_text(), service_->Detokenize(request.model(), tokens));
   return absl::OkStatus();
 }
 
@@ -57,6 +68,12 @@ grpc::ServerUnaryReactor* GenerationRpc::Tokenize(grpc::CallbackServerContext* c
                                                   const v1::TokenizeRequest* request,
                                                   v1::TokenizeResponse* response) {
   return Finish("Tokenize", AnswerTokenize(*context, *request, response), context);
+}
+
+grpc::ServerUnaryReactor* GenerationRpc::Detokenize(grpc::CallbackServerContext* context,
+                                                    const v1::DetokenizeRequest* request,
+                                                    v1::DetokenizeResponse* response) {
+  return Finish("Detokenize", AnswerDetokenize(*context, *request, response), context);
 }
 
 grpc::ServerUnaryReactor* GenerationRpc::GetModelInfo(grpc::CallbackServerContext* context,

@@ -32,6 +32,9 @@ class GenerationRpc : public v1::GenerationService::CallbackService {
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
                                      const v1::TokenizeRequest* request,
                                      v1::TokenizeResponse* response) override;
+  grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
+                                       const v1::DetokenizeRequest* request,
+                                       v1::DetokenizeResponse* response) override;
   grpc::ServerUnaryReactor* GetModelInfo(grpc::CallbackServerContext* context,
                                          const v1::GetModelInfoRequest* request,
                                          v1::GetModelInfoResponse* response) override;
@@ -47,6 +50,9 @@ class GenerationRpc : public v1::GenerationService::CallbackService {
   absl::Status AnswerTokenize(const grpc::CallbackServerContext& context,
                               const v1::TokenizeRequest& request,
                               v1::TokenizeResponse* response) const;
+  absl::Status AnswerDetokenize(const grpc::CallbackServerContext& context,
+                                const v1::DetokenizeRequest& request,
+                                v1::DetokenizeResponse* response) const;
   grpc::ServerUnaryReactor* Finish(std::string_view method, const absl::Status& status,
                                    grpc::CallbackServerContext* context) const;
   // The caller's name, as ApiKeys::CheckAuthorization; empty where keys are not asked for.

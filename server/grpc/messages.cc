@@ -16,11 +16,7 @@ decltype(GenerateCall::input) ToInput(const v1::GenerateRequest& request) {
     return std::vector<int64_t>(ids.begin(), ids.end());
   }
   if (!request.has_chat()) return request.text();
-  std::vector<ChatMessage> messages;
-  for (const v1::ChatMessage& message : request.chat().messages()) {
-    messages.push_back({.role = message.role(), .content = message.content()});
-  }
-  return messages;
+  return ToMessages(request.chat());
 }
 
 void AddConstraint(const v1::GenerateRequest& request, GenerateCall* call) {
@@ -80,6 +76,14 @@ void FillUsage(const Usage& usage, v1::Usage* message) {
 }
 
 }  // namespace
+
+std::vector<ChatMessage> ToMessages(const v1::ChatMessages& chat) {
+  std::vector<ChatMessage> messages;
+  for (const v1::ChatMessage& message : chat.messages()) {
+    messages.push_back({.role = message.role(), .content = message.content()});
+  }
+  return messages;
+}
 
 GenerateCall ToGenerateCall(const v1::GenerateRequest& request) {
   GenerateCall call;

@@ -3,11 +3,15 @@
 
 #include <grpcpp/support/status.h>
 
+#include <vector>
+
 #include "absl/status/status.h"
 #include "nsa/v1/generation.pb.h"
 #include "server/generation_service.h"
 
 namespace nsa {
+
+std::vector<ChatMessage> ToMessages(const v1::ChatMessages& chat);
 
 GenerateCall ToGenerateCall(const v1::GenerateRequest& request);
 

@@ -1,6 +1,5 @@
 #include "server/http/logprobs_json.h"
 
-#include <cmath>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -13,10 +12,8 @@ using Json = nlohmann::ordered_json;
 
 bool IsContinuation(char byte) { return (static_cast<unsigned char>(byte) & 0xC0) == 0x80; }
 
-double Printable(double logprob) { return std::isfinite(logprob) ? logprob : kImpossibleLogprob; }
-
 Json LogprobOf(std::optional<double> logprob) {
-  return logprob.has_value() ? Json(Printable(*logprob)) : Json(nullptr);
+  return logprob.has_value() ? Json(*logprob) : Json(nullptr);
 }
 
 // Of two tokens with the same text the more likely one, which comes first, is kept.
@@ -24,9 +21,9 @@ Json TopByText(const TokenLogprob& token) {
   if (!token.logprob.has_value()) return nullptr;
   Json top = Json::object();
   for (const TokenLogprob::Alternative& other : token.top) {
-    top.emplace(TokenText(other.bytes), Printable(other.logprob));
+    top.emplace(TokenText(other.bytes), other.logprob);
   }
-  top.emplace(TokenText(token.bytes), Printable(*token.logprob));
+  top.emplace(TokenText(token.bytes), *token.logprob);
   return top;
 }
 

@@ -11,9 +11,6 @@
 
 namespace nsa {
 
-// Printed for a token that cannot occur: JSON has no infinity.
-inline constexpr double kImpossibleLogprob = -9999.0;
-
 // A token as text; one whose bytes are not UTF-8 on their own is spelled "bytes:\xe2\x80".
 std::string TokenText(std::string_view bytes);
 

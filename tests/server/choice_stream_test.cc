@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <random>
 #include <string>
 #include <utility>
@@ -203,6 +205,16 @@ TEST(ChoiceStreamTest, AnySplitIntoTokensGivesTheOfflineCut) {
     num_hits += hit;
   }
   EXPECT_GT(num_hits, 1000);
+}
+
+TEST(MakeLogprob, OfAnImpossibleTokenIsFinite) {
+  const FakeTokenizer tokenizer;
+  const double infinity = std::numeric_limits<double>::infinity();
+  const TokenLogprob logprob =
+      MakeLogprob(tokenizer, 'a', -infinity, {{.token = 'b', .logprob = std::nanf("")}});
+  EXPECT_EQ(logprob.logprob, -9999.0);
+  EXPECT_EQ(logprob.top[0].logprob, -9999.0);
+  EXPECT_EQ(MakeLogprob(tokenizer, 'a', -0.25, {}).logprob, -0.25);
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ TEST_F(GrpcServerTest, WithKeysEveryMethodWantsOne) {
   StartServer({.port = 0, .keys = &keys});
   const auto codes = [&](const std::string& authorization) {
     std::vector<grpc::StatusCode> found;
-    grpc::ClientContext contexts[3];
+    grpc::ClientContext contexts[4];
     for (auto& context : contexts) {
       if (!authorization.empty()) context.AddMetadata("authorization", authorization);
     }
@@ -23,10 +23,15 @@ TEST_F(GrpcServerTest, WithKeysEveryMethodWantsOne) {
     tokenize.set_text("hi");
     v1::TokenizeResponse tokens;
     found.push_back(stub_->Tokenize(&contexts[1], tokenize, &tokens).error_code());
+    v1::DetokenizeRequest detokenize;
+    detokenize.add_token_ids('h');
+    v1::DetokenizeResponse text;
+    found.push_back(stub_->Detokenize(&contexts[3], detokenize, &text).error_code());
+    EXPECT_EQ(text.text().empty(), found[2] != grpc::StatusCode::OK);
     v1::GetModelInfoResponse info;
     found.push_back(stub_->GetModelInfo(&contexts[2], {}, &info).error_code());
     EXPECT_EQ(tokens.token_ids().empty(), found[1] != grpc::StatusCode::OK);
-    EXPECT_EQ(info.ByteSizeLong() == 0, found[2] != grpc::StatusCode::OK);
+    EXPECT_EQ(info.ByteSizeLong() == 0, found[3] != grpc::StatusCode::OK);
     return found;
   };
   EXPECT_THAT(codes("Bearer key-of-team-b"), testing::Each(grpc::StatusCode::OK));
@@ -51,6 +56,25 @@ TEST_F(GrpcServerTest, TokenizeAndModelInfo) {
   request.set_model("other");
   grpc::ClientContext third;
   EXPECT_EQ(stub_->Tokenize(&third, request, &response).error_code(), grpc::StatusCode::NOT_FOUND);
+
+  request.clear_model();
+  v1::ChatMessage* message = request.mutable_chat()->add_messages();
+  message->set_role("user");
+  message->set_content("hi");
+  grpc::ClientContext chat;
+  ASSERT_TRUE(stub_->Tokenize(&chat, request, &response).ok());
+  EXPECT_THAT(response.token_ids(), testing::ElementsAre('h', 'i', '|'));
+
+  v1::DetokenizeRequest tokens;
+  tokens.mutable_token_ids()->CopyFrom(response.token_ids());
+  v1::DetokenizeResponse text;
+  grpc::ClientContext back;
+  ASSERT_TRUE(stub_->Detokenize(&back, tokens, &text).ok());
+  EXPECT_EQ(text.text(), "hi|");
+  tokens.add_token_ids(-1);
+  grpc::ClientContext refused;
+  EXPECT_EQ(stub_->Detokenize(&refused, tokens, &text).error_message(),
+            "tokens[3] is -1; token ids go from 0 to 257");
 
   v1::GetModelInfoResponse info;
   grpc::ClientContext fourth;

@@ -2,9 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <limits>
-
 namespace nsa {
 namespace {
 
@@ -63,15 +60,6 @@ TEST(CompletionLogprobs, OffsetsCountCharactersAndGoOnInTheNextChunk) {
   const auto second =
       CompletionLogprobs({Token("\xE2\x82\xAC\xE2\x82\xAC", 0), Token("z", 0)}, &position);
   EXPECT_EQ(second["text_offset"].dump(), "[2,4]");
-}
-
-TEST(CompletionLogprobs, ImpossibleTokensArePrintable) {
-  const double infinity = std::numeric_limits<double>::infinity();
-  TextPosition position;
-  const auto json = CompletionLogprobs(
-      {Token("a", -infinity, {{.bytes = "b", .logprob = std::nan("")}})}, &position);
-  EXPECT_EQ(json["token_logprobs"].dump(), "[-9999.0]");
-  EXPECT_EQ(json["top_logprobs"].dump(), R"([{"b":-9999.0,"a":-9999.0}])");
 }
 
 TEST(ChatLogprobs, HasTheChatShape) {
