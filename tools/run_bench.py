@@ -14,6 +14,7 @@ import time
 import urllib.request
 
 FIRST_TOKEN_RUNS = 5
+SOAK_REPORTS = 5
 
 
 def machine() -> str:
@@ -56,10 +57,35 @@ def seconds_to_first_token(build: pathlib.Path, model: str) -> float:
     return elapsed
 
 
+def run_load(build: pathlib.Path, address: str, *flags: str) -> dict:
+    command = [build / "bin" / "serving_bench", address, "--json", "--ignore-eos", *flags]
+    load = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    if load["outcomes"]["ok"] != sum(load["outcomes"].values()):
+        sys.exit(f"calls failed: {load['outcomes']}")
+    return load
+
+
+def resident_mib(pid: int) -> float:
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1024
+
+
 def bench_server(build: pathlib.Path, model: str, num_soak_requests: int):
     server, _, grpc = start_server(build, model)
-    subprocess.run([build / "bin" / "serving_bench", grpc, f"--pid={server.pid}", f"--requests={num_soak_requests}"],
-                   check=True)
+    address = f"grpc://{grpc}"
+    run_load(build, address, "--concurrency=1", "--calls=1")  # warm-up
+    print("prompt 128, generated 128 tokens per request\n"
+          f"{'concurrency':<12} {'tokens/s':>12} {'TTFT ms':>12} {'ITL ms':>12}")
+    for concurrency in (1, 4, 16):
+        load = run_load(build, address, f"--concurrency={concurrency}", f"--calls={4 * concurrency}")
+        print(f"{concurrency:<12} {load['tokens_per_second']:>12.1f} {load['ttft_ms']['p50']:>12.1f} "
+              f"{load['itl_ms']['p50']:>12.2f}", flush=True)
+    print(f"\n{'requests':<12} {'resident MiB':>12}\n{0:<12} {resident_mib(server.pid):>12.1f}")
+    calls = num_soak_requests // SOAK_REPORTS
+    for i in range(1, SOAK_REPORTS + 1):
+        run_load(build, address, "--concurrency=8", f"--calls={calls}", "--prompt-tokens=16..63", "--output-tokens=2",
+                 f"--seed={i}")
+        print(f"{i * calls:<12} {resident_mib(server.pid):>12.1f}", flush=True)
     server.terminate()
     server.wait()
 
