@@ -102,6 +102,9 @@ std::vector<Flag> Flags() {
        &SetCorsOriginsFlag},
       {"max-body-bytes", "BYTES", "of a request, over HTTP and gRPC; default 16MiB",
        BytesFlag(&C::max_body_bytes, 1024, kMaxBodyBytes)},
+      {"max-total-body-bytes", "BYTES",
+       "of all requests being read, over HTTP and again over gRPC; default 256MiB",
+       BytesFlag(&C::max_total_body_bytes, 1024, kMaxCacheBytes)},
       {"max-header-bytes", "BYTES", "of an HTTP request; default 32KiB",
        BytesFlag(&C::max_header_bytes, 1024, kMaxHeaderBytes)},
       {"max-connections", "N", "over HTTP; more are answered 503; default 1024",
@@ -160,6 +163,11 @@ absl::Status CheckTogether(const ServerConfig& config) {
   }
   if (config.protect_probes && config.api_key_file.empty()) {
     return absl::InvalidArgumentError("--protect-probes=on needs --api-key-file");
+  }
+  if (config.max_total_body_bytes < config.max_body_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--max-total-body-bytes is ", config.max_total_body_bytes,
+                     "; allowed: at least --max-body-bytes, ", config.max_body_bytes));
   }
   return CheckStepHasRoom(config);
 }

@@ -266,6 +266,7 @@ absl::Status Server::Impl::Listen() {
                            .port = static_cast<int>(config_.http_port),
                            .max_header_bytes = config_.max_header_bytes,
                            .max_body_bytes = config_.max_body_bytes,
+                           .max_total_body_bytes = config_.max_total_body_bytes,
                            .max_connections = config_.max_connections,
                            .idle_timeout = config_.idle_timeout,
                            .read_timeout = config_.read_timeout,
@@ -273,6 +274,7 @@ absl::Status Server::Impl::Listen() {
   http_options.on_response = [this](std::string_view route, int status) {
     metrics_->CountHttpRequest(route, status);
   };
+  SetApiHooks(&api_, &http_options);
   NSA_ASSIGN_OR_RETURN(http_, HttpServer::Start(std::move(http_options), MakeApiHandler(&api_)));
   Report("listen", "HTTP and gRPC", absl::Now() - start);
   for (const auto& [phase, seconds] : phases_) metrics_->SetStartupPhase(phase, seconds);

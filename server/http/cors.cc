@@ -20,6 +20,15 @@ bool IsHeaderList(const std::string& text) {
          });
 }
 
+// The origin itself rather than "*", and Vary, so that no cache hands the response to another.
+// `origin` is empty where none may read the response.
+void AddOrigin(const std::string& origin, HttpHeaders* headers) {
+  headers->emplace_back("Vary", "Origin");
+  if (origin.empty()) return;
+  headers->emplace_back("Access-Control-Allow-Origin", origin);
+  headers->emplace_back("Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
+}
+
 class CorsResponder final : public HttpResponder {
  public:
   CorsResponder(std::shared_ptr<HttpResponder> responder, std::string origin)
@@ -27,11 +36,11 @@ class CorsResponder final : public HttpResponder {
 
   void SetRoute(const std::string& route) override { responder_->SetRoute(route); }
   void Send(HttpResponse response) override {
-    AddHeaders(&response);
+    AddOrigin(origin_, &response.headers);
     responder_->Send(std::move(response));
   }
   void StartStream(HttpResponse head, StreamHeartbeat heartbeat) override {
-    AddHeaders(&head);
+    AddOrigin(origin_, &head.headers);
     responder_->StartStream(std::move(head), std::move(heartbeat));
   }
   void Write(std::string chunk) override { responder_->Write(std::move(chunk)); }
@@ -42,14 +51,6 @@ class CorsResponder final : public HttpResponder {
   void Post(std::function<void()> function) override { responder_->Post(std::move(function)); }
 
  private:
-  // The origin itself rather than "*", and Vary, so that no cache hands the response to another.
-  void AddHeaders(HttpResponse* response) const {
-    response->headers.emplace_back("Vary", "Origin");
-    if (origin_.empty()) return;
-    response->headers.emplace_back("Access-Control-Allow-Origin", origin_);
-    response->headers.emplace_back("Access-Control-Expose-Headers", "X-Request-Id, Retry-After");
-  }
-
   const std::shared_ptr<HttpResponder> responder_;
   const std::string origin_;  // empty: none that may read the response
 };
@@ -70,6 +71,12 @@ std::shared_ptr<HttpResponder> CorsPolicy::Decorate(
   if (origins_.empty()) return responder;
   const std::string* origin = AllowedOrigin(request);
   return std::make_shared<CorsResponder>(std::move(responder), origin == nullptr ? "" : *origin);
+}
+
+void CorsPolicy::AddHeaders(const HttpRequest& request, HttpHeaders* headers) const {
+  if (origins_.empty()) return;
+  const std::string* origin = AllowedOrigin(request);
+  AddOrigin(origin == nullptr ? "" : *origin, headers);
 }
 
 void CorsPolicy::AnswerPreflight(const HttpRequest& request, std::string_view methods,

@@ -22,6 +22,9 @@ class CorsPolicy {
   std::shared_ptr<HttpResponder> Decorate(const HttpRequest& request,
                                           std::shared_ptr<HttpResponder> responder) const;
 
+  // The same for a response that no responder sends.
+  void AddHeaders(const HttpRequest& request, HttpHeaders* headers) const;
+
   // Adds what a preflight request (OPTIONS with Access-Control-Request-Method) wants to know; to
   // others nothing. `methods`: those of the path.
   void AnswerPreflight(const HttpRequest& request, std::string_view methods,

@@ -19,6 +19,11 @@ namespace asio = boost::asio;
 constexpr size_t kMaxPipelinedBytes = 64 << 10;
 constexpr int kClientClosedRequest = 499;
 
+HttpRequestReader::Limits ReaderLimits(const HttpOptions& options) {
+  return {.max_header_bytes = static_cast<size_t>(options.max_header_bytes),
+          .max_body_bytes = static_cast<size_t>(options.max_body_bytes)};
+}
+
 }  // namespace
 
 HttpConnection::HttpConnection(std::shared_ptr<HttpHost> host)
@@ -28,8 +33,12 @@ HttpConnection::HttpConnection(std::shared_ptr<HttpHost> host)
       read_timer_(strand_),
       write_timer_(strand_),
       heartbeat_timer_(strand_),
-      reader_({.max_header_bytes = static_cast<size_t>(host_->options.max_header_bytes),
-               .max_body_bytes = static_cast<size_t>(host_->options.max_body_bytes)}) {}
+      reader_(ReaderLimits(host_->options),
+              [this](const HttpRequest& head) {
+                const auto& needs_body = host_->options.needs_body;
+                return !refusing_ && (!needs_body || needs_body(head));
+              }),
+      body_share_(&host_->body_budget) {}
 
 void HttpConnection::RunOnStrand(Task task) {
   if (strand_.running_in_this_thread()) return task(*this);
@@ -57,13 +66,9 @@ void HttpConnection::Start() {
 }
 
 void HttpConnection::Refuse() {
-  PostOnStrand([](HttpConnection& c) {
-    c.Open([](HttpConnection& o) {
-      o.SendError(503, absl::StrCat("the server has its limit of ",
-                                    o.host_->options.max_connections, " connections open"));
-      o.StartRead();
-    });
-  });
+  // The head is read first: a browser's page may read the refusal only if it names its origin.
+  refusing_ = true;
+  Start();
 }
 
 void HttpConnection::FinishUp() {
@@ -103,7 +108,7 @@ void HttpConnection::BeginRequest() {
   state_ = State::kReceiving;
   request_begun_ = false;
   if (host_->draining) return CloseGracefully();
-  ArmReadTimer(host_->options.idle_timeout);
+  ArmReadTimer(refusing_ ? host_->options.linger_timeout : host_->options.idle_timeout);
   ProcessInput();
   StartRead();
 }
@@ -111,21 +116,25 @@ void HttpConnection::BeginRequest() {
 void HttpConnection::ProcessInput() {
   if (!request_begun_ && !reader_.empty()) {
     request_begun_ = true;
-    ArmReadTimer(host_->options.read_timeout);
+    if (!refusing_) ArmReadTimer(host_->options.read_timeout);
   }
-  switch (reader_.Parse()) {
+  const HttpRequestReader::State state = reader_.Parse();
+  if (!body_share_.GrowTo(static_cast<int64_t>(reader_.body_bytes()))) {
+    return SendError(
+        ProtocolError(503, absl::StrCat("the bodies of requests that are being read "
+                                        "have reached their limit of ",
+                                        host_->options.max_total_body_bytes, " bytes")));
+  }
+  switch (state) {
     case HttpRequestReader::State::kNeedMore:
       return;
     case HttpRequestReader::State::kContinueExpected:
       pending_ += "HTTP/1.1 100 Continue\r\n\r\n";
       return StartWrite();
     case HttpRequestReader::State::kError:
-      BeginExchange(reader_.request_id());
-      is_head_ = reader_.is_head();
-      keep_alive_ = false;
-      return SendWhole(ErrorResponse(reader_.error()));
+      return SendError(reader_.error());
     case HttpRequestReader::State::kReady:
-      return Dispatch();
+      return refusing_ ? SendRefusal() : Dispatch();
   }
 }
 
@@ -136,6 +145,7 @@ void HttpConnection::Dispatch() {
   http_1_0_ = reader_.http_1_0();
   is_head_ = reader_.is_head();
   host_->handler(std::move(request), MakeResponder());
+  body_share_.Release();
 }
 
 void HttpConnection::StartRead() {
@@ -175,12 +185,13 @@ void HttpConnection::ArmReadTimer(absl::Duration timeout) {
 }
 
 void HttpConnection::OnReadTimeout() {
+  if (refusing_ && state_ == State::kReceiving) return SendRefusal();
   if (state_ == State::kLingering || (state_ == State::kReceiving && !request_begun_)) {
     return Close();
   }
   if (state_ != State::kReceiving) return;
-  SendError(408, absl::StrCat("the request did not arrive within ",
-                              absl::FormatDuration(host_->options.read_timeout)));
+  SendError(ProtocolError(408, absl::StrCat("the request did not arrive within ",
+                                            absl::FormatDuration(host_->options.read_timeout))));
 }
 
 void HttpConnection::CloseGracefully() {

@@ -15,7 +15,9 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <utility>
 
+#include "server/http/byte_budget.h"
 #include "server/http/http_request_reader.h"
 #include "server/http/http_server.h"
 #include "server/http/http_socket.h"
@@ -28,8 +30,12 @@ class HttpConnection;
 // What the connections of one server share. Connections keep it alive, because a responder, and
 // with it the connection, may outlive the server.
 struct HttpHost {
+  explicit HttpHost(HttpOptions given)
+      : options(std::move(given)), body_budget(options.max_total_body_bytes) {}
+
   boost::asio::io_context io;
-  HttpOptions options;
+  const HttpOptions options;
+  ByteBudget body_budget;  // of requests that are being read or turned into calls
   std::optional<boost::asio::ssl::context> tls;
   HttpHandler handler;
   std::atomic<bool> draining{false};
@@ -44,8 +50,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   // For the acceptor, before Start.
   boost::asio::ip::tcp::socket& socket() { return socket_.tcp(); }
 
-  // From any thread, after the socket is connected: serve; answer 503 and close; close as soon as
-  // no request is in progress; close now.
+  // From any thread, after the socket is connected: serve; answer the first request 503 and close;
+  // close as soon as no request is in progress; close now.
   void Start();
   void Refuse();
   void FinishUp();
@@ -81,7 +87,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void BeginExchange(std::string request_id);
   void SendHead(const HttpResponse& response, BodyFraming framing);
   void SendWhole(const HttpResponse& response);
-  void SendError(int status, std::string message);
+  void SendError(const HttpError& error);
+  void SendRefusal();
   void BeginStream(const HttpResponse& head, StreamHeartbeat heartbeat);
   void WriteToStream(const std::string& data);
   void EndStream();
@@ -106,7 +113,9 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   State state_ = State::kReceiving;
 
   HttpRequestReader reader_;
+  ByteShare body_share_;  // covers the body in reader_, and in the handler
   std::array<char, 16384> read_chunk_;
+  bool refusing_ = false;  // as Refuse says
   bool reading_ = false;
   bool request_begun_ = false;  // its first byte has been seen
   bool peer_closed_ = false;    // its sending half

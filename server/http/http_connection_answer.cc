@@ -108,9 +108,20 @@ void HttpConnection::SendWhole(const HttpResponse& response) {
   StartWrite();
 }
 
-void HttpConnection::SendError(int status, std::string message) {
+// Of the connection itself: nothing more is read from it.
+void HttpConnection::SendError(const HttpError& error) {
+  HttpResponse response = ErrorResponse(error);
+  if (host_->options.on_error) host_->options.on_error(reader_.head(), &response);
   BeginExchange(reader_.request_id());
-  SendWhole(ErrorResponse(ProtocolError(status, std::move(message))));
+  is_head_ = reader_.head().method == "HEAD";
+  reader_.Abandon();
+  body_share_.Release();
+  SendWhole(response);
+}
+
+void HttpConnection::SendRefusal() {
+  SendError(ProtocolError(503, absl::StrCat("the server has its limit of ",
+                                            host_->options.max_connections, " connections open")));
 }
 
 void HttpConnection::BeginStream(const HttpResponse& head, StreamHeartbeat heartbeat) {

@@ -6,8 +6,10 @@
 #include <boost/beast/http/field.hpp>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "server/http/http_wire.h"
 
 namespace nsa {
@@ -24,6 +26,26 @@ bool IsLastChunkBegun(std::string_view chunk) {
   return chunk.starts_with('0') && chunk.find('\n') != std::string_view::npos;
 }
 
+// A header that goes on in a second line, which readers disagree on (RFC 9112, 5.2).
+bool HasFoldedLine(std::string_view head) {
+  return head.find("\r\n ") != std::string_view::npos ||
+         head.find("\r\n\t") != std::string_view::npos;
+}
+
+// The lines "Name: value" of a head that is not complete, or cannot be parsed; others are dropped.
+HttpHeaders HeadersOf(const std::string& part_of_head) {
+  HttpHeaders headers;
+  const std::vector<std::string> lines = absl::StrSplit(part_of_head, "\r\n");
+  for (size_t i = 1; i + 1 < lines.size(); ++i) {
+    const std::string& line = lines[i];
+    const size_t colon = line.find(':');
+    const auto is_visible = [](unsigned char c) { return absl::ascii_isprint(c); };
+    if (colon == std::string::npos || !std::all_of(line.begin(), line.end(), is_visible)) continue;
+    headers.emplace_back(line.substr(0, colon), absl::StripAsciiWhitespace(line.substr(colon + 1)));
+  }
+  return headers;
+}
+
 }  // namespace
 
 HttpRequestReader::State HttpRequestReader::Fail(int status, std::string message) {
@@ -37,7 +59,12 @@ HttpRequestReader::State HttpRequestReader::Parse() {
   if (error_.has_value()) return State::kError;
   if (!parser_.has_value()) {
     const State state = ParseHead();
-    if (state != State::kReady) return state;
+    if (state == State::kError || state == State::kNeedMore) return state;
+    if (SkipsBody()) {
+      keep_alive_ = false;
+      return State::kReady;
+    }
+    if (state == State::kContinueExpected) return state;
   }
   return ParseBody();
 }
@@ -64,6 +91,9 @@ HttpRequestReader::State HttpRequestReader::ParseHead() {
   }
   if (!head_bytes.has_value()) return State::kNeedMore;
   scanned_bytes_ = 0;
+  if (HasFoldedLine({input_.data(), *head_bytes})) {
+    return Fail(400, "malformed HTTP request: a header goes on in a second line");
+  }
   parser_.emplace();
   parser_->eager(true);
   parser_->header_limit(static_cast<std::uint32_t>(*head_bytes + 1));
@@ -71,6 +101,7 @@ HttpRequestReader::State HttpRequestReader::ParseHead() {
   boost::beast::error_code error;
   parser_->put(boost::asio::buffer(input_.data(), *head_bytes), error);
   input_.erase(0, *head_bytes);
+  CopyHead();
   if (error == http::error::body_limit) {
     return Fail(
         413, absl::StrCat("the body is larger than ", limits_.max_body_bytes, " bytes, the limit"));
@@ -81,13 +112,21 @@ HttpRequestReader::State HttpRequestReader::ParseHead() {
   return CheckHead();
 }
 
+void HttpRequestReader::CopyHead() {
+  const auto& message = parser_->get();
+  request_.method = Text(message.method_string());
+  for (const auto& field : message) {
+    request_.headers.emplace_back(Text(field.name_string()), Text(field.value()));
+  }
+}
+
 HttpRequestReader::State HttpRequestReader::CheckHead() {
   const auto& message = parser_->get();
   keep_alive_ = message.keep_alive();
   http_1_0_ = message.version() == 10;
-  request_.method = Text(message.method_string());
-  for (const auto& field : message) {
-    request_.headers.emplace_back(Text(field.name_string()), Text(field.value()));
+  if (request_.headers.size() > limits_.max_headers) {
+    return Fail(431, absl::StrCat("the request has ", request_.headers.size(),
+                                  " headers; the limit is ", limits_.max_headers));
   }
   const std::optional<Target> target = ParseTarget(Text(message.target()));
   if (!target.has_value()) return Fail(400, "malformed request target");
@@ -96,6 +135,12 @@ HttpRequestReader::State HttpRequestReader::CheckHead() {
   const auto num_hosts = message.count(http::field::host);
   if (num_hosts > 1 || (num_hosts == 0 && !http_1_0_)) {
     return Fail(400, absl::StrCat("a request needs one Host header, this one has ", num_hosts));
+  }
+  const std::string* length = request_.Header("Content-Length");
+  if (message.count(http::field::content_length) > 1 ||
+      message.count(http::field::transfer_encoding) > 1 ||
+      (length != nullptr && !std::all_of(length->begin(), length->end(), absl::ascii_isdigit))) {
+    return Fail(400, "Content-Length, a number, and Transfer-Encoding may each stand there once");
   }
   const std::string* encoding = request_.Header("Transfer-Encoding");
   if (encoding != nullptr && !absl::EqualsIgnoreCase(*encoding, "chunked")) {
@@ -110,6 +155,19 @@ HttpRequestReader::State HttpRequestReader::CheckHead() {
     return Fail(417, "the only supported expectation is 100-continue");
   }
   return parser_->is_done() || !input_.empty() ? State::kReady : State::kContinueExpected;
+}
+
+bool HttpRequestReader::SkipsBody() const {
+  return needs_body_ && !parser_->is_done() && !needs_body_(request_);
+}
+
+size_t HttpRequestReader::body_bytes() const {
+  return parser_.has_value() ? parser_->get().body().size() + input_.size() : 0;
+}
+
+const HttpRequest& HttpRequestReader::head() {
+  if (!parser_.has_value() && request_.headers.empty()) request_.headers = HeadersOf(input_);
+  return request_;
 }
 
 HttpRequestReader::State HttpRequestReader::ParseBody() {
@@ -144,6 +202,11 @@ HttpRequest HttpRequestReader::Take() {
   is_head_ = request.method == "HEAD";
   parser_.reset();
   return request;
+}
+
+void HttpRequestReader::Abandon() {
+  parser_.reset();
+  input_ = std::string();
 }
 
 const std::string& HttpRequestReader::request_id() {

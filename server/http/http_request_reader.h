@@ -5,9 +5,11 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "server/http/errors.h"
 #include "server/http/http_message.h"
@@ -19,14 +21,19 @@ class HttpRequestReader {
   struct Limits {
     size_t max_header_bytes = 0;  // request line, headers and the blank line
     size_t max_body_bytes = 0;    // after the removal of chunk framing
+    size_t max_headers = 128;
   };
+  // Asked once the head of a request is there that has a body. False: the body is not read, the
+  // request is complete without it, and nothing more can be read from this connection.
+  using NeedsBody = std::function<bool(const HttpRequest& head)>;
   enum class State : uint8_t {
     kNeedMore,          // the request is not complete
     kContinueExpected,  // once: the client waits for "100 Continue" before it sends the body
     kReady,             // Take() gives the request
     kError,             // error() says why; nothing more can be read from this connection
   };
-  explicit HttpRequestReader(Limits limits) : limits_(limits) {}
+  explicit HttpRequestReader(Limits limits, NeedsBody needs_body = nullptr)
+      : limits_(limits), needs_body_(std::move(needs_body)) {}
 
   void Append(std::string_view bytes) { input_ += bytes; }
   State Parse();
@@ -34,9 +41,16 @@ class HttpRequestReader {
   // No byte of the next request has been seen.
   bool empty() const { return !parser_.has_value() && input_.empty(); }
   size_t buffered_bytes() const { return input_.size(); }
+  // Of the body that is being read, with what is not parsed yet.
+  size_t body_bytes() const;
+  // What is known of the request that is being read: its head, or those lines of it that have
+  // arrived.
+  const HttpRequest& head();
 
   // After kReady: the request; the reader goes on to the next one. Bytes that came behind stay.
   HttpRequest Take();
+  // Gives up what has been read; to be called when nothing more will be parsed.
+  void Abandon();
   const HttpError& error() const { return *error_; }
 
   // Of the request whose head was read last.
@@ -53,10 +67,13 @@ class HttpRequestReader {
   // Finds the end of the head in input_; nothing if it is not there yet.
   std::optional<size_t> FindHeadEnd();
   State ParseHead();
+  void CopyHead();
   State CheckHead();
+  bool SkipsBody() const;
   State ParseBody();
 
-  Limits limits_;
+  const Limits limits_;
+  const NeedsBody needs_body_;
   std::string input_;          // not yet parsed
   size_t scanned_bytes_ = 0;   // of input_, without the end of a head
   size_t min_body_bytes_ = 1;  // of input_, before the parser is asked to go on with a body

@@ -54,7 +54,7 @@ class HttpServer::Impl {
   std::vector<std::shared_ptr<HttpConnection>> Connections() const;
   bool WaitUntilEmpty(absl::Time deadline);
 
-  const std::shared_ptr<HttpHost> host_ = std::make_shared<HttpHost>();
+  const std::shared_ptr<HttpHost> host_;
   asio::executor_work_guard<asio::io_context::executor_type> work_;
   tcp::acceptor acceptor_;  // on a strand of its own
   asio::steady_timer retry_timer_;
@@ -67,10 +67,10 @@ class HttpServer::Impl {
 };
 
 HttpServer::Impl::Impl(HttpOptions options, HttpHandler handler)
-    : work_(host_->io.get_executor()),
+    : host_(std::make_shared<HttpHost>(std::move(options))),
+      work_(host_->io.get_executor()),
       acceptor_(asio::make_strand(host_->io)),
       retry_timer_(acceptor_.get_executor()) {
-  host_->options = std::move(options);
   host_->handler = std::move(handler);
   host_->on_closed = [this](const std::shared_ptr<HttpConnection>& c) { OnClosed(c); };
 }

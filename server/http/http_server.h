@@ -18,8 +18,10 @@ struct HttpOptions {
   std::string host = "127.0.0.1";  // an address or a name
   int port = 8000;                 // 0: any free one
   int num_threads = 4;
-  int64_t max_header_bytes = 32 << 10;   // request line and headers
-  int64_t max_body_bytes = 16 << 20;     // of a request
+  int64_t max_header_bytes = 32 << 10;  // request line and headers
+  int64_t max_body_bytes = 16 << 20;    // of a request
+  // Of all requests that are being read or turned into calls; one that needs more is answered 503.
+  int64_t max_total_body_bytes = 256 << 20;
   int64_t max_connections = 1024;        // more are answered 503
   int64_t max_buffered_bytes = 1 << 20;  // unsent bytes of a stream; more: the reader is dropped
   int64_t socket_send_buffer_bytes = 0;  // SO_SNDBUF; 0: the system's
@@ -28,6 +30,13 @@ struct HttpOptions {
   absl::Duration write_timeout = absl::Seconds(60);  // without the peer taking a byte
   absl::Duration linger_timeout = absl::Seconds(2);  // for the peer to close after our last byte
   TlsFiles tls;                                      // empty: no TLS
+  // Asked when the head of a request has been read, before its body is: false if the handler will
+  // answer the same whatever the body says. The handler then gets the request without its body,
+  // and the connection ends with the response. Empty: always true.
+  std::function<bool(const HttpRequest& head)> needs_body;
+  // Called with each refusal of the server itself (408, 413, 431, 503 ...), to add headers. `head`:
+  // what is known of the request. May be empty.
+  std::function<void(const HttpRequest& head, HttpResponse* response)> on_error;
   // Called once per response with the route (HttpResponder::SetRoute; "" before one is known) and
   // the status; 499 where the peer left before it. From any of the server's threads.
   std::function<void(const std::string& route, int status)> on_response;

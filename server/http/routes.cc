@@ -108,6 +108,13 @@ absl::StatusOr<std::string> CheckKey(const HttpAccess& access, const Route* rout
       header == nullptr ? std::nullopt : std::optional<absl::string_view>(*header));
 }
 
+// True if the request's head is in order and its endpoint reads the body.
+bool NeedsBody(const ApiContext& api, const HttpRequest& head) {
+  const Route* route = FindRoute(head.method, head.path);
+  return route != nullptr && route->method == "POST" && CheckKey(api.access, route, head).ok() &&
+         MediaTypeProblem(head).empty();
+}
+
 void Serve(const ApiContext& api, HttpRequest request, std::shared_ptr<HttpResponder> responder) {
   const Route* route = FindRoute(request.method, request.path);
   if (route != nullptr) responder->SetRoute(std::string(route->path));
@@ -131,6 +138,13 @@ HttpHandler MakeApiHandler(const ApiContext* api) {
   return [api](HttpRequest request, std::shared_ptr<HttpResponder> responder) {
     responder = api->access.cors.Decorate(request, std::move(responder));
     Serve(*api, std::move(request), std::move(responder));
+  };
+}
+
+void SetApiHooks(const ApiContext* api, HttpOptions* options) {
+  options->needs_body = [api](const HttpRequest& head) { return NeedsBody(*api, head); };
+  options->on_error = [api](const HttpRequest& head, HttpResponse* response) {
+    api->access.cors.AddHeaders(head, &response->headers);
   };
 }
 

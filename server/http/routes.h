@@ -7,6 +7,7 @@
 #include "absl/strings/string_view.h"
 #include "server/http/endpoints.h"
 #include "server/http/http_message.h"
+#include "server/http/http_server.h"
 
 namespace nsa {
 
@@ -24,5 +25,9 @@ std::span<const Route> Routes();
 // finds the route, checks method and media type (POST takes JSON only), and calls the endpoint.
 // OPTIONS lists a path's methods. `api` must outlive the handler.
 HttpHandler MakeApiHandler(const ApiContext* api);
+
+// What the server asks about a request before its body is there, and adds to its own refusals: the
+// same checks, and the headers that browsers want. `api` must outlive the server.
+void SetApiHooks(const ApiContext* api, HttpOptions* options);
 
 }  // namespace nsa

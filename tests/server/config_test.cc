@@ -54,11 +54,11 @@ TEST(ConfigTest, Defaults) {
 }
 
 TEST(ConfigTest, AccessAndLimits) {
-  const ServerConfig config =
-      Config({"--api-key-file=k", "--protect-probes=on", "--tls-cert=c", "--tls-key=p",
-              "--cors-origins=https://a.b", "--max-body-bytes=1MiB", "--max-header-bytes=8KiB",
-              "--max-connections=7", "--max-streams=8", "--idle-timeout=5", "--read-timeout=6",
-              "--max-queued-tokens=1000", "--max-concurrent-requests=20"});
+  const ServerConfig config = Config(
+      {"--api-key-file=k", "--protect-probes=on", "--tls-cert=c", "--tls-key=p",
+       "--cors-origins=https://a.b", "--max-body-bytes=1MiB", "--max-header-bytes=8KiB",
+       "--max-connections=7", "--max-streams=8", "--idle-timeout=5", "--read-timeout=6",
+       "--max-queued-tokens=1000", "--max-concurrent-requests=20", "--max-total-body-bytes=1MiB"});
   EXPECT_EQ(config.api_key_file, "k");
   EXPECT_TRUE(config.protect_probes);
   EXPECT_EQ(config.tls_cert, "c");
@@ -72,6 +72,7 @@ TEST(ConfigTest, AccessAndLimits) {
   EXPECT_EQ(config.read_timeout, absl::Seconds(6));
   EXPECT_EQ(config.max_queued_tokens, 1000);
   EXPECT_EQ(config.max_concurrent_requests, 20);
+  EXPECT_EQ(config.max_total_body_bytes, 1 << 20);
 }
 
 TEST(ConfigTest, WhatBelongsTogether) {
@@ -80,6 +81,8 @@ TEST(ConfigTest, WhatBelongsTogether) {
   EXPECT_EQ(Refusal({"--protect-probes=on"}), "--protect-probes=on needs --api-key-file");
   EXPECT_THAT(Refusal({"--max-body-bytes=1023"}), HasSubstr("allowed: 1024 to 1073741824 bytes"));
   EXPECT_THAT(Refusal({"--max-connections=0"}), HasSubstr("allowed: 1 to"));
+  EXPECT_EQ(Refusal({"--max-body-bytes=2MiB", "--max-total-body-bytes=1MiB"}),
+            "--max-total-body-bytes is 1048576; allowed: at least --max-body-bytes, 2097152");
 }
 
 TEST(ConfigTest, WhatWasNotGivenDependsOnTheDevice) {

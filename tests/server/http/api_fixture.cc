@@ -75,6 +75,7 @@ void ApiTest::Start() {
   http_options_.on_response = [this](const std::string& route, int status) {
     metrics_->CountHttpRequest(route, status);
   };
+  SetApiHooks(&api_, &http_options_);
   auto server = HttpServer::Start(http_options_, MakeApiHandler(&api_));
   ASSERT_TRUE(server.ok()) << server.status();
   server_ = *std::move(server);

@@ -13,6 +13,10 @@ using ::testing::HasSubstr;
 
 class CorsTest : public ApiTest {
  protected:
+  CorsTest() {
+    http_options_.max_total_body_bytes = 50000;
+    http_options_.read_timeout = absl::Milliseconds(300);
+  }
   void SetUp() override {
     api_.access.cors = CorsPolicy({"https://chat.example", "http://localhost:3000"});
     Start();
@@ -41,6 +45,46 @@ TEST_F(CorsTest, OthersGetNoPermission) {
     EXPECT_EQ(response.headers.count("access-control-allow-origin"), 0U) << headers;
     EXPECT_EQ(response.headers.at("vary"), "Origin");  // a cache must not hand it to an allowed one
   }
+}
+
+// What the server refuses before an endpoint sees it.
+TEST_F(CorsTest, RefusalsOfTheConnectionToo) {
+  const std::string origin = "Origin: https://chat.example\r\n";
+  const std::string post = "POST /tokenize HTTP/1.1\r\nHost: h\r\n" + origin;
+  const std::pair<std::string, int> cases[] = {
+      {post + "Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400},
+      {post + "Content-Length: 100000000\r\n\r\n", 413},
+      {post + "X: " + std::string(40000, 'x') + "\r\n\r\n", 431},
+      {post + "Expect: tea\r\nContent-Length: 1\r\n\r\n", 417},
+      {post + "Content-Length: 100000\r\nContent-Type: application/json\r\n\r\n" +
+           std::string(100000, 'x'),
+       503},  // more than all bodies together
+      {post + "Content-Length: 10\r\nContent-Type: application/json\r\n\r\n", 408},
+      {"POST /tokenize HTTP/1.1\r\n" + origin + "Ho", 408},
+  };
+  for (const auto& [request, status] : cases) {
+    const RawResponse response = Fetch(port(), request);
+    EXPECT_EQ(response.status, status);
+    EXPECT_EQ(response.headers.at("access-control-allow-origin"), "https://chat.example") << status;
+    EXPECT_EQ(response.headers.at("vary"), "Origin");
+  }
+  const RawResponse other = Fetch(port(), "GET / HTTP/1.1\r\nOrigin: https://e.vil\r\n\r\n");
+  EXPECT_EQ(other.status, 400);
+  EXPECT_EQ(other.headers.count("access-control-allow-origin"), 0U);
+}
+
+class CrowdedCorsTest : public CorsTest {
+ protected:
+  CrowdedCorsTest() { http_options_.max_connections = 1; }
+};
+
+TEST_F(CrowdedCorsTest, ARefusedConnectionToo) {
+  RawClient first(port());
+  first.Send(Get("/health"));
+  EXPECT_EQ(first.Receive().status, 200);
+  const RawResponse refused = Call("GET", "/health", "Origin: https://chat.example\r\n");
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.headers.at("access-control-allow-origin"), "https://chat.example");
 }
 
 TEST_F(CorsTest, StreamsToo) {

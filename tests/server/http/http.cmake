@@ -3,6 +3,7 @@ nsa_test(http_test
   SOURCES
     http/api_context_test.cc
     http/api_fixture.cc
+    http/byte_budget_test.cc
     http/chat_shape_test.cc
     http/completion_shape_test.cc
     http/constraint_fields_test.cc

@@ -138,6 +138,73 @@ TEST_F(HttpConnectionTest, SendsContinueWhenExpected) {
   EXPECT_EQ(client.Receive().body, "POST hi");
 }
 
+TEST_F(HttpConnectionTest, ABodyThatIsNotNeededIsNotWaitedFor) {
+  HttpOptions options;
+  options.needs_body = [](const HttpRequest& head) { return head.path != "/echo"; };
+  Start(std::move(options));
+  for (const char* header : {"", "Expect: 100-continue\r\n"}) {
+    RawClient client(server_->port());
+    client.Send(absl::StrCat("POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n",
+                             header, "\r\n"));
+    const RawResponse response = client.Receive();
+    EXPECT_EQ(response.body, "POST ");
+    EXPECT_EQ(response.headers.at("connection"), "close");
+    // What was on its way is not taken for the next request.
+    client.Send(Get("/echo") + Get("/echo"));
+    EXPECT_EQ(client.ReadToEnd(), "");
+  }
+  RawClient client(server_->port());
+  client.Send(Get("/echo") + Post("/other", "xx"));
+  EXPECT_EQ(client.Receive().body, "GET ");
+  EXPECT_EQ(client.Receive().status, 500);  // a path that the handler does not know
+}
+
+TEST_F(HttpConnectionTest, BodiesTogetherAreBounded) {
+  Start({.max_body_bytes = 100 << 10, .max_total_body_bytes = 150 << 10});
+  const std::string body(100 << 10, 'x');
+  const std::string request = Post("/echo", body);
+  RawClient slow(server_->port()), other(server_->port());
+  slow.Send(request.substr(0, request.size() - 1));
+  ASSERT_TRUE(WaitForConnections(2));
+  absl::SleepFor(absl::Milliseconds(100));  // until it has been read
+  other.Send(request);
+  const RawResponse refused = other.Receive();
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.headers.at("retry-after"), "5");
+  EXPECT_EQ(refused.headers.at("connection"), "close");
+  EXPECT_THAT(refused.body, HasSubstr("limit of 153600 bytes"));
+  EXPECT_EQ(Fetch(server_->port(), Post("/echo", body.substr(0, 40 << 10))).status, 200);
+  slow.Send("x");
+  EXPECT_EQ(slow.Receive().body, "POST " + body);
+  // All of it has come back, also what the refused one held.
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(Fetch(server_->port(), request).body, "POST " + body);
+}
+
+TEST_F(HttpConnectionTest, ABodyCountsUntilItsConnectionEnds) {
+  Start({.max_body_bytes = 100 << 10, .max_total_body_bytes = 110 << 10});
+  const std::string request = Post("/echo", std::string(100 << 10, 'x'));
+  {
+    RawClient leaving(server_->port());
+    leaving.Send(request.substr(0, 90 << 10));
+    absl::SleepFor(absl::Milliseconds(100));
+    EXPECT_EQ(Fetch(server_->port(), request).status, 503);
+  }
+  ASSERT_TRUE(WaitForConnections(0));
+  EXPECT_EQ(Fetch(server_->port(), request).status, 200);
+}
+
+// A request that is being answered does not count: its text has become something else.
+TEST_F(HttpConnectionTest, ABodyDoesNotCountWhileItsRequestRuns) {
+  Start({.max_body_bytes = 100 << 10, .max_total_body_bytes = 100 << 10});
+  const std::string body(100 << 10, 'x');
+  RawClient first(server_->port());
+  first.Send(Post("/hold", body));
+  const Held held = Wait();
+  EXPECT_EQ(Fetch(server_->port(), Post("/echo", body)).status, 200);
+  held.responder->Send({.body = "done"});
+  EXPECT_EQ(first.Receive().body, "done");
+}
+
 TEST_F(HttpConnectionTest, NoticesADepartedClientBeforeTheResponse) {
   Start();
   RawClient closing(server_->port()), resetting(server_->port()), half(server_->port());

@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <cctype>
+#include <cstring>
 #include <string>
+
+#include "absl/strings/str_cat.h"
 
 namespace nsa {
 namespace {
@@ -116,6 +120,30 @@ TEST(HttpRequestReader, LimitsTheHead) {
   EXPECT_EQ(RefusalOf(frame + std::string(kMaxHeaderBytes, 'x')), 0);
 }
 
+TEST(HttpRequestReader, LimitsTheRequestLine) {
+  const auto with_target = [](size_t num_bytes) {
+    return absl::StrCat("GET /", std::string(num_bytes - 27, 'p'), " HTTP/1.1\r\nHost: h\r\n\r\n");
+  };
+  ASSERT_EQ(with_target(kMaxHeaderBytes).size(), kMaxHeaderBytes);
+  EXPECT_EQ(RefusalOf(with_target(kMaxHeaderBytes - 1)), 0);
+  EXPECT_EQ(RefusalOf(with_target(kMaxHeaderBytes)), 0);
+  EXPECT_EQ(RefusalOf(with_target(kMaxHeaderBytes + 1)), 431);
+}
+
+TEST(HttpRequestReader, LimitsTheNumberOfHeaders) {
+  const auto refusal_of = [](size_t num_headers) {
+    std::string head = "GET / HTTP/1.1\r\nHost: h\r\n";
+    for (size_t i = 1; i < num_headers; ++i) head += "a:\r\n";
+    HttpRequestReader reader({.max_header_bytes = 4096, .max_headers = 5});
+    reader.Append(head + "\r\n");
+    return reader.Parse() == State::kError ? reader.error().status : 0;
+  };
+  EXPECT_EQ(refusal_of(4), 0);
+  EXPECT_EQ(refusal_of(5), 0);
+  EXPECT_EQ(refusal_of(6), 431);
+  EXPECT_EQ(HttpRequestReader::Limits().max_headers, 128U);
+}
+
 TEST(HttpRequestReader, LimitsTheBody) {
   const auto sized = [](size_t n) {
     return Post("Content-Length: " + std::to_string(n) + "\r\n", std::string(n, 'x'));
@@ -147,11 +175,26 @@ TEST(HttpRequestReader, RefusesWhatIsAmbiguous) {
   EXPECT_EQ(RefusalOf(Post("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", "x")), 400);
   EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: chunked\r\nContent-Length: 1\r\n", "x")), 400);
   EXPECT_EQ(RefusalOf(Post("Content-Length: 1\r\nContent-Length: 2\r\n", "xx")), 400);
+  EXPECT_EQ(RefusalOf(Post("Content-Length: 1\r\nContent-Length: 1\r\n", "x")), 400);
+  EXPECT_EQ(RefusalOf(Post("Content-Length: 1, 1\r\n", "x")), 400);
+  EXPECT_EQ(RefusalOf(Post("Content-Length: +1\r\n", "x")), 400);
+  EXPECT_EQ(RefusalOf(Post("Content-Length: 0x1\r\n", "x")), 400);
+  EXPECT_EQ(RefusalOf(Post("Content-Length:\r\n", "x")), 400);
+  EXPECT_EQ(RefusalOf(Post("Content-Length: 18446744073709551617\r\n", "x")), 400);
   EXPECT_EQ(RefusalOf(Post("Content-Length: -1\r\n", "")), 400);
   EXPECT_EQ(RefusalOf(Post("Content-Length: 1x\r\n", "x")), 400);
   EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n")), 501);
   EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: gzip\r\n", "")), 501);
   EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: chunked, gzip\r\n", "")), 501);
+  EXPECT_EQ(
+      RefusalOf(Post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n")),
+      400);
+  EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n")), 501);
+  EXPECT_EQ(RefusalOf(Post("Transfer-Encoding : chunked\r\n", "0\r\n\r\n")), 400);
+  EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: \x0b"
+                           "chunked\r\n",
+                           "0\r\n\r\n")),
+            400);
   EXPECT_EQ(RefusalOf("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"), 400);
   EXPECT_EQ(RefusalOf(Post("Host: second\r\n", "")), 400);
 }
@@ -171,8 +214,83 @@ TEST(HttpRequestReader, RefusesWhatIsMalformed) {
         "\x16\x03\x01\x02\x01\r\n\r\n"}) {                 // TLS
     EXPECT_EQ(RefusalOf(bytes), 400) << bytes;
   }
-  EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: chunked\r\n", "zz\r\n")), 400);
-  EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: chunked\r\n", "1\r\nabc\r\n0\r\n\r\n")), 400);
+}
+
+TEST(HttpRequestReader, RefusesFoldedLinesAndControlCharacters) {
+  const std::string folded[] = {"X: a\r\n b\r\n", "X: a\r\n\tb\r\n",
+                                "Transfer-Encoding:\r\n chunked\r\n", " X: a\r\n"};
+  for (const std::string& header : folded) EXPECT_EQ(RefusalOf(Post(header, "")), 400) << header;
+  for (int c = 0; c < 256; ++c) {
+    const std::string in_value =
+        Post(absl::StrCat("X: a", std::string(1, static_cast<char>(c)), "b\r\n"), "");
+    const bool is_control = (c < 32 && c != '\t') || c == 127;
+    EXPECT_EQ(RefusalOf(in_value), is_control ? 400 : 0) << c;
+    const std::string in_name =
+        Post(absl::StrCat("X", std::string(1, static_cast<char>(c)), "y: a\r\n"), "");
+    EXPECT_EQ(RefusalOf(in_name) == 0, c == ':' || (c < 127 && isalnum(c) != 0) ||
+                                           (c != 0 && strchr("!#$%&'*+-.^_`|~", c) != nullptr))
+        << c;
+  }
+}
+
+TEST(HttpRequestReader, RefusesMalformedChunks) {
+  for (const char* body :
+       {"zz\r\n", "1\r\nabc\r\n0\r\n\r\n", "-1\r\n", "+1\r\na\r\n0\r\n\r\n",
+        "0x1\r\na\r\n0\r\n\r\n", " 1\r\na\r\n0\r\n\r\n", "1\na\r\n0\r\n\r\n", "1\r\na\n0\r\n\r\n",
+        "\r\n", "10000000000000001\r\na\r\n0\r\n\r\n", "1;x\x01=y\r\na\r\n0\r\n\r\n"}) {
+    EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: chunked\r\n", body)), 400) << body;
+  }
+  EXPECT_EQ(RefusalOf(Post("Transfer-Encoding: chunked\r\n", "ffffffffffffffff\r\n")), 413);
+}
+
+// Whether a body is read at all: asked once, about a head whose body is still to come.
+TEST(HttpRequestReader, SkipsABodyThatIsNotNeeded) {
+  int num_asked = 0;
+  bool is_needed = false;
+  const auto make = [&] {
+    return HttpRequestReader({.max_header_bytes = kMaxHeaderBytes, .max_body_bytes = kMaxBodyBytes},
+                             [&](const HttpRequest& head) {
+                               ++num_asked;
+                               EXPECT_EQ(head.path, "/x");
+                               EXPECT_NE(head.Header("Host"), nullptr);
+                               return is_needed;
+                             });
+  };
+  for (const char* headers : {"Content-Length: 50\r\n", "Transfer-Encoding: chunked\r\n",
+                              "Content-Length: 50\r\nExpect: 100-continue\r\n"}) {
+    HttpRequestReader reader = make();
+    reader.Append(Post(headers, ""));
+    ASSERT_EQ(reader.Parse(), State::kReady) << headers;
+    EXPECT_FALSE(reader.keep_alive());
+    EXPECT_EQ(reader.Take().body, "");
+  }
+  EXPECT_EQ(num_asked, 3);
+  HttpRequestReader without = make();
+  without.Append(Post("", ""));
+  ASSERT_EQ(without.Parse(), State::kReady);
+  EXPECT_TRUE(without.keep_alive());
+  EXPECT_EQ(num_asked, 3);
+  is_needed = true;
+  HttpRequestReader reader = make();
+  reader.Append(Post("Content-Length: 2\r\n", "a"));
+  ASSERT_EQ(reader.Parse(), State::kNeedMore);
+  EXPECT_EQ(reader.body_bytes(), 1U);
+  reader.Append("b");
+  ASSERT_EQ(reader.Parse(), State::kReady);
+  EXPECT_EQ(reader.Take().body, "ab");
+  EXPECT_EQ(num_asked, 4);
+}
+
+TEST(HttpRequestReader, KnowsTheLinesOfAHeadThatIsNotComplete) {
+  HttpRequestReader reader = MakeReader();
+  reader.Append("GET / HTTP/1.1\r\nOrigin: \t https://a.b \r\nX: \x01\r\nnothing\r\nHost: cu");
+  ASSERT_EQ(reader.Parse(), State::kNeedMore);
+  ASSERT_EQ(reader.head().headers.size(), 0U);  // \t is not visible: the line is not taken
+  HttpRequestReader plain = MakeReader();
+  plain.Append("GET / HTTP/1.1\r\nOrigin:  https://a.b \r\nX: \x01\r\nnothing\r\nHost: cu");
+  ASSERT_EQ(plain.Parse(), State::kNeedMore);
+  ASSERT_EQ(plain.head().headers.size(), 1U);
+  EXPECT_EQ(*plain.head().Header("origin"), "https://a.b");
 }
 
 TEST(HttpRequestReader, NothingCanBeReadAfterAnError) {

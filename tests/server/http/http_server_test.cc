@@ -41,16 +41,47 @@ TEST_F(HttpServerTest, ConnectionsOverTheLimitAreAnswered503) {
   Start({.max_connections = 2});
   RawClient first(server_->port()), second(server_->port());
   ASSERT_TRUE(WaitForConnections(2));
-  RawClient third(server_->port());
-  const RawResponse response = third.Receive();
+  const RawResponse response = Fetch(server_->port(), Post("/echo", "x"));
   EXPECT_EQ(response.status, 503);
   EXPECT_EQ(response.headers.at("retry-after"), "5");
-  third.Close();
+  EXPECT_EQ(Fetch(server_->port(), "HEAD /echo HTTP/1.1\r\nHost: h\r\n\r\n").status, 503);
+  EXPECT_EQ(Fetch(server_->port(), "garbage\r\n\r\n").status, 400);
   first.Send(Get("/echo"));
   EXPECT_EQ(first.Receive().status, 200);
   second.Close();
   ASSERT_TRUE(WaitForConnections(1));
   EXPECT_EQ(Fetch(server_->port(), Get("/echo")).status, 200);
+}
+
+TEST_F(HttpServerTest, ARefusedConnectionThatSaysNothingIsNotWaitedForLong) {
+  Start({.max_connections = 1, .linger_timeout = absl::Milliseconds(200)});
+  RawClient first(server_->port());
+  ASSERT_TRUE(WaitForConnections(1));
+  RawClient silent(server_->port()), slow(server_->port());
+  slow.Send("GET / HTTP/1.1\r\nHost");
+  EXPECT_EQ(silent.Receive().status, 503);
+  EXPECT_EQ(slow.Receive().status, 503);
+}
+
+// Dripping bytes keeps neither a head nor a body alive.
+TEST_F(HttpServerTest, DrippedRequestsTimeOut) {
+  Start({.read_timeout = absl::Milliseconds(400)});
+  for (const char* begin : {"GET /echo HTTP/1.1\r\nX: ",
+                            "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n",
+                            "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+                            "3e8\r\n"}) {
+    RawClient client(server_->port());
+    client.Send(begin);
+    const absl::Time start = absl::Now();
+    while (Count(" 408") == 0 && absl::Now() - start < absl::Seconds(10)) {
+      client.Send("x");
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+    EXPECT_LT(absl::Now() - start, absl::Seconds(5));
+    EXPECT_EQ(client.Receive().status, 408) << begin;
+    const std::lock_guard lock(mutex_);
+    counts_.clear();
+  }
 }
 
 TEST_F(HttpServerTest, AUsedPortIsNamed) {

@@ -137,16 +137,64 @@ TEST_F(ApiKeyTest, EveryRouteButProbesWantsAKey) {
 }
 
 TEST_F(ApiKeyTest, NoSpellingOfAPathGoesAround) {
-  for (const char* path :
-       {"/v1/models?", "/v1//models", "//v1/models", "/v1/./models", "/v1/../v1/models",
-        "/health/../v1/models", "/%76%31/models", "/v1%2fmodels", "/health%2f..%2fv1/models",
-        "/V1/models", "/v1/models/", "/v1/models;/health", "/health/../metrics/../v1/models",
-        "/nowhere", "/"}) {
+  for (const char* path : {"/v1/models?",
+                           "/v1//models",
+                           "//v1/models",
+                           "/v1/./models",
+                           "/v1/../v1/models",
+                           "/health/../v1/models",
+                           "/%76%31/models",
+                           "/v1%2fmodels",
+                           "/health%2f..%2fv1/models",
+                           "/V1/models",
+                           "/v1/models/",
+                           "/v1/models;/health",
+                           "/health/../metrics/../v1/models",
+                           "http://h/v1/models",
+                           "http://h/health/../v1/models",
+                           "https://health/v1/models",
+                           "/health%3f/../v1/models",
+                           "/v1/models?/health",
+                           "/v1/models#/health",
+                           "/health/",
+                           "/health%20",
+                           "/health;x",
+                           "/%2e/health/%2e%2e/v1/models",
+                           "/nowhere",
+                           "/"}) {
     EXPECT_EQ(Call("GET", path).status, 401) << path;
     EXPECT_EQ(Call("HEAD", path).status, 401) << path;
   }
+  for (const char* path :
+       {"v1/models", "http:///v1/models", "/v1/models%00/health", "/%", "h:80"}) {
+    EXPECT_EQ(Call("GET", path).status, 400) << path;
+  }
+  EXPECT_EQ(Call("GET", "http://h/health").status, 200);
   EXPECT_EQ(Call("POST", "/health").status, 401);
   EXPECT_EQ(Call("GET", "/nowhere", kKey).status, 404);
+}
+
+// Before its body is there: nobody without a key makes the server keep one.
+TEST_F(ApiKeyTest, ABodyIsNotReadWithoutAKey) {
+  const auto begin = [&](const std::string& path, const std::string& headers) {
+    RawClient client(port());
+    client.Send(absl::StrCat("POST ", path, " HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n",
+                             headers, "\r\n"));
+    return client.Receive();
+  };
+  const std::string json = "Content-Type: application/json\r\n";
+  const RawResponse refused = begin("/v1/completions", json);
+  EXPECT_EQ(ErrorOf(refused), R"(401 invalid_request_error "invalid_api_key" null)");
+  EXPECT_EQ(refused.headers.at("www-authenticate"), "Bearer");
+  EXPECT_EQ(refused.headers.at("connection"), "close");
+  EXPECT_EQ(begin("/v1/completions", "Expect: 100-continue\r\n").status, 401);
+  EXPECT_EQ(begin("/nowhere", json).status, 401);
+  EXPECT_EQ(begin("/nowhere", kKey).status, 404);
+  EXPECT_EQ(begin("/v1/models", kKey).status, 405);
+  EXPECT_EQ(begin("/health", "").status, 401);
+  EXPECT_EQ(begin("/v1/completions", kKey).status, 415);
+  EXPECT_EQ(begin("/v1/completions", kKey + json + "Expect: 100-continue\r\n").status, 100);
+  EXPECT_THAT(Call("GET", "/metrics").body, HasSubstr(R"(code="401",route="/v1/completions"} 2)"));
 }
 
 TEST_F(ApiKeyTest, WrongKeysAreRefused) {
