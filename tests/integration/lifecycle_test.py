@@ -1,12 +1,8 @@
-"""Starting, refusing to start, and stopping."""
+"""Starting and refusing to start; shutdown_test.py is about the end."""
 
 import json
 import shutil
-import signal
-import socket
 import subprocess
-import threading
-import time
 
 import pytest
 from server_process import MODEL, ServerProcess, build_dir
@@ -115,63 +111,6 @@ def test_what_the_config_decides_comes_before_the_weights(model_copy):
     result = run_server(f"--model={model_copy}")
     assert_refused(result, "generation_config.json: eos_token_id is 9999999")
     assert "weights" not in result.stdout
-
-
-def test_sigterm_lets_a_running_stream_finish():
-    server = ServerProcess()
-    lines = []
-
-    def read_stream():
-        with server.client() as http:
-            with http.stream("POST", "/v1/completions", json={"prompt": "Once", "max_tokens": 200, "stream": True,
-                                                              "ignore_eos": True}) as stream:
-                lines.extend(line for line in stream.iter_lines() if line)
-
-    reader = threading.Thread(target=read_stream)
-    reader.start()
-    while len(lines) < 3:
-        time.sleep(0.01)
-    assert server.terminate() == 0
-    reader.join(timeout=60)
-    assert lines[-1] == "data: [DONE]"
-    assert json.loads(lines[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
-
-
-def test_half_a_request_does_not_delay_the_end():
-    server = ServerProcess()
-    port = int(server.http.rsplit(":", 1)[1])
-    with socket.create_connection(("127.0.0.1", port)) as connection:
-        connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
-        time.sleep(0.3)
-        start = time.monotonic()
-        assert server.terminate() == 0
-        assert time.monotonic() - start < 2.5  # less than an answer has to leave
-    assert not any("did not finish" in line for line in server.stderr_lines)
-
-
-def test_the_drain_timeout_bounds_the_end():
-    server = ServerProcess("--drain-timeout=1")
-    with server.client() as http:
-        with http.stream("POST", "/v1/completions", json={"prompt": "Once", "max_tokens": 7000, "stream": True,
-                                                          "ignore_eos": True}) as stream:
-            lines = stream.iter_lines()  # kept: dropping the iterator closes the stream
-            next(lines)
-            start = time.monotonic()
-            assert server.terminate() == 0
-            assert time.monotonic() - start < 7
-
-
-def test_a_second_signal_ends_at_once():
-    server = ServerProcess()
-    with server.client() as http:
-        with http.stream("POST", "/v1/completions", json={"prompt": "Once", "max_tokens": 7000, "stream": True,
-                                                          "ignore_eos": True}) as stream:
-            lines = stream.iter_lines()  # kept: dropping the iterator closes the stream
-            next(lines)
-            server.process.send_signal(signal.SIGTERM)
-            time.sleep(0.3)
-            server.process.send_signal(signal.SIGTERM)
-            assert server.process.wait(timeout=10) != 0
 
 
 def test_full_attention_runs_the_same_model_and_says_so():
