@@ -3,6 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <mutex>
+#include <set>
+#include <thread>
+
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "tests/server/http/api_fixture.h"
@@ -24,6 +28,88 @@ class GenerationExchangeTest : public ApiTest {
     return WaitForStats([&](const EngineStats& s) { return s.num_running == num_running; });
   }
 };
+
+// The threads on which something happens.
+class ThreadLog {
+ public:
+  void Note() {
+    const std::lock_guard lock(mutex_);
+    threads_.insert(std::this_thread::get_id());
+  }
+  std::set<std::thread::id> Take() {
+    const std::lock_guard lock(mutex_);
+    return std::exchange(threads_, {});
+  }
+
+ private:
+  std::mutex mutex_;
+  std::set<std::thread::id> threads_;
+};
+
+class LoggingTokenizer : public WordTokenizer {
+ public:
+  explicit LoggingTokenizer(ThreadLog* log) : log_(log) {}
+  absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text,
+                                              bool add_special_tokens) const override {
+    log_->Note();
+    return WordTokenizer::Encode(text, add_special_tokens);
+  }
+
+ private:
+  ThreadLog* const log_;
+};
+
+class LoggingShape : public ResponseShape {
+ public:
+  explicit LoggingShape(ThreadLog* log) : ResponseShape({}), log_(log) {}
+  std::vector<std::string> Chunks(int64_t /*choice*/, const GenerateEvent& delta) override {
+    log_->Note();
+    return {Chunk({{"text", delta.text}})};
+  }
+
+ protected:
+  const char* BodyObject() const override { return "body"; }
+  const char* ChunkObject() const override { return "chunk"; }
+  Json ChoiceOf(int64_t /*index*/, const FinishedChoice& choice) const override {
+    log_->Note();
+    return {{"text", choice.text}};
+  }
+
+ private:
+  ThreadLog* const log_;
+};
+
+TEST_F(GenerationExchangeTest, TheStepThreadNeitherTokenizesNorWritesJson) {
+  Start();
+  ThreadLog steps, encodes, json;
+  executor_->on_step = [&](const Batch&) {
+    steps.Note();
+    return absl::OkStatus();
+  };
+  const LoggingTokenizer tokenizer(&encodes);
+  GenerationService service(
+      {.engine = engine_.get(), .tokenizer = &tokenizer, .model = service_->model()});
+  auto server = HttpServer::Start({.port = 0}, [&](const HttpRequest& request, auto responder) {
+    const auto parsed = ParseCompletionRequest(request.body);
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    GenerationExchange::Start(&service, *parsed, std::make_unique<LoggingShape>(&json), responder);
+  });
+  ASSERT_TRUE(server.ok());
+  for (const char* stream : {"true", "false"}) {
+    const RawResponse response =
+        Fetch((*server)->port(),
+              PostJson("/", absl::StrCat(R"({"prompt":"w1 w2","max_tokens":20,"stream":)", stream,
+                                         R"(,"ignore_eos":true})")));
+    EXPECT_EQ(response.status, 200);
+    const auto step_threads = steps.Take(), encode_threads = encodes.Take();
+    const auto json_threads = json.Take();
+    EXPECT_EQ(step_threads.size(), 1U);
+    EXPECT_FALSE(encode_threads.empty() || json_threads.empty());
+    EXPECT_FALSE(encode_threads.contains(*step_threads.begin())) << stream;
+    EXPECT_FALSE(json_threads.contains(*step_threads.begin())) << stream;
+  }
+  EXPECT_TRUE(WaitUntilIdle());
+}
 
 TEST_F(GenerationExchangeTest, ADepartedClientFreesItsPagesWhileStreaming) {
   SleepPerStep(absl::Milliseconds(20));

@@ -14,7 +14,7 @@
 
 namespace nsa {
 
-class WordTokenizer final : public Tokenizer {
+class WordTokenizer : public Tokenizer {
  public:
   static constexpr int32_t kVocabSize = 100;
   static constexpr int32_t kLead = 90, kTail = 91;  // bytes of U+00E9
