@@ -72,7 +72,7 @@ std::vector<Flag> Flags() {
       {"max-batched-tokens", "N", "tokens of all sequences per step; default 512, on a GPU 8192",
        NumberFlag(&C::max_batched_tokens, 1, kMaxBatchedTokens)},
       {"max-chunk-tokens", "N",
-       "prompt tokens of one sequence per step; default 256, on a GPU 2048",
+       "prompt tokens of one sequence per step; default 256, on a GPU 2048, at most half of a step",
        NumberFlag(&C::max_chunk_tokens, 1, kMaxBatchedTokens)},
       {"max-model-tokens", "N", "longest prompt + generation; default 0: the model's",
        NumberFlag(&C::max_model_tokens, 0, kMaxTokens)},
@@ -227,7 +227,9 @@ absl::Status ApplyDeviceDefaults(DeviceType device, ServerConfig* config) {
   };
   fill_in(on_gpu ? 64 : 16, &config->max_num_seqs);
   fill_in(on_gpu ? 8192 : 512, &config->max_batched_tokens);
-  fill_in(on_gpu ? 2048 : 256, &config->max_chunk_tokens);
+  // A long prompt leaves half of a step to the others.
+  fill_in(std::clamp<int64_t>(config->max_batched_tokens / 2, 1, on_gpu ? 2048 : 256),
+          &config->max_chunk_tokens);
   if (!on_gpu) fill_in(int64_t{512} << 20, &config->kv_cache_bytes);
   return CheckStepHasRoom(*config);
 }

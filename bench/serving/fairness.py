@@ -27,18 +27,18 @@ def long_context_model(folder: pathlib.Path, max_tokens: int) -> pathlib.Path:
 
 
 def measure(model: pathlib.Path, max_batched_tokens: int, long_tokens: int, seconds: float) -> dict:
-    server = harness.model_server(f"--max-batched-tokens={max_batched_tokens}", "--kv-cache-bytes=384MiB", model=model)
-    chats = (server.http, f"--duration={seconds}", *CHATS)
-    harness.run_load(server.http, "--calls=8", *CHATS)  # warm-up
-    alone = harness.run_load(*chats)
-    long_load = harness.start_load(server.http, "--concurrency=1", "--calls=1", f"--prompt-tokens={long_tokens}",
-                                   "--output-tokens=1", "--timeout=3600")
-    time.sleep(2)
-    beside = harness.run_load(*chats)
-    if long_load.poll() is not None:
-        raise RuntimeError("the long prompt was done before the chats: use fewer --seconds")
-    long = harness.finish_load(long_load)
-    server.stop()
+    with harness.model_server(f"--max-batched-tokens={max_batched_tokens}", "--kv-cache-bytes=384MiB",
+                              model=model) as server:
+        chats = (server.http, f"--duration={seconds}", *CHATS)
+        harness.run_load(server.http, "--calls=8", *CHATS)  # warm-up
+        alone = harness.run_load(*chats)
+        long_load = harness.start_load(server.http, "--concurrency=1", "--calls=1", f"--prompt-tokens={long_tokens}",
+                                       "--output-tokens=1", "--timeout=3600")
+        time.sleep(2)
+        beside = harness.run_load(*chats)
+        if long_load.poll() is not None:
+            raise RuntimeError("the long prompt was done before the chats: use fewer --seconds")
+        long = harness.finish_load(long_load)
     for load in (alone, beside, long):
         if load["outcomes"]["ok"] != sum(load["outcomes"].values()):
             raise RuntimeError(f"calls failed: {load['outcomes']}")

@@ -17,7 +17,10 @@ RSS_INTERVAL_S = 1
 
 
 class Server:
-    """A running server; `http` and `grpc` are addresses for serving_bench. `prefix` is put before the command."""
+    """A running server; `http` and `grpc` are addresses for serving_bench. `prefix` is put before the command.
+
+    Leaving the `with` block kills it, if stop() has not ended it.
+    """
 
     def __init__(self, program: str, *flags: str, prefix: tuple[str, ...] = ()):
         command = [*prefix, str(BUILD / "bin" / program), *flags]
@@ -33,6 +36,13 @@ class Server:
             raise RuntimeError(f"{program} did not start")
         # Whatever else it prints must not fill the pipe.
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
 
     def cpu_seconds(self) -> float:
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()

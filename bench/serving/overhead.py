@@ -17,17 +17,16 @@ ADDED_P99_MS = 2
 def measure(name: str, step_us: int, num_calls: int, realtime: bool) -> dict:
     """One run. With `realtime` both processes go before every ordinary one of the machine."""
     before = ("chrt", "-f", "1") if realtime else ()
-    server = harness.Server("overhead_server", f"--streams={STREAMS}", f"--step-us={step_us}",
-                            prefix=(*before, "taskset", "-c", "0"))
     flags = (f"--concurrency={STREAMS}", f"--output-tokens={OUTPUT_TOKENS}",
              *(("--commit-times",) if name == "http" else ()))
     client = (*before, "taskset", "-c", "1")
-    address = server.grpc if name == "grpc" else server.http
-    harness.run_load(address, f"--calls={STREAMS}", *flags, prefix=client)  # warm-up
-    cpu = server.cpu_seconds()
-    load = harness.run_load(address, f"--calls={num_calls}", *flags, prefix=client)
-    load["cpu_us_per_token"] = 1e6 * (server.cpu_seconds() - cpu) / load["output_tokens"]
-    server.stop()
+    with harness.Server("overhead_server", f"--streams={STREAMS}", f"--step-us={step_us}",
+                        prefix=(*before, "taskset", "-c", "0")) as server:
+        address = server.grpc if name == "grpc" else server.http
+        harness.run_load(address, f"--calls={STREAMS}", *flags, prefix=client)  # warm-up
+        cpu = server.cpu_seconds()
+        load = harness.run_load(address, f"--calls={num_calls}", *flags, prefix=client)
+        load["cpu_us_per_token"] = 1e6 * (server.cpu_seconds() - cpu) / load["output_tokens"]
     if load["outcomes"]["ok"] != num_calls:
         raise RuntimeError(f"calls failed: {load['outcomes']}")
     return load

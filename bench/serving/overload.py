@@ -21,26 +21,27 @@ REST_MIB = 32  # what may come beyond the cache: buffers, the allocator's reserv
 
 def measure_capacity(server: harness.Server, seconds: float) -> float:
     """Calls per second of a server that always has enough to do."""
-    load = harness.run_load(server.http, f"--concurrency={2 * MAX_NUM_SEQS}", f"--duration={seconds}", *LENGTHS)
+    load = harness.run_load(server.http, f"--concurrency={MAX_NUM_SEQS}", f"--duration={seconds}", *LENGTHS)
     server.wait_until_idle()
     return load["calls_per_second"]
 
 
-def run(seconds: float, factor: float, threads: int, refusal_bound: bool = True) -> tuple[dict, dict[str, bool]]:
+def run(seconds: float, factor: float, threads: int, max_queued: int = MAX_QUEUED, rest_mib: int = REST_MIB,
+        refusal_bound: bool = True) -> tuple[dict, dict[str, bool]]:
     """The figures, and what was promised and held."""
-    server = harness.model_server(f"--max-num-seqs={MAX_NUM_SEQS}", f"--max-queued-requests={MAX_QUEUED}",
-                                  f"--threads={threads}", f"--kv-cache-bytes={CACHE_MIB}MiB")
-    rss_idle = server.rss_mib()
-    capacity = measure_capacity(server, max(2, seconds / 20))
-    with harness.RssLog(server) as rss:
-        load = harness.run_load(server.http, f"--rate={factor * capacity}", f"--duration={seconds}", "--seed=2", *LENGTHS)
-    server.wait_until_idle()
-    metrics = server.metrics()
-    rejected = harness.series_sum(metrics, "vllm:admission_rejections_total")
-    code = server.stop()
+    with harness.model_server(f"--max-num-seqs={MAX_NUM_SEQS}", f"--max-queued-requests={max_queued}",
+                              f"--threads={threads}", f"--kv-cache-bytes={CACHE_MIB}MiB") as server:
+        rss_idle = server.rss_mib()
+        capacity = measure_capacity(server, max(2, seconds / 20))
+        with harness.RssLog(server) as rss:
+            load = harness.run_load(server.http, f"--rate={factor * capacity}", f"--duration={seconds}", "--seed=2",
+                                    *LENGTHS)
+        server.wait_until_idle()
+        rejected = harness.series_sum(server.metrics(), "vllm:admission_rejections_total")
+        code = server.stop()
     outcomes, statuses = load["outcomes"], load["statuses"]
     # Everybody before the last one in the queue, at the rate that was really served.
-    longest_wait_ms = 1000 * (MAX_NUM_SEQS + MAX_QUEUED) / load["calls_per_second"]
+    longest_wait_ms = 1000 * (MAX_NUM_SEQS + max_queued) / load["calls_per_second"]
     rss_most = max(mib for _, mib in rss.samples)
     figures = {"capacity_calls_per_s": capacity, "offered_calls_per_s": factor * capacity,
                "rss_mib": {"idle": rss_idle, "quarter": rss.at(0.25), "end": rss.at(1), "most": rss_most},
@@ -50,7 +51,7 @@ def run(seconds: float, factor: float, threads: int, refusal_bound: bool = True)
         "who was admitted was answered whole": outcomes["ok"] > 0 and set(statuses) == {"200", "429"},
         "no error but refusals": sum(outcomes.values()) == outcomes["ok"] + outcomes["refused"],
         "the metrics count the refusals": rejected == outcomes["refused"],
-        f"memory stays within the idle server's, the cache and {REST_MIB} MiB": rss_most < rss_idle + CACHE_MIB + REST_MIB,
+        f"memory stays within the idle server's, the cache and {rest_mib} MiB": rss_most < rss_idle + CACHE_MIB + rest_mib,
         "the server ends properly": code == 0,
     }
     if refusal_bound:

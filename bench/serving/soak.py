@@ -12,7 +12,7 @@ import harness
 LOADS = (("--endpoint=completions", "--concurrency=6", "--seed=1"),
          ("--endpoint=completions", "--words", "--rate=2", "--seed=2"),
          ("--concurrency=4", "--seed=3"))  # the last one over gRPC
-LENGTHS = ("--prompt-tokens=~96*0.9", "--output-tokens=~48*0.8", "--timeout=120")
+LENGTHS = ("--prompt-tokens=~96*0.9", "--output-tokens=~48*0.8", "--timeout=600")
 WARM_UP_SHARE = 0.4  # of the time: the prefix cache fills, the allocator finds its level
 CACHE = "64MiB"  # small, so that all of it is in use soon
 MAX_SLOPE_MIB_PER_HOUR = 8
@@ -42,15 +42,15 @@ def conservation(metrics: dict[str, float], loads: list[dict]) -> dict[str, bool
 
 
 def run(seconds: float, cancel: float, threads: int) -> tuple[dict, dict[str, bool]]:
-    server = harness.model_server(f"--threads={threads}", f"--kv-cache-bytes={CACHE}")
-    with harness.RssLog(server) as rss:
-        flags = (*LENGTHS, f"--duration={seconds}", f"--cancel={cancel}")
-        running = [harness.start_load(server.grpc if i == len(LOADS) - 1 else server.http, *load, *flags)
-                   for i, load in enumerate(LOADS)]
-        loads = [harness.finish_load(load) for load in running]
-    server.wait_until_idle()
-    metrics = server.metrics()
-    code = server.stop()
+    flags = (*LENGTHS, f"--duration={seconds}", f"--cancel={cancel}")
+    with harness.model_server(f"--threads={threads}", f"--kv-cache-bytes={CACHE}") as server:
+        with harness.RssLog(server) as rss:
+            running = [harness.start_load(server.grpc if i == len(LOADS) - 1 else server.http, *load, *flags)
+                       for i, load in enumerate(LOADS)]
+            loads = [harness.finish_load(load) for load in running]
+        server.wait_until_idle()
+        metrics = server.metrics()
+        code = server.stop()
     slope = rss.slope_mib_per_hour(WARM_UP_SHARE)
     outcomes = {name: sum(load["outcomes"][name] for load in loads) for name in loads[0]["outcomes"]}
     statuses = {}

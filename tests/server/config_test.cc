@@ -110,6 +110,16 @@ TEST(ConfigTest, WhatWasNotGivenDependsOnTheDevice) {
             "--max-batched-tokens is 512; allowed: at least --max-num-seqs, 600");
 }
 
+TEST(ConfigTest, ALongPromptLeavesHalfOfAStepToOthers) {
+  for (const auto& [batched, chunk] : {std::pair<int64_t, int64_t>{1024, 256}, {64, 32}, {1, 1}}) {
+    ServerConfig config = Config({});
+    config.max_num_seqs = 1;
+    config.max_batched_tokens = batched;
+    ASSERT_TRUE(ApplyDeviceDefaults(DeviceType::kCpu, &config).ok());
+    EXPECT_EQ(config.max_chunk_tokens, chunk);
+  }
+}
+
 TEST(ConfigTest, Devices) {
   const auto device = [](const std::string& value) { return Config({"--device=" + value}).device; };
   EXPECT_EQ(device("auto").kind, DeviceChoice::Kind::kAuto);
