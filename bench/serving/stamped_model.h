@@ -32,7 +32,7 @@ class StampTokenizer : public Tokenizer {
   const std::vector<ControlToken>& control_tokens() const override { return control_tokens_; }
 
  private:
-  const std::vector<ControlToken> control_tokens_;
+  const std::vector<ControlToken> control_tokens_{};  // none
 };
 
 class StampExecutor : public Executor {

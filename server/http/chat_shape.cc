@@ -6,8 +6,7 @@
 
 namespace nsa {
 
-std::string ChatShape::DeltaChunk(int64_t choice, Json delta, Json logprobs,
-                                  FinishReason finish) const {
+std::string ChatShape::DeltaChunk(int64_t choice, Json delta, Json logprobs, FinishReason finish) {
   return Chunk({{"index", choice},
                 {"delta", std::move(delta)},
                 {"logprobs", std::move(logprobs)},

@@ -1,6 +1,9 @@
 #include "server/http/response_shape.h"
 
+#include <string_view>
 #include <utility>
+
+#include "absl/strings/str_cat.h"
 
 namespace nsa {
 namespace {
@@ -23,11 +26,14 @@ ResponseShape::Json ResponseShape::Envelope(const char* object) const {
           {"choices", Json::array()}};
 }
 
-std::string ResponseShape::Chunk(Json choice) const {
-  Json chunk = Envelope(ChunkObject());
-  chunk["choices"].push_back(std::move(choice));
-  if (meta_.include_usage) chunk["usage"] = nullptr;
-  return DumpJson(chunk);
+std::string ResponseShape::Chunk(const Json& choice) {
+  if (chunk_head_.empty()) {
+    // The choices stand last but for the usage: the head ends where their list begins.
+    chunk_head_ = DumpJson(Envelope(ChunkObject()));
+    chunk_head_.resize(chunk_head_.size() - std::string_view("]}").size());
+    chunk_tail_ = meta_.include_usage ? R"(],"usage":null})" : "]}";
+  }
+  return absl::StrCat(chunk_head_, DumpJson(choice), chunk_tail_);
 }
 
 std::string ResponseShape::UsageChunk(const Usage& usage) const {

@@ -51,12 +51,15 @@ class ResponseShape {
   virtual Json ChoiceOf(int64_t index, const FinishedChoice& choice) const = 0;
 
   // A chunk around one choice.
-  std::string Chunk(Json choice) const;
+  std::string Chunk(const Json& choice);
 
  private:
   Json Envelope(const char* object) const;
 
   const ResponseMeta meta_;
+  // Of a chunk, what stands before and behind its one choice: the same in every chunk. Empty before
+  // the first one.
+  std::string chunk_head_, chunk_tail_;
 };
 
 // "stop", "length", or null while a choice is running.
