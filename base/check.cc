@@ -1,7 +1,8 @@
 #include "base/check.h"
 
-#include <cstdio>
 #include <cstdlib>
+
+#include "base/log.h"
 
 namespace nsa {
 
@@ -10,8 +11,7 @@ CheckFailure::CheckFailure(const char* file, int line, const char* condition) {
 }
 
 CheckFailure::~CheckFailure() {
-  std::fprintf(stderr, "%s\n", message_.str().c_str());
-  std::fflush(stderr);
+  WriteLog(LogLevel::kError, message_.str());
   std::abort();
 }
 

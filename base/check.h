@@ -6,7 +6,7 @@
 
 namespace nsa {
 
-// Collects the message of a failed check, prints it to stderr and aborts when it goes out of scope.
+// Collects the message of a failed check, logs it and aborts when it goes out of scope.
 class CheckFailure {
  public:
   CheckFailure(const char* file, int line, const char* condition);

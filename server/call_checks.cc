@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
-#include "engine/text/utf8.h"
+#include "base/utf8.h"
 #include "server/error_detail.h"
 
 namespace nsa {

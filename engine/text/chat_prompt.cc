@@ -4,8 +4,8 @@
 #include <string_view>
 
 #include "base/status.h"
+#include "base/utf8.h"
 #include "engine/text/token_matcher.h"
-#include "engine/text/utf8.h"
 
 namespace nsa {
 namespace {

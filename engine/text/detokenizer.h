@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <string>
 
+#include "base/utf8.h"
 #include "engine/text/tokenizer.h"
-#include "engine/text/utf8.h"
 
 namespace nsa {
 

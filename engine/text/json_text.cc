@@ -4,7 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "engine/text/utf8.h"
+#include "base/utf8.h"
 
 namespace nsa {
 namespace {

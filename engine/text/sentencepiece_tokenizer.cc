@@ -7,9 +7,9 @@
 #include "absl/strings/str_cat.h"
 #include "base/file.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include "engine/text/detokenizer.h"
 #include "engine/text/sentencepiece_model.h"
-#include "engine/text/utf8.h"
 
 namespace nsa {
 namespace {

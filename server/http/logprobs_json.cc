@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "engine/text/utf8.h"
+#include "base/utf8.h"
 
 namespace nsa {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "engine/text/utf8.h"
+#include "base/utf8.h"
 #include "server/error_detail.h"
 #include "server/http/endpoints.h"
 #include "server/http/errors.h"

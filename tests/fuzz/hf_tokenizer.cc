@@ -1,8 +1,8 @@
 #include <string>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "engine/text/hf/hf_tokenizer.h"
-#include "engine/text/utf8.h"
 #include "tests/fuzz/targets.h"
 
 namespace nsa::fuzz {

@@ -9,8 +9,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include "engine/text/hf/byte_alphabet.h"
-#include "engine/text/utf8.h"
 
 namespace nsa::hf {
 namespace {

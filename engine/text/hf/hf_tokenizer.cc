@@ -9,6 +9,7 @@
 #include "absl/time/clock.h"
 #include "base/file.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include "engine/text/detokenizer.h"
 #include "engine/text/hf/added_tokens.h"
 #include "engine/text/hf/bpe_file.h"
@@ -17,7 +18,6 @@
 #include "engine/text/hf/post_processor.h"
 #include "engine/text/hf/pre_tokenizer.h"
 #include "engine/text/json_text.h"
-#include "engine/text/utf8.h"
 
 namespace nsa {
 namespace {

@@ -9,7 +9,7 @@
 #include <thread>
 #include <vector>
 
-#include "engine/text/utf8.h"
+#include "base/utf8.h"
 #include "tests/support/tiny_tokenizer.h"
 
 namespace nsa {

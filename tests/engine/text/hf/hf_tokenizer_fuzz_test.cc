@@ -6,8 +6,8 @@
 #include <random>
 #include <string>
 
+#include "base/utf8.h"
 #include "engine/text/hf/hf_tokenizer.h"
-#include "engine/text/utf8.h"
 #include "tests/support/tiny_bpe.h"
 
 namespace nsa {

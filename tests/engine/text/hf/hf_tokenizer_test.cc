@@ -9,10 +9,10 @@
 #include <thread>
 #include <vector>
 
+#include "base/utf8.h"
 #include "engine/text/chat_prompt.h"
 #include "engine/text/detokenizer.h"
 #include "engine/text/hf/normalizer.h"
-#include "engine/text/utf8.h"
 #include "tests/support/tiny_bpe.h"
 
 namespace nsa {
