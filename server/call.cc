@@ -82,6 +82,7 @@ void GenerationService::Call::ReportProgress(int64_t choice_idx, const TokenEven
 void GenerationService::Call::Fail(absl::Status error) {
   CancelRequests();
   GenerateEvent last{.kind = GenerateEvent::Kind::kError};
+  last.usage = MakeUsage();
   last.error = std::move(error);
   std::exchange(observer_, nullptr)->OnEvent(std::move(last));
 }

@@ -26,6 +26,7 @@ constexpr int64_t kMaxQueuedTokens = int64_t{1} << 40;
 constexpr int64_t kMaxConnections = 1 << 20;
 constexpr int64_t kMaxBodyBytes = int64_t{1} << 30;
 constexpr int64_t kMaxHeaderBytes = 1 << 20;
+constexpr int64_t kMaxLoggedBytes = 1 << 16;
 
 struct Flag {
   std::string name;
@@ -115,6 +116,15 @@ std::vector<Flag> Flags() {
        DurationFlag(&C::idle_timeout, 1)},
       {"read-timeout", "SECONDS", "for an HTTP request to arrive whole; default 60",
        DurationFlag(&C::read_timeout, 1)},
+      {"log-format", "FORMAT", "text, or json: one object per line; default text",
+       &SetLogFormatFlag},
+      {"access-log", "WHICH",
+       "a line for each request that ended: on, off, no-probes (not for probes and scrapes that "
+       "succeed); default no-probes",
+       &SetAccessLogFlag},
+      {"log-prompts", "BYTES",
+       "shows so much of each prompt and of its answer in the access log; default 0: nothing",
+       BytesFlag(&C::log_prompts_bytes, 0, kMaxLoggedBytes)},
   };
 }
 
@@ -168,6 +178,9 @@ absl::Status CheckTogether(const ServerConfig& config) {
     return absl::InvalidArgumentError(
         absl::StrCat("--max-total-body-bytes is ", config.max_total_body_bytes,
                      "; allowed: at least --max-body-bytes, ", config.max_body_bytes));
+  }
+  if (config.log_prompts_bytes > 0 && config.access_log == AccessLog::kOff) {
+    return absl::InvalidArgumentError("--log-prompts needs --access-log=on or no-probes");
   }
   return CheckStepHasRoom(config);
 }

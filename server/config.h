@@ -10,7 +10,9 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "base/dtype.h"
+#include "base/log.h"
 #include "engine/runtime/device.h"
+#include "server/request_log.h"
 
 namespace nsa {
 
@@ -50,6 +52,9 @@ struct ServerConfig {
   int64_t max_streams = 1024;      // over gRPC, of one connection
   absl::Duration idle_timeout = absl::Seconds(75);
   absl::Duration read_timeout = absl::Seconds(60);
+  LogFormat log_format = LogFormat::kText;
+  AccessLog access_log = AccessLog::kNoProbes;
+  int64_t log_prompts_bytes = 0;  // of prompts and answers in the log; 0: none
 };
 
 // What a command line asks for.

@@ -129,6 +129,23 @@ absl::Status SetAttentionFlag(const std::string& value, ServerConfig* config) {
   return absl::OkStatus();
 }
 
+absl::Status SetLogFormatFlag(const std::string& value, ServerConfig* config) {
+  if (value != "text" && value != "json") return Allowed("text, json");
+  config->log_format = value == "json" ? LogFormat::kJson : LogFormat::kText;
+  return absl::OkStatus();
+}
+
+absl::Status SetAccessLogFlag(const std::string& value, ServerConfig* config) {
+  constexpr std::pair<const char*, AccessLog> kValues[] = {
+      {"on", AccessLog::kOn}, {"off", AccessLog::kOff}, {"no-probes", AccessLog::kNoProbes}};
+  for (const auto& [name, access_log] : kValues) {
+    if (value != name) continue;
+    config->access_log = access_log;
+    return absl::OkStatus();
+  }
+  return Allowed("on, off, no-probes");
+}
+
 // Seconds, with or without an "s".
 FlagSetter DurationFlag(absl::Duration ServerConfig::*member, double low) {
   return [member, low](const std::string& value, ServerConfig* config) -> absl::Status {

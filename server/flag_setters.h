@@ -25,10 +25,12 @@ FlagSetter OnOffFlag(bool ServerConfig::*member);
 FlagSetter DurationFlag(absl::Duration ServerConfig::*member, double low);
 
 // Of one flag each.
+absl::Status SetAccessLogFlag(const std::string& value, ServerConfig* config);
 absl::Status SetAttentionFlag(const std::string& value, ServerConfig* config);
 absl::Status SetCacheDtypeFlag(const std::string& value, ServerConfig* config);
 absl::Status SetCorsOriginsFlag(const std::string& value, ServerConfig* config);
 absl::Status SetDeviceFlag(const std::string& value, ServerConfig* config);
+absl::Status SetLogFormatFlag(const std::string& value, ServerConfig* config);
 absl::Status SetMemoryUtilizationFlag(const std::string& value, ServerConfig* config);
 
 }  // namespace nsa

@@ -42,7 +42,7 @@ struct GenerateCall {
   std::vector<std::pair<int64_t, double>> logit_bias;  // token id, bias
   std::optional<int64_t> min_tokens;
   std::optional<int64_t> priority;  // lower is served earlier
-  bool echo = false;  // the choices' texts begin with the prompt's
+  bool echo = false;                // the choices' texts begin with the prompt's
   std::optional<int64_t> top_k, n;
   std::optional<uint64_t> seed;
   std::vector<std::string> stop;
@@ -105,8 +105,10 @@ struct GenerateEvent {
   FinishReason finish = FinishReason::kNone;  // kDelta: kStop or kLength, once per choice
   // kProgress: of `choice`, tokens of the prompt in the cache so far, and all of them.
   int64_t prompt_tokens_done = 0, prompt_tokens_total = 0;
-  Usage usage;         // kDone: every choice has finished
-  absl::Status error;  // kError: the last event, instead of kDone
+  // kDone: every choice has finished. kError: the last event instead, with what was used until
+  // then.
+  Usage usage;
+  absl::Status error;  // kError
 };
 
 // Receives a call's events, in order, on the engine's thread: OnEvent must not block. After kDone
@@ -136,6 +138,15 @@ struct ModelInfo {
   absl::Time created;
 };
 
+// What a client needs to know to do as the tokenizer does.
+struct TokenizerInfo {
+  std::string class_name;  // as transformers names it: "LlamaTokenizer"
+  std::optional<std::string> bos_token, eos_token, unk_token, pad_token;  // as they are spelled
+  std::vector<ControlToken> special_tokens;
+  int64_t vocab_size = 0;
+  std::string chat_template;  // Jinja; empty: none, or one that cannot be used
+};
+
 // Defaults of sampling that a model brings along (generation_config.json).
 struct SamplingDefaults {
   double temperature = 1, top_p = 1, min_p = 0;
@@ -152,6 +163,7 @@ class GenerationService {
     const ChatTemplate* chat_template = nullptr;  // null: the model has none and chat is refused
     ConstraintQueue* constraints = nullptr;       // null: constraints are refused
     ModelInfo model;
+    TokenizerInfo tokenizer_info;
     SamplingDefaults defaults;
     absl::Duration liveness_timeout = absl::Seconds(30);
   };
@@ -186,6 +198,7 @@ class GenerationService {
                                          const std::vector<int64_t>& tokens) const;
 
   const ModelInfo& model() const { return dependencies_.model; }
+  const TokenizerInfo& tokenizer_info() const { return dependencies_.tokenizer_info; }
   EngineStats engine_stats() const { return dependencies_.engine->Stats(); }
   // UNAVAILABLE if work is pending and no step has ended for the liveness timeout: the engine
   // hangs.

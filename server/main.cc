@@ -41,17 +41,31 @@ int WaitForSignal(const sigset_t& signals) {
   return signal;
 }
 
-void PrintPhase(const std::string& phase, const std::string& detail, absl::Duration elapsed) {
+// A start is told on stdout to whoever watches it, or as lines of the log to a program.
+void ReportPhase(const std::string& phase, const std::string& detail, absl::Duration elapsed) {
+  if (GetLogFormat() == LogFormat::kJson) {
+    WriteLog(LogLevel::kInfo, "started",
+             LogFields().Text("phase", phase).Text("detail", detail).Seconds("seconds", elapsed));
+    return;
+  }
   std::printf("%-10s %6.2f s  %s\n", phase.c_str(), absl::ToDoubleSeconds(elapsed), detail.c_str());
   std::fflush(stdout);
 }
 
-void PrintAddresses(const Server& server, const ServerConfig& config) {
+void ReportAddresses(const Server& server, const ServerConfig& config) {
   const std::string host = config.host.find(':') == std::string::npos
                                ? config.host
                                : absl::StrCat("[", config.host, "]");
   const std::string http =
       absl::StrCat(config.tls_cert.empty() ? "http://" : "https://", host, ":", server.http_port());
+  if (GetLogFormat() == LogFormat::kJson) {
+    WriteLog(LogLevel::kInfo, "serving",
+             LogFields()
+                 .Text("model", server.model_name())
+                 .Text("http", http)
+                 .Text("grpc", absl::StrCat(host, ":", server.grpc_port())));
+    return;
+  }
   std::printf("\n%s is served.\nHTTP  %s\ngRPC  %s:%d\n\nTry:\n", server.model_name().c_str(),
               http.c_str(), host.c_str(), server.grpc_port());
   std::printf(
@@ -61,20 +75,27 @@ void PrintAddresses(const Server& server, const ServerConfig& config) {
   std::fflush(stdout);
 }
 
+// Why there is nothing to serve.
+void ReportProblem(const std::string& message) {
+  if (GetLogFormat() == LogFormat::kJson) return WriteLog(LogLevel::kError, message);
+  std::fprintf(stderr, "nsa-server: %s\n", message.c_str());
+}
+
 int Serve(const ServerConfig& config) {
+  SetLogFormat(config.log_format);
   const sigset_t signals = BlockStopSignals();
   signal(SIGPIPE, SIG_IGN);  // a client that leaves is an error of its connection
   // A lost device ends the process as a signal does, but at once and with status 1.
   std::atomic<bool> is_lost = false;
-  auto server = Server::Start(config, PrintPhase, [&is_lost] {
+  auto server = Server::Start(config, ReportPhase, [&is_lost] {
     is_lost = true;
     kill(getpid(), SIGTERM);
   });
   if (!server.ok()) {
-    std::fprintf(stderr, "nsa-server: %s\n", std::string(server.status().message()).c_str());
+    ReportProblem(std::string(server.status().message()));
     return 1;
   }
-  PrintAddresses(**server, config);
+  ReportAddresses(**server, config);
   const int first_signal = WaitForSignal(signals);
   if (is_lost) {
     NSA_LOG_ERROR << "ending with status 1";
@@ -97,7 +118,7 @@ int Serve(const ServerConfig& config) {
 int Main(const std::vector<std::string>& arguments) {
   const auto command_line = ParseServerConfig(arguments, ProcessEnvironment);
   if (!command_line.ok()) {
-    std::fprintf(stderr, "nsa-server: %s\n", std::string(command_line.status().message()).c_str());
+    ReportProblem(std::string(command_line.status().message()));
     return 1;
   }
   switch (command_line->action) {

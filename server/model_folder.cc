@@ -23,6 +23,28 @@ std::string SpellingOf(const Tokenizer& tokenizer, int32_t token) {
   return {};
 }
 
+std::optional<std::string> OptionalSpelling(const Tokenizer& tokenizer, int32_t token) {
+  std::string text = SpellingOf(tokenizer, token);
+  return text.empty() ? std::nullopt : std::optional(std::move(text));
+}
+
+// The template is added where it can be used.
+TokenizerInfo MakeInfo(const TokenizerConfig& config, const TextAssets& assets) {
+  const Tokenizer& tokenizer = *assets.tokenizer;
+  const char* usual_class =
+      assets.tokenizer_file == "tokenizer.model" ? "LlamaTokenizer" : "PreTrainedTokenizerFast";
+  TokenizerInfo info{.class_name = config.tokenizer_class.value_or(usual_class),
+                     .bos_token = config.bos_token,
+                     .eos_token = config.eos_token,
+                     .unk_token = config.unk_token,
+                     .pad_token = config.pad_token,
+                     .special_tokens = tokenizer.control_tokens(),
+                     .vocab_size = tokenizer.vocab_size()};
+  if (!info.bos_token) info.bos_token = OptionalSpelling(tokenizer, tokenizer.bos_token());
+  if (!info.eos_token) info.eos_token = OptionalSpelling(tokenizer, tokenizer.eos_token());
+  return info;
+}
+
 absl::Status CompileTemplate(const TokenizerConfig& config, const std::string& template_file,
                              TextAssets* assets) {
   std::string source = config.chat_template;
@@ -30,12 +52,11 @@ absl::Status CompileTemplate(const TokenizerConfig& config, const std::string& t
     NSA_ASSIGN_OR_RETURN(source, ReadFile(template_file, kMaxTemplateBytes));
   }
   if (source.empty()) return absl::OkStatus();
-  const Tokenizer& tokenizer = *assets->tokenizer;
-  auto compiled = ChatTemplate::Compile(
-      source, config.bos_token.value_or(SpellingOf(tokenizer, tokenizer.bos_token())),
-      config.eos_token.value_or(SpellingOf(tokenizer, tokenizer.eos_token())));
+  auto compiled = ChatTemplate::Compile(source, assets->info.bos_token.value_or(""),
+                                        assets->info.eos_token.value_or(""));
   if (compiled.ok()) {
     assets->chat_template = *std::move(compiled);
+    assets->info.chat_template = std::move(source);
   } else if (template_file.empty()) {
     assets->chat_template_problem = std::string(compiled.status().message());
   } else {
@@ -76,6 +97,7 @@ absl::StatusOr<TextAssets> LoadTextAssets(const std::string& folder,
   TextAssets assets;
   NSA_ASSIGN_OR_RETURN(const TokenizerConfig tokenizer_config, LoadTokenizerConfig(folder));
   NSA_RETURN_IF_ERROR(LoadTokenizer(folder, tokenizer_config, &assets));
+  assets.info = MakeInfo(tokenizer_config, assets);
   NSA_RETURN_IF_ERROR(CompileTemplate(tokenizer_config, template_file, &assets));
   NSA_ASSIGN_OR_RETURN(const GenerationConfig generation, LoadGenerationConfig(folder));
   assets.defaults.temperature = generation.temperature.value_or(assets.defaults.temperature);

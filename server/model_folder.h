@@ -18,6 +18,7 @@ struct TextAssets {
   std::string tokenizer_problem;  // why it is tokenizer.model though there is a tokenizer.json
   std::unique_ptr<ChatTemplate> chat_template;  // null: none, chat is refused
   std::string chat_template_problem;            // why the model's own template cannot be used
+  TokenizerInfo info;
   SamplingDefaults defaults;
   std::vector<int32_t> eos_tokens;  // of generation_config.json, else the tokenizer's
 };

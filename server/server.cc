@@ -22,6 +22,8 @@
 namespace nsa {
 namespace {
 
+constexpr char kListenPhase[] = "listen";
+
 LoadOptions MakeLoadOptions(const ServerConfig& config) {
   return {
       .attention = config.attention,
@@ -50,6 +52,14 @@ std::string TokenizerLine(const TextAssets& text) {
       text.tokenizer->vocab_size(), " tokens of ", text.tokenizer_file,
       text.tokenizer_problem.empty() ? "" : absl::StrCat(" (", text.tokenizer_problem, ")"), ", ",
       text.chat_template != nullptr ? "a chat template" : "no chat template");
+}
+
+std::shared_ptr<const RequestLogOptions> MakeRequestLog(const ServerConfig& config) {
+  RequestLogOptions options{.access = config.access_log, .prompt_bytes = config.log_prompts_bytes};
+  for (const Route& route : Routes()) {
+    if (route.is_probe) options.probe_routes.emplace_back(route.path);
+  }
+  return std::make_shared<const RequestLogOptions>(std::move(options));
 }
 
 std::vector<std::string> RoutePaths() {
@@ -205,6 +215,7 @@ absl::Status Server::Impl::MakeService() {
   GenerationService::Dependencies dependencies{.engine = engine_.get(),
                                                .tokenizer = text_.tokenizer.get(),
                                                .chat_template = text_.chat_template.get(),
+                                               .tokenizer_info = text_.info,
                                                .defaults = text_.defaults,
                                                .liveness_timeout = config_.liveness_timeout};
   ModelInfo& info = dependencies.model;
@@ -245,19 +256,23 @@ void Server::Impl::MakeMetrics() {
                            .attention = info.attention,
                            .http_routes = RoutePaths(),
                            .grpc_methods = {"Generate", "Tokenize", "Detokenize", "GetModelInfo"}};
+  options.startup_phases = {kListenPhase};  // 0 until it is over
   metrics_ = std::make_unique<Metrics>(std::move(options));
+  for (const auto& [phase, seconds] : phases_) metrics_->SetStartupPhase(phase, seconds);
   api_ = MakeApiContext(service_.get(), metrics_.get(), ServerVersion());
   api_.access = access_;
 }
 
 absl::Status Server::Impl::Listen() {
   const absl::Time start = absl::Now();
+  const auto request_log = MakeRequestLog(config_);
   GrpcOptions grpc_options{.host = config_.host,
                            .port = static_cast<int>(config_.grpc_port),
                            .max_message_bytes = config_.max_body_bytes,
                            .max_streams = config_.max_streams,
                            .keys = api_.access.keys.has_value() ? &*api_.access.keys : nullptr,
-                           .tls = tls_};
+                           .tls = tls_,
+                           .log = request_log};
   grpc_options.on_end = [this](std::string_view method, int code) {
     metrics_->CountGrpcCall(method, code);
   };
@@ -270,14 +285,15 @@ absl::Status Server::Impl::Listen() {
                            .max_connections = config_.max_connections,
                            .idle_timeout = config_.idle_timeout,
                            .read_timeout = config_.read_timeout,
-                           .tls = tls_};
+                           .tls = tls_,
+                           .log = request_log};
   http_options.on_response = [this](std::string_view route, int status) {
     metrics_->CountHttpRequest(route, status);
   };
   SetApiHooks(&api_, &http_options);
   NSA_ASSIGN_OR_RETURN(http_, HttpServer::Start(std::move(http_options), MakeApiHandler(&api_)));
-  Report("listen", "HTTP and gRPC", absl::Now() - start);
-  for (const auto& [phase, seconds] : phases_) metrics_->SetStartupPhase(phase, seconds);
+  Report(kListenPhase, "HTTP and gRPC", absl::Now() - start);
+  metrics_->SetStartupPhase(phases_.back().first, phases_.back().second);
   return absl::OkStatus();
 }
 

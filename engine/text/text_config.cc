@@ -40,6 +40,12 @@ absl::Status ReadToken(const Json& object, const char* key, std::optional<std::s
   return absl::OkStatus();
 }
 
+// For what is only passed on: anything but a token counts as absent.
+std::optional<std::string> TokenIfAny(const Json& object, const char* key) {
+  std::optional<std::string> token;
+  return ReadToken(object, key, &token).ok() ? token : std::nullopt;
+}
+
 // A template is written as a string or as a list of named ones, of which "default" is taken.
 absl::Status ReadTemplate(const Json& object, std::string* chat_template) {
   const Json* value = Find(object, "chat_template");
@@ -130,6 +136,9 @@ absl::StatusOr<TokenizerConfig> ParseTokenizerConfig(std::string_view json_text)
   NSA_RETURN_IF_ERROR(ReadTemplate(json, &config.chat_template));
   NSA_RETURN_IF_ERROR(ReadToken(json, "bos_token", &config.bos_token));
   NSA_RETURN_IF_ERROR(ReadToken(json, "eos_token", &config.eos_token));
+  config.unk_token = TokenIfAny(json, "unk_token");
+  config.pad_token = TokenIfAny(json, "pad_token");
+  config.tokenizer_class = TokenIfAny(json, "tokenizer_class");
   return config;
 }
 

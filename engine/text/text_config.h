@@ -16,6 +16,8 @@ struct TokenizerConfig {
   std::optional<bool> add_bos;                      // absent: as the tokenizer's own file has it
   std::string chat_template;                        // Jinja; empty: none
   std::optional<std::string> bos_token, eos_token;  // as the template spells them
+  // For clients that read them: nothing here depends on them.
+  std::optional<std::string> unk_token, pad_token, tokenizer_class;
 };
 
 struct GenerationConfig {

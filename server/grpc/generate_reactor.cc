@@ -3,15 +3,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/error_detail.h"
 #include "server/grpc/messages.h"
 
 namespace nsa {
 
 GenerateReactor* GenerateReactor::Start(GenerationService* service,
-                                        const absl::StatusOr<GenerateCall>& call,
-                                        int64_t max_queued_bytes, Ended on_end) {
-  std::shared_ptr<GenerateReactor> reactor(
-      new GenerateReactor(service, max_queued_bytes, std::move(on_end)));
+                                        const absl::StatusOr<GenerateCall>& call, Options options) {
+  std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(service, std::move(options)));
   reactor->self_ = reactor;
   reactor->Begin(call);
   return reactor.get();
@@ -19,6 +18,7 @@ GenerateReactor* GenerateReactor::Start(GenerationService* service,
 
 void GenerateReactor::Begin(const absl::StatusOr<GenerateCall>& call) {
   if (!call.ok()) return Run(call.status());
+  options_.record->SetCalls({&*call, 1});
   absl::StatusOr<std::vector<PreparedCall>> prepared = service_->Prepare({&*call, 1});
   if (!prepared.ok()) return Run(prepared.status());
   const ConstraintQueue::Ticket ticket = service_->Complete(
@@ -34,6 +34,7 @@ void GenerateReactor::Run(absl::StatusOr<std::vector<PreparedCall>> completed) {
     if (is_ending_) return;  // abandoned meanwhile
     is_preparing_ = false;
   }
+  const int64_t num_choices = completed.ok() ? completed->front().num_choices : 0;
   absl::StatusOr<std::unique_ptr<GenerateHandle>> handle =
       completed.ok() ? service_->Start(std::move(completed->front()), self_) : completed.status();
   const std::lock_guard lock(mutex_);
@@ -42,17 +43,20 @@ void GenerateReactor::Run(absl::StatusOr<std::vector<PreparedCall>> completed) {
     Proceed();
     return;
   }
+  options_.record->AddChoices(num_choices);
   handle_ = *std::move(handle);
   if (is_abandoned_ || is_ending_) handle_->Cancel();
 }
 
 void GenerateReactor::OnEvent(GenerateEvent event) {
+  options_.record->OnEvent(0, event);
   const std::lock_guard lock(mutex_);
   if (is_ending_) return;
   const bool is_done = event.kind == GenerateEvent::Kind::kDone;
   if (event.kind == GenerateEvent::Kind::kError) {
     EndWith(event.error);
-  } else if (!is_done && num_queued_bytes_ >= max_queued_bytes_) {
+  } else if (!is_done && num_queued_bytes_ >= options_.max_queued_bytes) {
+    options_.record->SetError("client_too_slow");
     EndWith(absl::ResourceExhaustedError(
         absl::StrCat("the client reads too slowly: ", num_queued_bytes_, " bytes are waiting")));
     ClearQueue();
@@ -68,6 +72,8 @@ void GenerateReactor::OnEvent(GenerateEvent event) {
 void GenerateReactor::EndWith(const absl::Status& status) {
   is_ending_ = true;
   end_status_ = ToGrpcStatus(status);
+  options_.record->SetGrpcStatus(status.code());
+  options_.record->SetError(GetDetail(status).code);
 }
 
 void GenerateReactor::Proceed() {
@@ -80,7 +86,7 @@ void GenerateReactor::Proceed() {
     StartWrite(&in_flight_);
   } else if (is_ending_) {
     is_finished_ = true;
-    on_end_(end_status_);
+    options_.on_end(end_status_);
     Finish(end_status_);
   }
 }
@@ -106,6 +112,7 @@ void GenerateReactor::OnCancel() {
 // The client is gone. The engine confirms the cancellation with a last event, which ends the call,
 // unless it does not know the call yet.
 void GenerateReactor::Abandon() {
+  if (!is_ending_) options_.record->SetError("client_left");
   is_abandoned_ = true;
   ClearQueue();
   if (handle_ != nullptr) handle_->Cancel();
@@ -117,6 +124,9 @@ void GenerateReactor::ClearQueue() {
   num_queued_bytes_ = 0;
 }
 
-void GenerateReactor::OnDone() { self_.reset(); }
+void GenerateReactor::OnDone() {
+  options_.record->End();
+  self_.reset();
+}
 
 }  // namespace nsa

@@ -14,6 +14,7 @@
 #include "absl/base/thread_annotations.h"
 #include "nsa/v1/generation.pb.h"
 #include "server/generation_service.h"
+#include "server/request_log.h"
 
 namespace nsa {
 
@@ -25,9 +26,13 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   // Starts the call, or ends it with the status that stands for it. gRPC owns the reactor until
   // OnDone. A message that finds `max_queued_bytes` waiting for a slow reader ends the call with
   // RESOURCE_EXHAUSTED. on_end gets the final status.
+  struct Options {
+    int64_t max_queued_bytes = 0;
+    Ended on_end;
+    std::shared_ptr<RequestRecord> record;
+  };
   static GenerateReactor* Start(GenerationService* service,
-                                const absl::StatusOr<GenerateCall>& call, int64_t max_queued_bytes,
-                                Ended on_end);
+                                const absl::StatusOr<GenerateCall>& call, Options options);
 
   void OnEvent(GenerateEvent event) override;
 
@@ -36,8 +41,8 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   void OnDone() override;
 
  private:
-  GenerateReactor(GenerationService* service, int64_t max_queued_bytes, Ended on_end)
-      : service_(service), max_queued_bytes_(max_queued_bytes), on_end_(std::move(on_end)) {}
+  GenerateReactor(GenerationService* service, Options options)
+      : service_(service), options_(std::move(options)) {}
 
   void Begin(const absl::StatusOr<GenerateCall>& call);
   // Once the call's constraint is compiled.
@@ -50,8 +55,7 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
   void Abandon() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   GenerationService* const service_;
-  const int64_t max_queued_bytes_;
-  const Ended on_end_;
+  const Options options_;
   std::shared_ptr<GenerateReactor> self_;  // gRPC's share
 
   std::mutex mutex_;

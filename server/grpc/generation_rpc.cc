@@ -1,20 +1,38 @@
 #include "server/grpc/generation_rpc.h"
 
+#include <iterator>
 #include <utility>
 #include <vector>
 
 #include "base/status.h"
+#include "server/error_detail.h"
 #include "server/grpc/generate_reactor.h"
 #include "server/grpc/messages.h"
+#include "server/request_id.h"
 
 namespace nsa {
+namespace {
+
+constexpr char kGenerate[] = "Generate", kTokenize[] = "Tokenize", kDetokenize[] = "Detokenize",
+               kGetModelInfo[] = "GetModelInfo";
+constexpr char kRequestIdKey[] = "x-request-id";
+
+// The value of a key that the client sent once; else empty.
+std::string OnlyValue(const grpc::CallbackServerContext& context, const char* key) {
+  const auto [first, last] = context.client_metadata().equal_range(key);
+  if (first == last || std::next(first) != last) return "";
+  return {first->second.data(), first->second.size()};
+}
+
+}  // namespace
 
 absl::StatusOr<std::string> GenerationRpc::CheckKey(
     const grpc::CallbackServerContext& context) const {
-  if (keys_ == nullptr) return "";
+  if (options_.keys == nullptr) return "";
   const auto header = context.client_metadata().find("authorization");
-  if (header == context.client_metadata().end()) return keys_->CheckAuthorization(std::nullopt);
-  return keys_->CheckAuthorization(absl::string_view(header->second.data(), header->second.size()));
+  const ApiKeys& keys = *options_.keys;
+  if (header == context.client_metadata().end()) return keys.CheckAuthorization(std::nullopt);
+  return keys.CheckAuthorization(absl::string_view(header->second.data(), header->second.size()));
 }
 
 absl::StatusOr<GenerateCall> GenerationRpc::CallOf(const grpc::CallbackServerContext& context,
@@ -28,8 +46,10 @@ absl::StatusOr<GenerateCall> GenerationRpc::CallOf(const grpc::CallbackServerCon
 grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationRpc::Generate(
     grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
   return GenerateReactor::Start(
-      service_, CallOf(*context, *request), max_queued_bytes_,
-      [this](const grpc::Status& status) { CountEnd("Generate", status); });
+      service_, CallOf(*context, *request),
+      {.max_queued_bytes = options_.max_queued_bytes,
+       .on_end = [this](const grpc::Status& status) { CountEnd(kGenerate, status); },
+       .record = BeginRecord(kGenerate, context)});
 }
 
 absl::Status GenerationRpc::AnswerTokenize(const grpc::CallbackServerContext& context,
@@ -55,8 +75,22 @@ absl::Status GenerationRpc::AnswerDetokenize(const grpc::CallbackServerContext& 
   return absl::OkStatus();
 }
 
-grpc::ServerUnaryReactor* GenerationRpc::Finish(std::string_view method, const absl::Status& status,
+std::shared_ptr<RequestRecord> GenerationRpc::BeginRecord(
+    std::string_view method, grpc::CallbackServerContext* context) const {
+  const std::string given = OnlyValue(*context, kRequestIdKey);
+  auto record = std::make_shared<RequestRecord>(
+      options_.log, "grpc", IsAcceptableRequestId(given) ? given : NewId("req-"));
+  record->SetTrace(TraceIdOf(OnlyValue(*context, "traceparent")));
+  record->SetRoute(method);
+  context->AddInitialMetadata(kRequestIdKey, record->request_id());
+  return record;
+}
+
+grpc::ServerUnaryReactor* GenerationRpc::Finish(RequestRecord& record, std::string_view method,
+                                                const absl::Status& status,
                                                 grpc::CallbackServerContext* context) const {
+  record.SetGrpcStatus(status.code());
+  record.SetError(GetDetail(status).code);
   const grpc::Status grpc_status = ToGrpcStatus(status);
   CountEnd(method, grpc_status);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
@@ -67,21 +101,24 @@ grpc::ServerUnaryReactor* GenerationRpc::Finish(std::string_view method, const a
 grpc::ServerUnaryReactor* GenerationRpc::Tokenize(grpc::CallbackServerContext* context,
                                                   const v1::TokenizeRequest* request,
                                                   v1::TokenizeResponse* response) {
-  return Finish("Tokenize", AnswerTokenize(*context, *request, response), context);
+  const auto record = BeginRecord(kTokenize, context);
+  return Finish(*record, kTokenize, AnswerTokenize(*context, *request, response), context);
 }
 
 grpc::ServerUnaryReactor* GenerationRpc::Detokenize(grpc::CallbackServerContext* context,
                                                     const v1::DetokenizeRequest* request,
                                                     v1::DetokenizeResponse* response) {
-  return Finish("Detokenize", AnswerDetokenize(*context, *request, response), context);
+  const auto record = BeginRecord(kDetokenize, context);
+  return Finish(*record, kDetokenize, AnswerDetokenize(*context, *request, response), context);
 }
 
 grpc::ServerUnaryReactor* GenerationRpc::GetModelInfo(grpc::CallbackServerContext* context,
                                                       const v1::GetModelInfoRequest* /*request*/,
                                                       v1::GetModelInfoResponse* response) {
+  const auto record = BeginRecord(kGetModelInfo, context);
   const absl::Status status = CheckKey(*context).status();
   if (status.ok()) *response = ToModelInfoResponse(service_->model());
-  return Finish("GetModelInfo", status, context);
+  return Finish(*record, kGetModelInfo, status, context);
 }
 
 }  // namespace nsa

@@ -3,6 +3,7 @@
 // GenerationService's.
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "nsa/v1/generation.grpc.pb.h"
 #include "server/api_keys.h"
 #include "server/generation_service.h"
+#include "server/request_log.h"
 
 namespace nsa {
 
@@ -18,14 +20,16 @@ using CallEnded = std::function<void(std::string_view method, int code)>;
 
 class GenerationRpc : public v1::GenerationService::CallbackService {
  public:
-  // The service and the keys must outlive this; null: everybody may call. max_queued_bytes: see
-  // GenerateReactor::Start. on_end: see GrpcOptions; may be empty.
-  GenerationRpc(GenerationService* service, const ApiKeys* keys, int64_t max_queued_bytes,
-                CallEnded on_end)
-      : service_(service),
-        keys_(keys),
-        max_queued_bytes_(max_queued_bytes),
-        on_end_(std::move(on_end)) {}
+  // See GrpcOptions; max_queued_bytes: GenerateReactor::Start.
+  struct Options {
+    const ApiKeys* keys = nullptr;
+    int64_t max_queued_bytes = 0;
+    CallEnded on_end;
+    std::shared_ptr<const RequestLogOptions> log;
+  };
+  // The service and the keys must outlive this.
+  GenerationRpc(GenerationService* service, Options options)
+      : service_(service), options_(std::move(options)) {}
 
   grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
       grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
@@ -41,7 +45,7 @@ class GenerationRpc : public v1::GenerationService::CallbackService {
 
  private:
   void CountEnd(std::string_view method, const grpc::Status& status) const {
-    if (on_end_) on_end_(method, status.error_code());
+    if (options_.on_end) options_.on_end(method, status.error_code());
   }
 
   // The call with its caller; nothing of the request is looked at without a key.
@@ -53,15 +57,17 @@ class GenerationRpc : public v1::GenerationService::CallbackService {
   absl::Status AnswerDetokenize(const grpc::CallbackServerContext& context,
                                 const v1::DetokenizeRequest& request,
                                 v1::DetokenizeResponse* response) const;
-  grpc::ServerUnaryReactor* Finish(std::string_view method, const absl::Status& status,
+  grpc::ServerUnaryReactor* Finish(RequestRecord& record, std::string_view method,
+                                   const absl::Status& status,
                                    grpc::CallbackServerContext* context) const;
+  // The call's line in the log; its request id goes into the answer's metadata.
+  std::shared_ptr<RequestRecord> BeginRecord(std::string_view method,
+                                             grpc::CallbackServerContext* context) const;
   // The caller's name, as ApiKeys::CheckAuthorization; empty where keys are not asked for.
   absl::StatusOr<std::string> CheckKey(const grpc::CallbackServerContext& context) const;
 
   GenerationService* const service_;
-  const ApiKeys* const keys_;
-  const int64_t max_queued_bytes_;
-  const CallEnded on_end_;
+  const Options options_;
 };
 
 }  // namespace nsa

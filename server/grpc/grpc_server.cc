@@ -1,10 +1,12 @@
 #include "server/grpc/grpc_server.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include <mutex>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,8 +15,17 @@
 namespace nsa {
 namespace {
 
-// gRPC's own log repeats on several lines what arrives here as a status, and names internals.
 void DropLog(gpr_log_func_args* /*args*/) {}
+
+// The logs of gRPC and Protocol Buffers repeat, in formats of their own, what arrives here as a
+// status, and name internals.
+void SilenceLibraries() {
+  static std::once_flag silenced;
+  std::call_once(silenced, [] {
+    gpr_set_log_function(DropLog);
+    google::protobuf::SetLogHandler(nullptr);
+  });
+}
 
 void SetLimits(const GrpcOptions& options, grpc::ServerBuilder* builder) {
   const auto milliseconds = [](absl::Duration duration) {
@@ -50,7 +61,10 @@ std::string JoinHostPort(const std::string& host, int port) {
 class GrpcServer::Impl {
  public:
   Impl(const GrpcOptions& options, GenerationService* service)
-      : rpc_(service, options.keys, options.max_queued_bytes, options.on_end) {}
+      : rpc_(service, {.keys = options.keys,
+                       .max_queued_bytes = options.max_queued_bytes,
+                       .on_end = options.on_end,
+                       .log = options.log}) {}
 
   absl::Status Start(const GrpcOptions& options);
   int port() const { return port_; }
@@ -70,7 +84,7 @@ class GrpcServer::Impl {
 };
 
 absl::Status GrpcServer::Impl::Start(const GrpcOptions& options) {
-  gpr_set_log_function(DropLog);
+  SilenceLibraries();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   const std::string address = JoinHostPort(options.host, options.port);

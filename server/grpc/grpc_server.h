@@ -11,6 +11,7 @@
 #include "absl/time/time.h"
 #include "server/api_keys.h"
 #include "server/generation_service.h"
+#include "server/request_log.h"
 #include "server/tls_files.h"
 
 namespace nsa {
@@ -28,6 +29,7 @@ struct GrpcOptions {
   TlsFiles tls;                   // empty: no TLS
   // Called once per call of GenerationService with the method and the status code. From any thread.
   std::function<void(std::string_view method, int code)> on_end;
+  std::shared_ptr<const RequestLogOptions> log;  // null: calls are not logged
 };
 
 class GrpcServer {

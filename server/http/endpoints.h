@@ -23,11 +23,15 @@ void HandleTokenize(const ApiContext& api, const HttpRequest& request,
                     std::shared_ptr<HttpResponder> responder);
 void HandleDetokenize(const ApiContext& api, const HttpRequest& request,
                       std::shared_ptr<HttpResponder> responder);
+void HandleTokenizerInfo(const ApiContext& api, const HttpRequest& request,
+                         std::shared_ptr<HttpResponder> responder);
 void HandleHealth(const ApiContext& api, const HttpRequest& request,
                   std::shared_ptr<HttpResponder> responder);
 void HandleReady(const ApiContext& api, const HttpRequest& request,
                  std::shared_ptr<HttpResponder> responder);
 void HandleVersion(const ApiContext& api, const HttpRequest& request,
+                   std::shared_ptr<HttpResponder> responder);
+void HandleOpenapi(const ApiContext& api, const HttpRequest& request,
                    std::shared_ptr<HttpResponder> responder);
 void HandleMetrics(const ApiContext& api, const HttpRequest& request,
                    std::shared_ptr<HttpResponder> responder);

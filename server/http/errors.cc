@@ -93,7 +93,7 @@ std::string ErrorBody(const HttpError& error) {
 }
 
 HttpResponse ErrorResponse(const HttpError& error) {
-  HttpResponse response{.status = error.status, .body = ErrorBody(error)};
+  HttpResponse response{.status = error.status, .body = ErrorBody(error), .error_code = error.code};
   if (error.status == 429) response.headers.emplace_back("Retry-After", "1");
   if (error.status == 503) response.headers.emplace_back("Retry-After", "5");
   if (error.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");

@@ -17,6 +17,7 @@ class GenerationExchange::Observer final : public GenerateObserver {
       : exchange_(std::move(exchange)), prompt_(prompt) {}
 
   void OnEvent(GenerateEvent event) override {
+    exchange_->record_->OnEvent(prompt_, event);
     // Nothing of a running prefill is shown over HTTP; the heartbeat keeps the stream alive.
     if (event.kind == GenerateEvent::Kind::kProgress) return;
     exchange_->responder_->Post([exchange = exchange_, prompt = prompt_, event = std::move(event)] {
@@ -30,19 +31,22 @@ class GenerationExchange::Observer final : public GenerateObserver {
 };
 
 GenerationExchange::GenerationExchange(bool stream, std::unique_ptr<ResponseShape> shape,
-                                       std::shared_ptr<HttpResponder> responder)
-    : stream_(stream), shape_(std::move(shape)), responder_(std::move(responder)) {}
+                                       Client client)
+    : stream_(stream),
+      shape_(std::move(shape)),
+      responder_(std::move(client.responder)),
+      record_(std::move(client.record)) {}
 
 void GenerationExchange::Start(GenerationService* service, const GenerationRequest& request,
-                               std::unique_ptr<ResponseShape> shape,
-                               std::shared_ptr<HttpResponder> responder) {
+                               std::unique_ptr<ResponseShape> shape, Client client) {
   const std::shared_ptr<GenerationExchange> exchange(
-      new GenerationExchange(request.stream, std::move(shape), std::move(responder)));
+      new GenerationExchange(request.stream, std::move(shape), std::move(client)));
   exchange->responder_->OnDisconnect([exchange, service] { exchange->Leave(service); });
   exchange->Begin(service, request.calls);
 }
 
 void GenerationExchange::Begin(GenerationService* service, const std::vector<GenerateCall>& calls) {
+  record_->SetCalls(calls);
   absl::StatusOr<std::vector<PreparedCall>> prepared = service->Prepare(calls);
   if (!prepared.ok() || prepared->front().constraint == nullptr) {
     return Run(service, std::move(prepared));
@@ -77,6 +81,7 @@ absl::Status GenerationExchange::Submit(GenerationService* service,
     NSA_ASSIGN_OR_RETURN(std::unique_ptr<GenerateHandle> handle,
                          service->Start(std::move(calls[i]), std::move(observer)));
     handles_.push_back(std::move(handle));
+    record_->AddChoices(choices_per_prompt_);
   }
   num_running_ = calls.size();
   if (!stream_) choices_.resize(calls.size() * static_cast<size_t>(choices_per_prompt_));
@@ -136,9 +141,14 @@ void GenerationExchange::Fail(const absl::Status& status) {
   ended_ = true;
   CancelAll();
   const HttpError error = ErrorFromStatus(status);
-  if (error.status == 500)
-    NSA_LOG_ERROR << "http: " << shape_->meta().id << ": " << status.message();
+  if (error.status == 500) {
+    WriteLog(LogLevel::kError, "a generation failed",
+             LogFields()
+                 .Text("request_id", record_->request_id())
+                 .Text("reason", {status.message().data(), status.message().size()}));
+  }
   if (!stream_) return responder_->Send(ErrorResponse(error));
+  record_->SetError(error.code);
   responder_->Write(SseEvent(ErrorBody(error)));
   responder_->Close();
 }

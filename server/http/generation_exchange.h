@@ -10,6 +10,7 @@
 #include "server/http/http_message.h"
 #include "server/http/openai_types.h"
 #include "server/http/response_shape.h"
+#include "server/request_log.h"
 
 namespace nsa {
 
@@ -17,13 +18,16 @@ namespace nsa {
 class GenerationExchange : public std::enable_shared_from_this<GenerationExchange> {
  public:
   // Answers the request through the responder, now or later.
+  struct Client {
+    std::shared_ptr<HttpResponder> responder;
+    std::shared_ptr<RequestRecord> record;
+  };
   static void Start(GenerationService* service, const GenerationRequest& request,
-                    std::unique_ptr<ResponseShape> shape, std::shared_ptr<HttpResponder> responder);
+                    std::unique_ptr<ResponseShape> shape, Client client);
 
  private:
   class Observer;
-  GenerationExchange(bool stream, std::unique_ptr<ResponseShape> shape,
-                     std::shared_ptr<HttpResponder> responder);
+  GenerationExchange(bool stream, std::unique_ptr<ResponseShape> shape, Client client);
 
   void Begin(GenerationService* service, const std::vector<GenerateCall>& calls);
   void Run(GenerationService* service, absl::StatusOr<std::vector<PreparedCall>> completed);
@@ -38,6 +42,7 @@ class GenerationExchange : public std::enable_shared_from_this<GenerationExchang
   const bool stream_;
   const std::unique_ptr<ResponseShape> shape_;
   const std::shared_ptr<HttpResponder> responder_;
+  const std::shared_ptr<RequestRecord> record_;
   std::vector<std::unique_ptr<GenerateHandle>> handles_;         // one per prompt; empty once ended
   ConstraintQueue::Ticket ticket_ = ConstraintQueue::kNoTicket;  // while a constraint is compiled
   int64_t choices_per_prompt_ = 1;

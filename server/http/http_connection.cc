@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/log.h"
 
 namespace nsa {
 namespace {
@@ -80,7 +79,7 @@ void HttpConnection::FinishUp() {
 }
 
 void HttpConnection::Abort() {
-  PostOnStrand([](HttpConnection& c) { c.Disconnect(); });
+  PostOnStrand([](HttpConnection& c) { c.Disconnect("shutdown"); });
 }
 
 void HttpConnection::ConfigureSocket() {
@@ -140,10 +139,11 @@ void HttpConnection::ProcessInput() {
 
 void HttpConnection::Dispatch() {
   HttpRequest request = reader_.Take();
-  BeginExchange(request.request_id);
+  BeginExchange(request);
   keep_alive_ = reader_.keep_alive();
   http_1_0_ = reader_.http_1_0();
   is_head_ = reader_.is_head();
+  request.record = record_;
   host_->handler(std::move(request), MakeResponder());
   body_share_.Release();
 }
@@ -203,10 +203,12 @@ void HttpConnection::CloseGracefully() {
   StartRead();
 }
 
-void HttpConnection::Disconnect() {
+void HttpConnection::Disconnect(std::string_view cause) {
   const std::function<void()> callback = std::exchange(on_disconnect_, nullptr);
-  if (state_ == State::kAnswering && !head_sent_ && host_->options.on_response) {
-    host_->options.on_response(route_, kClientClosedRequest);
+  if (state_ == State::kAnswering) {
+    if (!head_sent_) ReportStatus(kClientClosedRequest);
+    record_->SetError(cause);
+    record_->End();
   }
   Close();
   if (callback) callback();
@@ -216,6 +218,7 @@ void HttpConnection::Close() {
   if (state_ == State::kClosed) return;
   state_ = State::kClosed;
   on_disconnect_ = nullptr;
+  record_.reset();
   read_timer_.cancel();
   write_timer_.cancel();
   heartbeat_timer_.cancel();

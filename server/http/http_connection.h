@@ -15,6 +15,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "server/http/byte_budget.h"
@@ -22,6 +23,7 @@
 #include "server/http/http_server.h"
 #include "server/http/http_socket.h"
 #include "server/http/http_wire.h"
+#include "server/request_log.h"
 
 namespace nsa {
 
@@ -84,7 +86,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   // Answering (http_connection_answer.cc).
   std::shared_ptr<HttpResponder> MakeResponder();
-  void BeginExchange(std::string request_id);
+  void BeginExchange(const HttpRequest& request);
+  void ReportStatus(int status);
   void SendHead(const HttpResponse& response, BodyFraming framing);
   void SendWhole(const HttpResponse& response);
   void SendError(const HttpError& error);
@@ -103,7 +106,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   // Ending.
   void CloseGracefully();
-  void Disconnect();
+  void Disconnect(std::string_view cause = "client_left");  // for the log
   void Close();
 
   const std::shared_ptr<HttpHost> host_;  // first: owns the io_context that the rest refers to
@@ -123,6 +126,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   // The exchange in progress.
   uint64_t exchange_ = 0;  // its number
   std::string request_id_, route_;
+  std::shared_ptr<RequestRecord> record_;
   bool keep_alive_ = false, http_1_0_ = false, is_head_ = false;
   bool head_sent_ = false, response_complete_ = false;  // as handed to the write buffer
   BodyFraming framing_ = BodyFraming::kLength;

@@ -1,16 +1,34 @@
 // The answering half of HttpConnection: the responder, the exchange in progress, the write buffer.
 
+#include <algorithm>
 #include <boost/asio/buffer.hpp>
 #include <chrono>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/log.h"
 #include "server/http/errors.h"
 #include "server/http/http_connection.h"
+#include "server/request_id.h"
 
 namespace nsa {
+namespace {
+
+constexpr char kClientTooSlow[] = "client_too_slow";
+
+// Empty where there is not one valid traceparent.
+std::string TraceIdOf(const HttpHeaders& headers) {
+  const auto is_traceparent = [](const auto& header) {
+    return absl::EqualsIgnoreCase(header.first, "traceparent");
+  };
+  const auto first = std::find_if(headers.begin(), headers.end(), is_traceparent);
+  if (std::count_if(headers.begin(), headers.end(), is_traceparent) != 1) return "";
+  return nsa::TraceIdOf(first->second);
+}
+
+}  // namespace
 
 // The handle that an endpoint holds.
 class HttpConnection::Responder final : public HttpResponder {
@@ -23,7 +41,9 @@ class HttpConnection::Responder final : public HttpResponder {
 
   void SetRoute(const std::string& route) override {
     connection_->RunInExchange(exchange_, [route](HttpConnection& c) {
-      if (!c.head_sent_) c.route_ = route;
+      if (c.head_sent_) return;
+      c.route_ = route;
+      c.record_->SetRoute(route);
     });
   }
 
@@ -49,7 +69,7 @@ class HttpConnection::Responder final : public HttpResponder {
         [exchange = exchange_, too_much, num_bytes, chunk = std::move(chunk)](HttpConnection& c) {
           c.posted_bytes_ -= num_bytes;
           if (!c.IsCurrent(exchange)) return;
-          if (too_much) return c.Disconnect();
+          if (too_much) return c.Disconnect(kClientTooSlow);
           c.WriteToStream(chunk);
         });
   }
@@ -80,11 +100,13 @@ std::shared_ptr<HttpResponder> HttpConnection::MakeResponder() {
   return std::make_shared<Responder>(shared_from_this(), exchange_);
 }
 
-void HttpConnection::BeginExchange(std::string request_id) {
+void HttpConnection::BeginExchange(const HttpRequest& request) {
   state_ = State::kAnswering;
   read_timer_.cancel();
   ++exchange_;
-  request_id_ = std::move(request_id);
+  request_id_ = request.request_id;
+  record_ = std::make_shared<RequestRecord>(host_->options.log, "http", request_id_);
+  record_->SetTrace(TraceIdOf(request.headers));
   route_.clear();
   keep_alive_ = http_1_0_ = is_head_ = false;
   head_sent_ = response_complete_ = false;
@@ -98,7 +120,13 @@ void HttpConnection::SendHead(const HttpResponse& response, BodyFraming framing)
                                     .keep_alive = keep_alive_,
                                     .http_1_0 = http_1_0_,
                                     .request_id = request_id_});
-  if (host_->options.on_response) host_->options.on_response(route_, response.status);
+  ReportStatus(response.status);
+  record_->SetError(response.error_code);
+}
+
+void HttpConnection::ReportStatus(int status) {
+  record_->SetHttpStatus(status);
+  if (host_->options.on_response) host_->options.on_response(route_, status);
 }
 
 void HttpConnection::SendWhole(const HttpResponse& response) {
@@ -112,7 +140,8 @@ void HttpConnection::SendWhole(const HttpResponse& response) {
 void HttpConnection::SendError(const HttpError& error) {
   HttpResponse response = ErrorResponse(error);
   if (host_->options.on_error) host_->options.on_error(reader_.head(), &response);
-  BeginExchange(reader_.request_id());
+  reader_.request_id();  // there is one from now on
+  BeginExchange(reader_.head());
   is_head_ = reader_.head().method == "HEAD";
   reader_.Abandon();
   body_share_.Release();
@@ -136,9 +165,11 @@ void HttpConnection::WriteToStream(const std::string& data) {
   if (!head_sent_ || response_complete_ || data.empty()) return;
   const size_t unsent_bytes = pending_.size() + sending_.size() - sent_bytes_;
   if (unsent_bytes + data.size() > static_cast<size_t>(host_->options.max_buffered_bytes)) {
-    NSA_LOG_WARNING << "http: " << request_id_ << ": the client reads too slowly, " << unsent_bytes
-                    << " bytes are unsent; its stream is closed";
-    return Disconnect();
+    WriteLog(LogLevel::kWarning, "the client reads too slowly, its stream is closed",
+             LogFields()
+                 .Text("request_id", request_id_)
+                 .Number("unsent_bytes", static_cast<int64_t>(unsent_bytes)));
+    return Disconnect(kClientTooSlow);
   }
   last_chunk_ = absl::Now();
   pending_ += framing_ == BodyFraming::kChunked ? FormatChunk(data) : data;
@@ -156,7 +187,7 @@ void HttpConnection::EndStream() {
 
 void HttpConnection::OnResponderDropped() {
   if (response_complete_) return;
-  if (head_sent_) return Disconnect();
+  if (head_sent_) return Disconnect("internal_error");
   keep_alive_ = false;
   SendWhole(ErrorResponse(ProtocolError(500, "")));
 }
@@ -175,6 +206,8 @@ void HttpConnection::ArmHeartbeat() {
 
 void HttpConnection::FinishExchange() {
   on_disconnect_ = nullptr;
+  record_->End();
+  record_.reset();
   if (!keep_alive_ || peer_closed_) return CloseGracefully();
   BeginRequest();
 }
@@ -192,7 +225,7 @@ void HttpConnection::WriteSome() {
   write_timer_.expires_after(absl::ToChronoNanoseconds(host_->options.write_timeout));
   write_timer_.async_wait([self = shared_from_this()](ErrorCode error) {
     if (error || self->write_timer_.expiry() > std::chrono::steady_clock::now()) return;
-    self->Disconnect();
+    self->Disconnect(kClientTooSlow);
   });
   socket_.AsyncWriteSome(
       boost::asio::buffer(sending_.data() + sent_bytes_, sending_.size() - sent_bytes_),

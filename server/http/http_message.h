@@ -12,6 +12,8 @@
 
 namespace nsa {
 
+class RequestRecord;  // server/request_log.h
+
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
 struct HttpRequest {
@@ -22,6 +24,7 @@ struct HttpRequest {
   std::string body;
   std::string request_id;  // the client's x-request-id if it is acceptable, else a new one
   std::string caller;      // who sent it: as GenerateCall::caller; set before an endpoint sees it
+  std::shared_ptr<RequestRecord> record;  // its line in the log; set by the connection
 
   // The first header of this name, compared without case; null if absent.
   const std::string* Header(const std::string& name) const;
@@ -33,6 +36,7 @@ struct HttpResponse {
   std::string content_type = "application/json";
   HttpHeaders headers;
   std::string body;
+  std::string error_code;  // of an error, for the log
 };
 
 // Sent when a stream has been silent for `interval`; an empty chunk: nothing is sent.

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "server/http/http_wire.h"
+#include "server/request_id.h"
 
 namespace nsa {
 namespace {

@@ -14,6 +14,8 @@
 
 namespace nsa {
 
+struct RequestLogOptions;  // server/request_log.h
+
 struct HttpOptions {
   std::string host = "127.0.0.1";  // an address or a name
   int port = 8000;                 // 0: any free one
@@ -40,6 +42,7 @@ struct HttpOptions {
   // Called once per response with the route (HttpResponder::SetRoute; "" before one is known) and
   // the status; 499 where the peer left before it. From any of the server's threads.
   std::function<void(const std::string& route, int status)> on_response;
+  std::shared_ptr<const RequestLogOptions> log;  // null: requests are not logged
 };
 
 class HttpServer {

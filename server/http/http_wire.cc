@@ -1,8 +1,5 @@
 #include "server/http/http_wire.h"
 
-#include <cstdint>
-
-#include "absl/random/random.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
@@ -12,8 +9,6 @@
 
 namespace nsa {
 namespace {
-
-constexpr size_t kMaxRequestIdChars = 128;
 
 struct StatusName {
   int status;
@@ -129,22 +124,6 @@ std::optional<Target> ParseTarget(absl::string_view target) {
   std::optional<std::string> path = PercentDecode(target.substr(0, question));
   if (!path.has_value() || path->empty() || path->front() != '/') return std::nullopt;
   return Target{*std::move(path), std::string(query)};
-}
-
-bool IsAcceptableRequestId(absl::string_view id) {
-  if (id.empty() || id.size() > kMaxRequestIdChars) return false;
-  for (const char c : id) {
-    if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '_' && c != '-') {
-      return false;
-    }
-  }
-  return true;
-}
-
-std::string NewId(absl::string_view prefix) {
-  absl::BitGen random;
-  return absl::StrCat(prefix, absl::StrFormat("%016x%08x", absl::Uniform<uint64_t>(random),
-                                              absl::Uniform<uint32_t>(random)));
 }
 
 }  // namespace nsa

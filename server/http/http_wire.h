@@ -1,5 +1,5 @@
 #pragma once
-// The text of HTTP/1.1: response heads, chunk framing, targets and request ids. No I/O.
+// The text of HTTP/1.1: response heads, chunk framing and targets. No I/O.
 
 #include <optional>
 #include <string>
@@ -37,11 +37,5 @@ struct Target {
   std::string query;
 };
 std::optional<Target> ParseTarget(absl::string_view target);
-
-// True for 1 to 128 characters of [A-Za-z0-9._-].
-bool IsAcceptableRequestId(absl::string_view id);
-
-// `prefix` and 24 random hexadecimal digits.
-std::string NewId(absl::string_view prefix);
 
 }  // namespace nsa

@@ -7,8 +7,8 @@
 #include "server/http/endpoints.h"
 #include "server/http/errors.h"
 #include "server/http/generation_exchange.h"
-#include "server/http/http_wire.h"
 #include "server/http/openai_types.h"
+#include "server/request_id.h"
 
 namespace nsa {
 
@@ -24,7 +24,8 @@ void HandleCompletions(const ApiContext& api, const HttpRequest& request,
                    .fingerprint = api.fingerprint,
                    .with_logprobs = parsed->calls.front().num_logprobs.has_value(),
                    .include_usage = parsed->include_usage});
-  GenerationExchange::Start(api.service, *parsed, std::move(shape), std::move(responder));
+  GenerationExchange::Start(api.service, *parsed, std::move(shape),
+                            {std::move(responder), request.record});
 }
 
 }  // namespace nsa

@@ -20,9 +20,11 @@ constexpr Route kRoutes[] = {
     {"GET", "/v1/models/{id}", &HandleGetModel},
     {"POST", "/tokenize", &HandleTokenize},
     {"POST", "/detokenize", &HandleDetokenize},
+    {"GET", "/tokenizer_info", &HandleTokenizerInfo},
     {"GET", "/health", &HandleHealth, /*is_probe=*/true},
     {"GET", "/health/ready", &HandleReady, /*is_probe=*/true},
     {"GET", "/version", &HandleVersion},
+    {"GET", "/openapi.json", &HandleOpenapi},
     {"GET", "/metrics", &HandleMetrics, /*is_probe=*/true},
 };
 

@@ -41,10 +41,10 @@ class ServerProcess:
     def _read(self, stream, lines):
         for line in stream:
             lines.append(line)
-            if match := re.search(r"HTTP\s+(https?://\S+:\d+)", line):
-                self.http = match.group(1)
-            if match := re.search(r"gRPC\s+(\S+:\d+)", line):
-                self.grpc = match.group(1)
+            if match := re.search(r'HTTP\s+(https?://\S+:\d+)|"http":"([^"]+)"', line):
+                self.http = match.group(1) or match.group(2)
+            if match := re.search(r'gRPC\s+(\S+:\d+)|"grpc":"([^"]+)"', line):
+                self.grpc = match.group(1) or match.group(2)
             if self.http and self.grpc:
                 self._started.set()
         self._started.set()

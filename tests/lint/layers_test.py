@@ -31,9 +31,11 @@ ALLOWED = [
     ("engine/", ["base/", "kernels/", "engine/"]),
     ("server/http/", ["base/", "kernels/sampling.h", "engine/", "server/http/", "server/metrics/",
                       "server/api_keys.h", "server/call_checks.h", "server/error_detail.h",
-                      "server/generation_service.h", "server/tls_files.h", "server/version.h"]),
+                      "server/generation_service.h", "server/request_id.h", "server/request_log.h",
+                      "server/tls_files.h", "server/version.h"]),
     ("server/grpc/", ["base/", "engine/", "nsa/", "server/grpc/", "server/api_keys.h", "server/error_detail.h",
-                      "server/generation_service.h", "server/tls_files.h", "server/version.h"]),
+                      "server/generation_service.h", "server/request_id.h", "server/request_log.h", "server/tls_files.h",
+                      "server/version.h"]),
     ("server/", ["base/", "kernels/", "engine/", "nsa/", "server/"]),
     ("clients/", ["nsa/", "clients/"]),
 ]

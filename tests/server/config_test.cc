@@ -75,6 +75,20 @@ TEST(ConfigTest, AccessAndLimits) {
   EXPECT_EQ(config.max_total_body_bytes, 1 << 20);
 }
 
+TEST(ConfigTest, Logs) {
+  const ServerConfig defaults = Config({});
+  EXPECT_EQ(defaults.log_format, LogFormat::kText);
+  EXPECT_EQ(defaults.access_log, AccessLog::kNoProbes);
+  EXPECT_EQ(defaults.log_prompts_bytes, 0);
+  const ServerConfig config =
+      Config({"--log-format=json", "--access-log=on", "--log-prompts=1KiB"});
+  EXPECT_EQ(config.log_format, LogFormat::kJson);
+  EXPECT_EQ(config.access_log, AccessLog::kOn);
+  EXPECT_EQ(config.log_prompts_bytes, 1024);
+  EXPECT_EQ(Refusal({"--log-prompts=10", "--access-log=off"}),
+            "--log-prompts needs --access-log=on or no-probes");
+}
+
 TEST(ConfigTest, WhatBelongsTogether) {
   EXPECT_EQ(Refusal({"--tls-cert=c"}), "--tls-cert and --tls-key belong together");
   EXPECT_EQ(Refusal({"--tls-key=k"}), "--tls-cert and --tls-key belong together");

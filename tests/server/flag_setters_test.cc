@@ -58,5 +58,21 @@ TEST(FlagSettersTest, OriginsAreSchemesWithHosts) {
   }
 }
 
+TEST(FlagSettersTest, LogsHaveAFormatAndAChoice) {
+  ServerConfig config;
+  EXPECT_TRUE(SetLogFormatFlag("json", &config).ok());
+  EXPECT_EQ(config.log_format, LogFormat::kJson);
+  EXPECT_TRUE(SetLogFormatFlag("text", &config).ok());
+  EXPECT_EQ(config.log_format, LogFormat::kText);
+  EXPECT_EQ(SetLogFormatFlag("xml", &config).message(), "text, json");
+  for (const auto& [text, access_log] :
+       {std::pair{"on", AccessLog::kOn}, std::pair{"off", AccessLog::kOff},
+        std::pair{"no-probes", AccessLog::kNoProbes}}) {
+    EXPECT_TRUE(SetAccessLogFlag(text, &config).ok());
+    EXPECT_EQ(config.access_log, access_log);
+  }
+  EXPECT_EQ(SetAccessLogFlag("", &config).message(), "on, off, no-probes");
+}
+
 }  // namespace
 }  // namespace nsa

@@ -71,6 +71,36 @@ TEST_F(ModelFolderTest, EveryFileIsRead) {
   EXPECT_THAT(assets->eos_tokens, ElementsAre(2, 3));
 }
 
+TEST_F(ModelFolderTest, WhatClientsAreToldOfTheTokenizer) {
+  // Spelled by the tokenizer itself.
+  TokenizerInfo info = LoadTextAssets(folder_, "")->info;
+  EXPECT_EQ(info.class_name, "LlamaTokenizer");
+  EXPECT_EQ(info.bos_token, "<s>");
+  EXPECT_EQ(info.eos_token, "</s>");
+  EXPECT_EQ(info.unk_token, std::nullopt);
+  EXPECT_EQ(info.vocab_size, 4);
+  EXPECT_EQ(info.chat_template, "");
+  EXPECT_THAT(info.special_tokens, testing::Contains(testing::Field(&ControlToken::text, "</s>")));
+  // By tokenizer_config.json.
+  Write("tokenizer.json", TinyBpeFile().dump());
+  Write("tokenizer_config.json", R"({"tokenizer_class": "SomeTokenizer", "pad_token": "<|end|>",
+                                     "unk_token": 7, "eos_token": "<|end|>",
+                                     "chat_template": "{{ eos_token }}"})");
+  info = LoadTextAssets(folder_, "")->info;
+  EXPECT_EQ(info.class_name, "SomeTokenizer");
+  EXPECT_EQ(info.bos_token, std::nullopt);
+  EXPECT_EQ(info.eos_token, "<|end|>");
+  EXPECT_EQ(info.pad_token, "<|end|>");
+  EXPECT_EQ(info.unk_token, std::nullopt) << "what is no token counts as absent";
+  EXPECT_EQ(info.vocab_size, kTinyVocab);
+  EXPECT_EQ(info.chat_template, "{{ eos_token }}");
+  // A template that cannot be used is not shown.
+  Write("tokenizer_config.json", R"({"chat_template": "{% nonsense %}"})");
+  info = LoadTextAssets(folder_, "")->info;
+  EXPECT_EQ(info.chat_template, "");
+  EXPECT_EQ(info.class_name, "PreTrainedTokenizerFast");
+}
+
 TEST_F(ModelFolderTest, TokenizerJsonComesFirst) {
   Write("tokenizer.json", TinyBpeFile().dump());
   Write("tokenizer_config.json", R"({"add_bos_token": true, "bos_token": "<|end|>",

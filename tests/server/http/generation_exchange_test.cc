@@ -92,7 +92,8 @@ TEST_F(GenerationExchangeTest, TheStepThreadNeitherTokenizesNorWritesJson) {
   auto server = HttpServer::Start({.port = 0}, [&](const HttpRequest& request, auto responder) {
     const auto parsed = ParseCompletionRequest(request.body);
     ASSERT_TRUE(parsed.ok()) << parsed.status();
-    GenerationExchange::Start(&service, *parsed, std::make_unique<LoggingShape>(&json), responder);
+    GenerationExchange::Start(&service, *parsed, std::make_unique<LoggingShape>(&json),
+                              {responder, request.record});
   });
   ASSERT_TRUE(server.ok());
   for (const char* stream : {"true", "false"}) {

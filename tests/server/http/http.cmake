@@ -12,6 +12,7 @@ nsa_test(http_test
     http/errors_test.cc
     http/fuzz_test.cc
     http/generation_exchange_test.cc
+    http/http_connection_answer_test.cc
     http/http_connection_test.cc
     http/http_request_reader_test.cc
     http/http_server_test.cc

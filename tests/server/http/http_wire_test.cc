@@ -59,23 +59,6 @@ TEST(ParseTarget, RefusesWhatIsMalformed) {
   }
 }
 
-TEST(RequestId, AcceptsOneTo128PlainCharacters) {
-  EXPECT_TRUE(IsAcceptableRequestId("aZ09._-"));
-  EXPECT_TRUE(IsAcceptableRequestId(std::string(128, 'a')));
-  EXPECT_FALSE(IsAcceptableRequestId(std::string(129, 'a')));
-  for (const char* id : {"", "a b", "a/b", "\xC3\xA9", "a\r\nb", "a:b"}) {
-    EXPECT_FALSE(IsAcceptableRequestId(id)) << id;
-  }
-}
-
-TEST(NewId, IsUniqueAndAcceptable) {
-  std::set<std::string> ids;
-  for (int i = 0; i < 1000; ++i) ids.insert(NewId("req-"));
-  EXPECT_EQ(ids.size(), 1000U);
-  EXPECT_EQ(ids.begin()->size(), 28U);
-  EXPECT_TRUE(IsAcceptableRequestId(*ids.begin()));
-}
-
 TEST(HttpRequest, FindsHeadersWithoutCase) {
   const HttpRequest request{.headers = {{"Content-Type", "a"}, {"content-type", "b"}}};
   ASSERT_NE(request.Header("CONTENT-type"), nullptr);
