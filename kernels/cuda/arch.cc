@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 
+#include "kernels/cuda/sm90/decode_linear.h"
 #include "kernels/cuda/sm90/dense_attention.h"
 #include "kernels/cuda/sm90/fused_decode.h"
 #include "kernels/cuda/sm90/sparse_prefill.h"
@@ -41,6 +42,9 @@ constexpr FastKernel<DenseAttentionArgs> kDensePrefill[] = {
        LaunchDensePrefill(args, stream.cuda->num_sms(), stream.cuda->stream());
      }},
 };
+constexpr FastKernel<LinearArgs> kLinear[] = {
+    {"decode linear", kHopper, kHopper, CanRunDecodeLinear, LaunchDecodeLinear},
+};
 
 template <typename Args>
 bool HasKernel(const FastKernel<Args>& kernel, const Context& context) {
@@ -78,6 +82,10 @@ const FastKernel<DenseAttentionArgs>* FindDecodeKernel(const DenseAttentionArgs&
 const FastKernel<DenseAttentionArgs>* FindPrefillKernel(const DenseAttentionArgs& args,
                                                         const Context& context) {
   return Find<DenseAttentionArgs>(kDensePrefill, args, context);
+}
+
+const FastKernel<LinearArgs>* FindLinearKernel(const LinearArgs& args, const Context& context) {
+  return Find<LinearArgs>(kLinear, args, context);
 }
 
 int64_t FastScratchBytes(const SparseAttentionExtent& extent, const Context& context) {

@@ -7,6 +7,7 @@
 #include "kernels/cuda/context.h"
 #include "kernels/device.h"
 #include "kernels/nsa.h"
+#include "kernels/transformer.h"
 
 namespace nsa::cuda {
 
@@ -33,6 +34,8 @@ const FastKernel<DenseAttentionArgs>* FindDecodeKernel(const DenseAttentionArgs&
                                                        const Context& context);
 const FastKernel<DenseAttentionArgs>* FindPrefillKernel(const DenseAttentionArgs& args,
                                                         const Context& context);
+// Without one, cuBLASLt multiplies.
+const FastKernel<LinearArgs>* FindLinearKernel(const LinearArgs& args, const Context& context);
 
 // The most scratch that any kernel for SparseAttention may need on this GPU.
 int64_t FastScratchBytes(const SparseAttentionExtent& extent, const Context& context);

@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear_plans.h"
+#include "kernels/cuda/sm90/decode_linear.h"
 
 namespace nsa::cuda {
 
@@ -18,10 +19,13 @@ Context::Context(int device, cudaStream_t stream)
   num_sms_ = attribute(cudaDevAttrMultiProcessorCount);
   NSA_CUBLAS_CHECK(cublasLtCreate(&cublas_));
   NSA_CUDA_CHECK(cudaMalloc(&linear_workspace_, kLinearWorkspaceBytes));
+  NSA_CUDA_CHECK(cudaMalloc(&decode_linear_scratch_, DecodeLinearScratchBytes(num_sms_)));
+  NSA_CUDA_CHECK(cudaMemset(decode_linear_scratch_, 0, kDecodeLinearFlagBytes));
 }
 
 Context::~Context() {
   // Errors have nowhere to go: the process may be ending because of one.
+  cudaFree(decode_linear_scratch_);
   cudaFree(linear_workspace_);
   cublasLtDestroy(cublas_);
 }

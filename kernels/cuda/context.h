@@ -32,6 +32,7 @@ class Context {
 
   cublasLtHandle_t cublas() const { return cublas_; }
   void* linear_workspace() const { return linear_workspace_; }
+  void* decode_linear_scratch() const { return decode_linear_scratch_; }  // sm90/decode_linear.h
   LinearPlans& linear_plans() { return *linear_plans_; }
 
  private:
@@ -41,6 +42,7 @@ class Context {
   int num_sms_ = 0;
   cublasLtHandle_t cublas_ = nullptr;
   void* linear_workspace_ = nullptr;
+  void* decode_linear_scratch_ = nullptr;
   std::unique_ptr<LinearPlans> linear_plans_;
 };
 

@@ -1,5 +1,7 @@
 #include "kernels/cuda/linear_plans.h"
 
+#include <bit>
+
 #include "kernels/cuda/launch.h"
 
 namespace nsa::cuda {
@@ -27,35 +29,10 @@ void SetAttribute(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenc
   NSA_CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, name, &value, sizeof(value)));
 }
 
-template <typename T>
-T AttributeOf(const cublasLtMatmulAlgo_t& algorithm, cublasLtMatmulAlgoConfigAttributes_t name) {
-  T value{};
-  size_t size = 0;
-  NSA_CUBLAS_CHECK(
-      cublasLtMatmulAlgoConfigGetAttribute(&algorithm, name, &value, sizeof(value), &size));
-  return value;
-}
-
-// Whether it runs in one launch, in clusters of which two blocks share their part of the weights.
-bool SharesWeightsInOneLaunch(const cublasLtMatmulAlgo_t& algorithm) {
-  const auto cluster = AttributeOf<uint16_t>(algorithm, CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID);
-  return AttributeOf<int32_t>(algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM) == 1 &&
-         (cluster == CUBLASLT_CLUSTER_SHAPE_1x2x1 || cluster == CUBLASLT_CLUSTER_SHAPE_4x2x1);
-}
-
-// cuBLASLt's first proposal, but for a batch of decode steps the first one that shares weights in
-// one launch, if there is one: the best of that kind take 5 to 11 % less than split sums at 24, 48
-// and 64 tokens, but the first need not be the best (bench/lab says what is not known). A rule
-// rather than a measurement at start-up, so that every start gives the same bits.
-const cublasLtMatmulAlgo_t& Choose(const cublasLtMatmulHeuristicResult_t* proposals,
-                                   int num_proposals, int64_t num_tokens) {
-  constexpr int64_t kMinTokens = 17, kMaxTokens = 64;
-  if (num_tokens >= kMinTokens && num_tokens <= kMaxTokens) {
-    for (int i = 0; i < num_proposals; ++i) {
-      if (SharesWeightsInOneLaunch(proposals[i].algo)) return proposals[i].algo;
-    }
-  }
-  return proposals[0].algo;
+uint32_t AlignmentOf(const void* address) {
+  constexpr uint64_t kLargest = 256;
+  const auto bits = reinterpret_cast<uint64_t>(address) | kLargest;
+  return uint32_t{1} << std::countr_zero(bits);
 }
 
 }  // namespace
@@ -83,16 +60,14 @@ LinearPlan::LinearPlan(cublasLtHandle_t cublas, const LinearShape& shape, int64_
   SetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, shape.x_alignment);
   SetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, shape.out_alignment);
   SetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, shape.out_alignment);
-  constexpr int kMaxProposals = 8;
-  cublasLtMatmulHeuristicResult_t proposals[kMaxProposals];
+  cublasLtMatmulHeuristicResult_t proposal;
   int num_found = 0;
   NSA_CUBLAS_CHECK(cublasLtMatmulAlgoGetHeuristic(cublas, multiply_, weight_, x_, out_, out_,
-                                                  preference, kMaxProposals, proposals,
-                                                  &num_found));
+                                                  preference, 1, &proposal, &num_found));
   NSA_CHECK(num_found > 0) << "cuBLASLt multiplies no [" << shape.num_tokens << ", "
                            << shape.num_inputs << "] " << DTypeName(shape.dtype) << " by ["
                            << shape.num_outputs << ", " << shape.num_inputs << "]";
-  algorithm_ = Choose(proposals, num_found, shape.num_tokens);
+  algorithm_ = proposal.algo;
   NSA_CUBLAS_CHECK(cublasLtMatmulPreferenceDestroy(preference));
 }
 
@@ -106,6 +81,25 @@ LinearPlan::~LinearPlan() {
 const LinearPlan& LinearPlans::Get(cublasLtHandle_t cublas, const LinearShape& shape,
                                    int64_t workspace_bytes) {
   return plans_.try_emplace(shape, cublas, shape, workspace_bytes).first->second;
+}
+
+void LinearThroughCublas(const LinearArgs& args, const Stream& stream) {
+  const LinearShape shape{.num_tokens = args.x.dim(0),
+                          .num_outputs = args.weight.num_outputs,
+                          .num_inputs = args.weight.num_inputs,
+                          .dtype = args.x.dtype(),
+                          .out_dtype = args.out.dtype(),
+                          .x_alignment = AlignmentOf(args.x.raw()),
+                          .weight_alignment = AlignmentOf(args.weight.data.raw()),
+                          .out_alignment = AlignmentOf(args.out.raw())};
+  Context& context = *stream.cuda;
+  const LinearPlan& plan =
+      context.linear_plans().Get(context.cublas(), shape, Context::kLinearWorkspaceBytes);
+  const float one = 1, zero = 0;
+  NSA_CUBLAS_CHECK(cublasLtMatmul(
+      context.cublas(), plan.multiply(), &one, args.weight.data.raw(), plan.weight(), args.x.raw(),
+      plan.x(), &zero, args.out.raw(), plan.out(), args.out.raw(), plan.out(), plan.algorithm(),
+      context.linear_workspace(), Context::kLinearWorkspaceBytes, context.stream()));
 }
 
 }  // namespace nsa::cuda

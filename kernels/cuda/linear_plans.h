@@ -8,6 +8,8 @@
 #include <map>
 
 #include "base/dtype.h"
+#include "kernels/device.h"
+#include "kernels/transformer.h"
 
 namespace nsa::cuda {
 
@@ -50,5 +52,8 @@ class LinearPlans {
  private:
   std::map<LinearShape, LinearPlan> plans_;
 };
+
+// Linear of any operands with tokens and outputs, by the plans of the stream's context.
+void LinearThroughCublas(const LinearArgs& args, const Stream& stream);
 
 }  // namespace nsa::cuda

@@ -204,10 +204,18 @@ class CudaLinearTest : public ::testing::TestWithParam<DType> {
 TEST_P(CudaLinearTest, MatchesReference) {
   const DType dtype = GetParam();
   std::mt19937 random(7);
-  for (const auto& [num_outputs, num_inputs] : std::vector<std::pair<int64_t, int64_t>>{
-           {1, 1}, {17, 7}, {100, 513}, {256, 512}, {1000, 64}}) {
+  for (const auto& [num_outputs, num_inputs] :
+       std::vector<std::pair<int64_t, int64_t>>{{1, 1},
+                                                {17, 7},
+                                                {100, 513},
+                                                {256, 512},
+                                                {1000, 64},
+                                                {8, 8},
+                                                {120, 136},
+                                                {136, 1416},
+                                                {392, 5128}}) {
     const Tensor matrix = RandomTensor(dtype, {num_outputs, num_inputs}, random);
-    for (int64_t num_tokens : {0, 1, 2, 13, 33, 200}) {
+    for (int64_t num_tokens : {0, 1, 2, 13, 16, 17, 32, 33, 64, 65, 200}) {
       const Tensor x = RandomTensor(dtype, {num_tokens, num_inputs}, random);
       Tensor out(dtype, {num_tokens, num_outputs}), out_f32(DType::kF32, {num_tokens, num_outputs});
       OnDevice on(DeviceType::kCuda);

@@ -19,7 +19,14 @@ __device__ __forceinline__ void AllowFollowingKernel() {
 #endif
 }
 
-// What every kernel of LaunchKernel begins with.
+// For a kernel behind which others read, before their wait, what was written before this one: at
+// most one kernel runs ahead.
+__device__ __forceinline__ void WaitThenAllowFollowing() {
+  WaitForPrecedingKernels();
+  AllowFollowingKernel();
+}
+
+// What the other kernels of LaunchKernel begin with.
 __device__ __forceinline__ void BeginDependentKernel() {
   AllowFollowingKernel();
   WaitForPrecedingKernels();

@@ -281,13 +281,16 @@ class Launcher {
   }
 
   // Clusters run in waves, each as long as a multiprocessor takes for its blocks' bytes and a fixed
-  // time; fitted to measurements of 8k to 256k tokens in batches of 1 to 64.
+  // time; fitted to measurements of 8k to 256k tokens in batches of 1 to 64 (bench/lab/README.md).
   Way Choose(const Params& params, int64_t num_clusters) {
     constexpr double kFixedTime = 22;  // us
     constexpr double kNextWave = 0.8;  // clusters of a wave do not end at once
     constexpr double kLateStart = 3;   // us more if blocks start only when those before have ended
     constexpr double kBytesPerTime = 29e3;
-    constexpr double kAlone = 1.1;  // one block does not keep a multiprocessor busy all the time
+    // One block does not keep a multiprocessor busy all the time, still less with few tiles on
+    // their way.
+    constexpr double kAlone = 1.1, kAloneFewStages = 1.45;
+    constexpr int kFewStages = 3;
     const int table_width = params.rows.table_width.divisor();
     const double num_rows = static_cast<double>(table_width) * I::kPageRows +
                             params.num_selected * params.block_tokens + params.window_tokens;
@@ -305,7 +308,9 @@ class Launcher {
       if (way.num_resident == 0) continue;
       const int64_t waves = (num_clusters + way.num_resident - 1) / way.num_resident;
       const int64_t blocks = std::min<int64_t>(num_clusters, way.num_resident) * way.num_ranks;
-      const double share = blocks > num_processors_ ? 2 : kAlone;
+      const double share = blocks > num_processors_       ? 2
+                           : way.num_stages <= kFewStages ? kAloneFewStages
+                                                          : kAlone;
       const double fixed_time = kFixedTime * (1 + kNextWave * static_cast<double>(waves - 1)) +
                                 (2 * num_clusters > way.num_resident ? kLateStart : 0);
       const double time =

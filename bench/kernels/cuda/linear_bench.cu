@@ -1,0 +1,193 @@
+// Times Linear of few tokens on Hopper: the kernel that reads weights ahead (sm90/decode_linear)
+// and cuBLASLt, with the norm before each product as in a layer; graphs over weights that do not
+// fit the L2. Compares both results first.
+//   linear_bench
+
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "bench/kernels/cuda/prefill_step.cuh"
+#include "kernels/backends.h"
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/linear_plans.h"
+#include "kernels/cuda/sm90/decode_linear.h"
+
+namespace nsa {
+namespace {
+
+constexpr int kCopies = 6;  // of a weight, in turn
+using Multiply = void (*)(const LinearArgs&, const Stream&);
+
+struct Shape {
+  const char* name;
+  int64_t num_outputs, num_inputs;
+};
+constexpr Shape kShapes[] = {
+    {"qkv", 11456, 4096}, {"o", 4096, 8192}, {"gate and up", 24576, 4096}, {"down", 4096, 12288}};
+
+__global__ void Fill(__nv_bfloat16* data, int64_t num, float scale, uint32_t seed) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < num;
+       i += int64_t{gridDim.x} * blockDim.x) {
+    uint32_t bits = static_cast<uint32_t>(i) * 2654435761u + seed;
+    bits = (bits ^ bits >> 15) * 2246822519u, bits ^= bits >> 13;
+    data[i] = __float2bfloat16((static_cast<float>(bits >> 8) / 8388608.0F - 1.0F) * scale);
+  }
+}
+
+__global__ void LargestDifference(const __nv_bfloat16* a, const __nv_bfloat16* b, int64_t num,
+                                  float* largest) {
+  for (int64_t i = threadIdx.x; i < num; i += blockDim.x) {
+    const float d = fabsf(__bfloat162float(a[i]) - __bfloat162float(b[i]));
+    atomicMax(reinterpret_cast<int*>(largest), __float_as_int(d == d ? d : INFINITY));
+  }
+}
+
+__global__ void Read(const uint4* data, int64_t num, uint32_t* sink) {
+  uint32_t sum = 0;
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < num;
+       i += int64_t{gridDim.x} * blockDim.x) {
+    const uint4 v = data[i];
+    sum ^= v.x ^ v.y ^ v.z ^ v.w;
+  }
+  if (sum == 0x12345678u) *sink = sum;
+}
+
+// us of one launch of a graph of what `enqueue` does, median.
+double GraphUs(cudaStream_t stream, const std::function<void()>& enqueue) {
+  cudaGraph_t graph;
+  cudaGraphExec_t exec;
+  enqueue();
+  CUDA_OK(cudaStreamSynchronize(stream));
+  CUDA_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+  enqueue();
+  CUDA_OK(cudaStreamEndCapture(stream, &graph));
+  CUDA_OK(cudaGraphInstantiate(&exec, graph, 0));
+  cudaEvent_t begin, end;
+  CUDA_OK(cudaEventCreate(&begin));
+  CUDA_OK(cudaEventCreate(&end));
+  std::vector<float> times;
+  for (int i = 0; i < 23; ++i) {
+    CUDA_OK(cudaEventRecord(begin, stream));
+    CUDA_OK(cudaGraphLaunch(exec, stream));
+    CUDA_OK(cudaEventRecord(end, stream));
+    CUDA_OK(cudaEventSynchronize(end));
+    float ms = 0;
+    CUDA_OK(cudaEventElapsedTime(&ms, begin, end));
+    if (i >= 3) times.push_back(ms);
+  }
+  CUDA_OK(cudaGraphExecDestroy(exec));
+  CUDA_OK(cudaGraphDestroy(graph));
+  std::sort(times.begin(), times.end());
+  return times[times.size() / 2] * 1e3;
+}
+
+class Bench {
+ public:
+  Bench() : context_(0, MakeStream()), stream_{.device = DeviceType::kCuda, .cuda = &context_} {
+    const int64_t bytes = int64_t{2} << 30;
+    const Buffer data(bytes);
+    Buffer sink(4);
+    const double us = GraphUs(context_.stream(), [&] {
+      Read<<<context_.num_sms() * 8, 512, 0, context_.stream()>>>(
+          static_cast<const uint4*>(data.get()), bytes / 16, static_cast<uint32_t*>(sink.get()));
+    });
+    read_bytes_per_us_ = static_cast<double>(bytes) / us;
+    std::printf("read bandwidth %.2f TB/s\n", read_bytes_per_us_ / 1e6);
+  }
+
+  void Run(const Shape& shape, int64_t num_tokens) {
+    const int64_t weight_bytes = shape.num_outputs * shape.num_inputs * 2;
+    const Buffer weights(weight_bytes * kCopies), x(num_tokens * shape.num_inputs * 2);
+    const Buffer residual(num_tokens * shape.num_inputs * 4), norm(shape.num_inputs * 4);
+    const Buffer out(num_tokens * shape.num_outputs * 2),
+        expected(num_tokens * shape.num_outputs * 2);
+    CUDA_OK(cudaMemset(residual.get(), 0, num_tokens * shape.num_inputs * 4));
+    FillRandom(weights, weight_bytes / 2 * kCopies, 0.02F, 1);
+    FillRandom(x, num_tokens * shape.num_inputs, 1, 2);
+    const auto args = [&](int copy, const Buffer& to) {
+      return LinearArgs{.x = Bf16(x, num_tokens, shape.num_inputs),
+                        .weight = WeightOf(shape, weights, copy),
+                        .out = Bf16(to, num_tokens, shape.num_outputs)};
+    };
+    for (int i = 0; i < 3; ++i) cuda::LaunchDecodeLinear(args(0, out), stream_);
+    cuda::LinearThroughCublas(args(0, expected), stream_);
+    const float difference = Difference(out, expected, num_tokens * shape.num_outputs);
+
+    const auto us_of = [&](Multiply multiply, bool with_norm) {
+      return GraphUs(context_.stream(),
+                     [&] {
+                       for (int i = 0; i < 2 * kCopies; ++i) {
+                         if (with_norm) {
+                           cuda::AddRmsNorm(
+                               {.x = {residual.get(), DType::kF32, {num_tokens, shape.num_inputs}},
+                                .y = {},
+                                .weight = {norm.get(), DType::kF32, {shape.num_inputs}},
+                                .out = {x.get(), DType::kBF16, {num_tokens, shape.num_inputs}},
+                                .epsilon = 1e-5F},
+                               stream_);
+                         }
+                         multiply(args(i % kCopies, out), stream_);
+                       }
+                     }) /
+             (2 * kCopies);
+    };
+    const double ours = us_of(cuda::LaunchDecodeLinear, false);
+    const double cublas = us_of(cuda::LinearThroughCublas, false);
+    const double ours_norm = us_of(cuda::LaunchDecodeLinear, true);
+    const double cublas_norm = us_of(cuda::LinearThroughCublas, true);
+    const double floor = static_cast<double>(weight_bytes) / read_bytes_per_us_;
+    std::printf(
+        "%-12s %3ld tokens: %6.1f us (%3.0f %% of read), cuBLASLt %6.1f (%3.0f %%); with the norm "
+        "before %6.1f, %6.1f; differ by %.4f\n",
+        shape.name, num_tokens, ours, 100 * floor / ours, cublas, 100 * floor / cublas, ours_norm,
+        cublas_norm, difference);
+    std::fflush(stdout);
+  }
+
+ private:
+  static TensorView Bf16(const Buffer& buffer, int64_t rows, int64_t columns) {
+    return {buffer.get(), DType::kBF16, {rows, columns}};
+  }
+  static PackedWeight WeightOf(const Shape& shape, const Buffer& weights, int copy) {
+    return {shape.num_outputs,
+            shape.num_inputs,
+            {static_cast<char*>(weights.get()) + shape.num_outputs * shape.num_inputs * 2 * copy,
+             DType::kBF16,
+             {shape.num_outputs, shape.num_inputs}}};
+  }
+  void FillRandom(const Buffer& to, int64_t num, float scale, uint32_t seed) {
+    Fill<<<1024, 256, 0, context_.stream()>>>(static_cast<__nv_bfloat16*>(to.get()), num, scale,
+                                              seed);
+  }
+  // The largest, after all that has been enqueued.
+  float Difference(const Buffer& a, const Buffer& b, int64_t num) {
+    const Buffer largest(4);
+    CUDA_OK(cudaMemsetAsync(largest.get(), 0, 4, context_.stream()));
+    LargestDifference<<<1, 1024, 0, context_.stream()>>>(static_cast<const __nv_bfloat16*>(a.get()),
+                                                         static_cast<const __nv_bfloat16*>(b.get()),
+                                                         num, static_cast<float*>(largest.get()));
+    CUDA_OK(cudaStreamSynchronize(context_.stream()));
+    return largest.Read<float>()[0];
+  }
+  static cudaStream_t MakeStream() {
+    cudaStream_t stream;
+    CUDA_OK(cudaStreamCreate(&stream));
+    return stream;
+  }
+  cuda::Context context_;
+  Stream stream_;
+  double read_bytes_per_us_ = 0;
+};
+
+}  // namespace
+}  // namespace nsa
+
+int main() {
+  nsa::Bench bench;
+  constexpr int64_t kTokens[] = {1, 8, 16, 24, 32, 48, 64};
+  for (const nsa::Shape& shape : nsa::kShapes) {
+    for (const int64_t num_tokens : kTokens) bench.Run(shape, num_tokens);
+  }
+}
