@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/error_detail.h"
 #include "server/grpc/messages.h"
+#include "server/grpc/wire.h"
 
 namespace nsa {
 
@@ -62,8 +63,8 @@ void GenerateReactor::OnEvent(GenerateEvent event) {
     ClearQueue();
     if (handle_ != nullptr) handle_->Cancel();
   } else {
-    queue_.push_back(ToGenerateResponse(std::move(event)));
-    num_queued_bytes_ += static_cast<int64_t>(queue_.back().ByteSizeLong());
+    queue_.push_back(ToWire(ToGenerateResponse(std::move(event))));
+    num_queued_bytes_ += static_cast<int64_t>(queue_.back().Length());
     if (is_done) EndWith(absl::OkStatus());
   }
   Proceed();
@@ -81,7 +82,7 @@ void GenerateReactor::Proceed() {
   if (!queue_.empty()) {
     in_flight_ = std::move(queue_.front());
     queue_.pop_front();
-    num_queued_bytes_ -= static_cast<int64_t>(in_flight_.ByteSizeLong());
+    num_queued_bytes_ -= static_cast<int64_t>(in_flight_.Length());
     is_writing_ = true;
     StartWrite(&in_flight_);
   } else if (is_ending_) {

@@ -2,6 +2,7 @@
 // GenerateReactor: one Generate call of gRPC. Takes the service's events on the engine's thread,
 // never blocks there, and writes them one after another.
 
+#include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
 
 #include <deque>
@@ -12,14 +13,12 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
-#include "nsa/v1/generation.pb.h"
 #include "server/generation_service.h"
 #include "server/request_log.h"
 
 namespace nsa {
 
-class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
-                        public GenerateObserver {
+class GenerateReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public GenerateObserver {
  public:
   using Ended = std::function<void(const grpc::Status&)>;
 
@@ -60,9 +59,9 @@ class GenerateReactor : public grpc::ServerWriteReactor<v1::GenerateResponse>,
 
   std::mutex mutex_;
   std::unique_ptr<GenerateHandle> handle_ ABSL_GUARDED_BY(mutex_);  // null until Begin has it
-  std::deque<v1::GenerateResponse> queue_ ABSL_GUARDED_BY(mutex_);
+  std::deque<grpc::ByteBuffer> queue_ ABSL_GUARDED_BY(mutex_);
   int64_t num_queued_bytes_ ABSL_GUARDED_BY(mutex_) = 0;
-  v1::GenerateResponse in_flight_ ABSL_GUARDED_BY(mutex_);  // gRPC reads it until OnWriteDone
+  grpc::ByteBuffer in_flight_ ABSL_GUARDED_BY(mutex_);  // gRPC reads it until OnWriteDone
   grpc::Status end_status_ ABSL_GUARDED_BY(mutex_);
   ConstraintQueue::Ticket ticket_ ABSL_GUARDED_BY(mutex_) = ConstraintQueue::kNoTicket;
   bool is_preparing_ ABSL_GUARDED_BY(mutex_) = true;  // the service has not been asked to start

@@ -8,6 +8,7 @@
 #include "server/error_detail.h"
 #include "server/grpc/generate_reactor.h"
 #include "server/grpc/messages.h"
+#include "server/grpc/wire.h"
 #include "server/request_id.h"
 
 namespace nsa {
@@ -36,15 +37,16 @@ absl::StatusOr<std::string> GenerationRpc::CheckKey(
 }
 
 absl::StatusOr<GenerateCall> GenerationRpc::CallOf(const grpc::CallbackServerContext& context,
-                                                   const v1::GenerateRequest& request) const {
+                                                   const grpc::ByteBuffer& request) const {
   NSA_ASSIGN_OR_RETURN(std::string caller, CheckKey(context));
-  GenerateCall call = ToGenerateCall(request);
+  NSA_ASSIGN_OR_RETURN(const v1::GenerateRequest message, FromWire<v1::GenerateRequest>(request));
+  GenerateCall call = ToGenerateCall(message);
   call.caller = std::move(caller);
   return call;
 }
 
-grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationRpc::Generate(
-    grpc::CallbackServerContext* context, const v1::GenerateRequest* request) {
+grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationRpc::Generate(
+    grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
   return GenerateReactor::Start(
       service_, CallOf(*context, *request),
       {.max_queued_bytes = options_.max_queued_bytes,
@@ -52,26 +54,40 @@ grpc::ServerWriteReactor<v1::GenerateResponse>* GenerationRpc::Generate(
        .record = BeginRecord(kGenerate, context)});
 }
 
-absl::Status GenerationRpc::AnswerTokenize(const grpc::CallbackServerContext& context,
-                                           const v1::TokenizeRequest& request,
-                                           v1::TokenizeResponse* response) const {
-  NSA_RETURN_IF_ERROR(CheckKey(context).status());
+absl::StatusOr<v1::TokenizeResponse> GenerationRpc::AnswerTokenize(
+    const v1::TokenizeRequest& request) const {
   const bool add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens();
   NSA_ASSIGN_OR_RETURN(
       const std::vector<int32_t> tokens,
       request.has_chat() ? service_->TokenizeChat(request.model(), ToMessages(request.chat()))
                          : service_->Tokenize(request.model(), request.text(), add_special_tokens));
-  response->mutable_token_ids()->Add(tokens.begin(), tokens.end());
-  response->set_max_model_tokens(service_->model().max_request_tokens);
-  return absl::OkStatus();
+  v1::TokenizeResponse response;
+  response.mutable_token_ids()->Add(tokens.begin(), tokens.end());
+  response.set_max_model_tokens(service_->model().max_request_tokens);
+  return response;
 }
 
-absl::Status GenerationRpc::AnswerDetokenize(const grpc::CallbackServerContext& context,
-                                             const v1::DetokenizeRequest& request,
-                                             v1::DetokenizeResponse* response) const {
-  NSA_RETURN_IF_ERROR(CheckKey(context).status());
+absl::StatusOr<v1::DetokenizeResponse> GenerationRpc::AnswerDetokenize(
+    const v1::DetokenizeRequest& request) const {
   const std::vector<int64_t> tokens(request.token_ids().begin(), request.token_ids().end());
-  NSA_ASSIGN_OR_RETURN(*response->mutable_text(), service_->Detokenize(request.model(), tokens));
+  v1::DetokenizeResponse response;
+  NSA_ASSIGN_OR_RETURN(*response.mutable_text(), service_->Detokenize(request.model(), tokens));
+  return response;
+}
+
+absl::StatusOr<v1::GetModelInfoResponse> GenerationRpc::AnswerModelInfo(
+    const v1::GetModelInfoRequest& /*request*/) const {
+  return ToModelInfoResponse(service_->model());
+}
+
+template <typename Request, typename Response>
+absl::Status GenerationRpc::Answer(const UnaryCall& call,
+                                   absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&)
+                                       const) const {
+  NSA_RETURN_IF_ERROR(CheckKey(*call.context).status());
+  NSA_ASSIGN_OR_RETURN(const Request request, FromWire<Request>(*call.request));
+  NSA_ASSIGN_OR_RETURN(const Response response, (this->*answer)(request));
+  *call.response = ToWire(response);
   return absl::OkStatus();
 }
 
@@ -86,39 +102,37 @@ std::shared_ptr<RequestRecord> GenerationRpc::BeginRecord(
   return record;
 }
 
-grpc::ServerUnaryReactor* GenerationRpc::Finish(RequestRecord& record, std::string_view method,
-                                                const absl::Status& status,
-                                                grpc::CallbackServerContext* context) const {
-  record.SetGrpcStatus(status.code());
-  record.SetError(GetDetail(status).code);
+template <typename Request, typename Response>
+grpc::ServerUnaryReactor* GenerationRpc::Finish(
+    const UnaryCall& call,
+    absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&) const) const {
+  const auto record = BeginRecord(call.method, call.context);
+  const absl::Status status = Answer(call, answer);
+  record->SetGrpcStatus(status.code());
+  record->SetError(GetDetail(status).code);
   const grpc::Status grpc_status = ToGrpcStatus(status);
-  CountEnd(method, grpc_status);
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  CountEnd(call.method, grpc_status);
+  grpc::ServerUnaryReactor* reactor = call.context->DefaultReactor();
   reactor->Finish(grpc_status);
   return reactor;
 }
 
 grpc::ServerUnaryReactor* GenerationRpc::Tokenize(grpc::CallbackServerContext* context,
-                                                  const v1::TokenizeRequest* request,
-                                                  v1::TokenizeResponse* response) {
-  const auto record = BeginRecord(kTokenize, context);
-  return Finish(*record, kTokenize, AnswerTokenize(*context, *request, response), context);
+                                                  const grpc::ByteBuffer* request,
+                                                  grpc::ByteBuffer* response) {
+  return Finish({kTokenize, context, request, response}, &GenerationRpc::AnswerTokenize);
 }
 
 grpc::ServerUnaryReactor* GenerationRpc::Detokenize(grpc::CallbackServerContext* context,
-                                                    const v1::DetokenizeRequest* request,
-                                                    v1::DetokenizeResponse* response) {
-  const auto record = BeginRecord(kDetokenize, context);
-  return Finish(*record, kDetokenize, AnswerDetokenize(*context, *request, response), context);
+                                                    const grpc::ByteBuffer* request,
+                                                    grpc::ByteBuffer* response) {
+  return Finish({kDetokenize, context, request, response}, &GenerationRpc::AnswerDetokenize);
 }
 
 grpc::ServerUnaryReactor* GenerationRpc::GetModelInfo(grpc::CallbackServerContext* context,
-                                                      const v1::GetModelInfoRequest* /*request*/,
-                                                      v1::GetModelInfoResponse* response) {
-  const auto record = BeginRecord(kGetModelInfo, context);
-  const absl::Status status = CheckKey(*context).status();
-  if (status.ok()) *response = ToModelInfoResponse(service_->model());
-  return Finish(*record, kGetModelInfo, status, context);
+                                                      const grpc::ByteBuffer* request,
+                                                      grpc::ByteBuffer* response) {
+  return Finish({kGetModelInfo, context, request, response}, &GenerationRpc::AnswerModelInfo);
 }
 
 }  // namespace nsa

@@ -18,7 +18,14 @@ namespace nsa {
 
 using CallEnded = std::function<void(std::string_view method, int code)>;
 
-class GenerationRpc : public v1::GenerationService::CallbackService {
+// The service's methods with their messages as bytes.
+using RawGenerationService = v1::GenerationService::WithRawCallbackMethod_Generate<
+    v1::GenerationService::WithRawCallbackMethod_Tokenize<
+        v1::GenerationService::WithRawCallbackMethod_Detokenize<
+            v1::GenerationService::WithRawCallbackMethod_GetModelInfo<
+                v1::GenerationService::Service>>>>;
+
+class GenerationRpc : public RawGenerationService {
  public:
   // See GrpcOptions; max_queued_bytes: GenerateReactor::Start.
   struct Options {
@@ -31,17 +38,17 @@ class GenerationRpc : public v1::GenerationService::CallbackService {
   GenerationRpc(GenerationService* service, Options options)
       : service_(service), options_(std::move(options)) {}
 
-  grpc::ServerWriteReactor<v1::GenerateResponse>* Generate(
-      grpc::CallbackServerContext* context, const v1::GenerateRequest* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
+                                                       const grpc::ByteBuffer* request) override;
   grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
-                                     const v1::TokenizeRequest* request,
-                                     v1::TokenizeResponse* response) override;
+                                     const grpc::ByteBuffer* request,
+                                     grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* context,
-                                       const v1::DetokenizeRequest* request,
-                                       v1::DetokenizeResponse* response) override;
+                                       const grpc::ByteBuffer* request,
+                                       grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* GetModelInfo(grpc::CallbackServerContext* context,
-                                         const v1::GetModelInfoRequest* request,
-                                         v1::GetModelInfoResponse* response) override;
+                                         const grpc::ByteBuffer* request,
+                                         grpc::ByteBuffer* response) override;
 
  private:
   void CountEnd(std::string_view method, const grpc::Status& status) const {
@@ -50,16 +57,28 @@ class GenerationRpc : public v1::GenerationService::CallbackService {
 
   // The call with its caller; nothing of the request is looked at without a key.
   absl::StatusOr<GenerateCall> CallOf(const grpc::CallbackServerContext& context,
-                                      const v1::GenerateRequest& request) const;
-  absl::Status AnswerTokenize(const grpc::CallbackServerContext& context,
-                              const v1::TokenizeRequest& request,
-                              v1::TokenizeResponse* response) const;
-  absl::Status AnswerDetokenize(const grpc::CallbackServerContext& context,
-                                const v1::DetokenizeRequest& request,
-                                v1::DetokenizeResponse* response) const;
-  grpc::ServerUnaryReactor* Finish(RequestRecord& record, std::string_view method,
-                                   const absl::Status& status,
-                                   grpc::CallbackServerContext* context) const;
+                                      const grpc::ByteBuffer& request) const;
+  absl::StatusOr<v1::TokenizeResponse> AnswerTokenize(const v1::TokenizeRequest& request) const;
+  absl::StatusOr<v1::DetokenizeResponse> AnswerDetokenize(
+      const v1::DetokenizeRequest& request) const;
+  absl::StatusOr<v1::GetModelInfoResponse> AnswerModelInfo(
+      const v1::GetModelInfoRequest& request) const;
+
+  // A call with one message each way.
+  struct UnaryCall {
+    std::string_view method;
+    grpc::CallbackServerContext* context = nullptr;
+    const grpc::ByteBuffer* request = nullptr;
+    grpc::ByteBuffer* response = nullptr;
+  };
+  template <typename Request, typename Response>
+  grpc::ServerUnaryReactor* Finish(const UnaryCall& call,
+                                   absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&)
+                                       const) const;
+  template <typename Request, typename Response>
+  absl::Status Answer(const UnaryCall& call,
+                      absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&)
+                          const) const;
   // The call's line in the log; its request id goes into the answer's metadata.
   std::shared_ptr<RequestRecord> BeginRecord(std::string_view method,
                                              grpc::CallbackServerContext* context) const;

@@ -230,6 +230,18 @@ def test_a_chat_without_messages_is_refused(server, api):
     assert error["message"] == refused.value.details() == "messages is empty" and error["code"] == "invalid_value"
 
 
+def test_text_that_is_not_utf8_is_refused(server, api):
+    """A generated client cannot send it, other clients can."""
+    with server.client() as client:
+        answer = client.post("/v1/completions", content=b'{"prompt":"\xff"}', headers={"content-type": "application/json"})
+    assert answer.status_code == 400 and answer.json()["error"]["code"] == "invalid_json"
+    with grpc.insecure_channel(server.grpc) as channel:
+        generate = channel.unary_stream("/nsa.v1.GenerationService/Generate")
+        with pytest.raises(grpc.RpcError) as error:
+            list(generate(b"\x12\x01\xff"))  # field 2, text
+    assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT and "UTF-8" in error.value.details()
+
+
 def test_overload_and_size_are_refused_alike(api):
     server = ServerProcess("--max-concurrent-requests=1", "--max-body-bytes=65536")
     try:

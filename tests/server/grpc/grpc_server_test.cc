@@ -187,12 +187,19 @@ TEST_F(GrpcServerTest, ReflectionListsTheService) {
   EXPECT_THAT(response, HasSubstr("grpc.health.v1.Health"));
 }
 
-TEST_F(GrpcServerTest, InvalidUtf8IsRefused) {
-  std::string response;
-  // Field 2 (text), one byte.
-  const grpc::Status status =
-      RawCall(channel_, "/nsa.v1.GenerationService/Tokenize", "\x12\x01\xFF", &response);
-  EXPECT_FALSE(status.ok());
+TEST_F(GrpcServerTest, WhatIsNoMessageIsRefusedWithAWord) {
+  // Field 2 (text), one byte that is not UTF-8; a field that is cut off.
+  for (const std::string bytes : {"\x12\x01\xFF", "\x12\x05x"}) {
+    for (const char* method : {"Generate", "Tokenize"}) {
+      std::string response;
+      const grpc::Status status =
+          RawCall(channel_, absl::StrCat("/nsa.v1.GenerationService/", method), bytes, &response);
+      EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+      EXPECT_EQ(status.error_message(),
+                absl::StrCat("the bytes are not a nsa.v1.", method,
+                             "Request, or a text in it is not valid UTF-8"));
+    }
+  }
 }
 
 TEST_F(GrpcServerTest, AMessageOverTheLimitIsRefused) {
