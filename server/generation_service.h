@@ -168,6 +168,7 @@ class GenerationService {
     absl::Duration liveness_timeout = absl::Seconds(30);
   };
   explicit GenerationService(Dependencies dependencies);
+  virtual ~GenerationService() = default;
 
   // Validates and tokenizes calls that belong together (a list of prompts): all of them or none.
   // Refuses them too if the engine could not queue all of their choices now.
@@ -183,8 +184,9 @@ class GenerationService {
   void CancelCompletion(ConstraintQueue::Ticket ticket);
 
   // Submits completed calls; events reach `observer` from now on, possibly before this returns.
-  absl::StatusOr<std::unique_ptr<GenerateHandle>> Start(PreparedCall prepared,
-                                                        std::shared_ptr<GenerateObserver> observer);
+  // Virtual for those who watch the calls of a transport.
+  virtual absl::StatusOr<std::unique_ptr<GenerateHandle>> Start(
+      PreparedCall prepared, std::shared_ptr<GenerateObserver> observer);
 
   // All three for one call, waiting for its constraint: for callers with a thread to spare.
   absl::StatusOr<std::unique_ptr<GenerateHandle>> Generate(

@@ -58,7 +58,7 @@ void ApiTest::Start() {
   model.created = absl::FromUnixSeconds(1700000000);
   model.config.vocab_size = WordTokenizer::kVocabSize;
   model.config.eos_tokens = {WordTokenizer::kEos};
-  service_ = std::make_unique<GenerationService>(std::move(dependencies));
+  service_ = MakeService(std::move(dependencies));
 
   Metrics::Options options;
   options.version = "1.2.3";

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/engine.h"
@@ -32,6 +33,11 @@ class ApiTest : public ::testing::Test {
 
   // Starts engine and server; the fixture's options may be changed before.
   void Start();
+
+  virtual std::unique_ptr<GenerationService> MakeService(
+      GenerationService::Dependencies dependencies) {
+    return std::make_unique<GenerationService>(std::move(dependencies));
+  }
 
   // Steps wait while held; a failing step ends the sequences of its batch.
   void HoldSteps(bool held);
