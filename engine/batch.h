@@ -19,6 +19,12 @@ class TokenMask {
   virtual void CopyTo(std::span<int32_t> words) const = 0;
 };
 
+// All that a page holds, from one page to another.
+struct PageCopy {
+  int32_t from = 0, to = 0;
+  bool operator==(const PageCopy&) const = default;
+};
+
 // A packed batch: the sequences' new tokens one after another. A sequence has 1 token in decode,
 // more in prefill.
 struct Batch {
@@ -27,7 +33,9 @@ struct Batch {
   static constexpr int32_t TokenOfRow(int32_t row) { return -1 - row; }
 
   int64_t num_seqs = 0;
-  int64_t max_pages = 0;                // columns of page_table
+  int64_t max_pages = 0;  // columns of page_table
+  // Done one after another, before anything of the step is stored. Of pages, and of recent pages.
+  std::vector<PageCopy> page_copies, recent_copies;
   std::vector<int32_t> token_ids;       // [num_tokens] ids, or TokenOfRow
   std::vector<int32_t> token_sequence;  // [num_tokens] in [0, num_seqs)
   std::vector<int32_t> token_position;  // [num_tokens] position in its sequence

@@ -16,6 +16,8 @@ const Batch& BatchBuilder::Build(const StepPlan& plan) {
     batch_.max_pages =
         std::max(batch_.max_pages, static_cast<int64_t>(chunk.sequence->pages.size()));
   }
+  batch_.page_copies = plan.page_copies;
+  batch_.recent_copies = plan.recent_copies;
   batch_.token_ids.clear();
   batch_.token_sequence.clear();
   batch_.token_position.clear();

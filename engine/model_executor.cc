@@ -223,6 +223,11 @@ StepShape ModelExecutor::PaddedShape(const Batch& batch) const {
           .mask_words = batch.mask_words};
 }
 
+void ModelExecutor::CopyPages(const Batch& batch) {
+  for (const auto& [from, to] : batch.page_copies) cache_.CopyPage(from, to);
+  for (const auto& [from, to] : batch.recent_copies) cache_.CopyRecentPage(from, to);
+}
+
 // The inputs but for the masks on the device, by way of the mark's host block.
 StepInputs ModelExecutor::Upload(const Batch& batch, const StepShape& shape, int mark) {
   const PinnedBuffer& host_block = *host_blocks_[mark].inputs;
@@ -322,6 +327,7 @@ void ModelExecutor::Launch(const Batch& batch) {
   NSA_CHECK_EQ(static_cast<int64_t>(batch.rows.size()), batch.num_rows());
   if (is_lost_) return;
   device_->Enter();
+  CopyPages(batch);
   if (IsRecordable(batch)) {
     EnqueueRecorded(Upload(batch, PaddedShape(batch), mark));
   } else {
@@ -360,6 +366,7 @@ TensorView ModelExecutor::ForwardLogits(const Batch& batch) {
   CheckBatch(batch);
   NSA_CHECK(in_flight_.empty());
   device_->Enter();
+  CopyPages(batch);
   return Forward(Upload(batch, ShapeOf(batch), 0));
 }
 

@@ -94,6 +94,7 @@ class ModelExecutor : public Executor {
   void CheckBatch(const Batch& batch) const;
   bool IsRecordable(const Batch& batch) const;
   StepShape PaddedShape(const Batch& batch) const;
+  void CopyPages(const Batch& batch);
   StepInputs Upload(const Batch& batch, const StepShape& shape, int mark);
   void UploadMasks(const Batch& batch, const StepInputs& inputs, int mark);
   void Enqueue(const StepInputs& inputs, bool takes_pending_tokens);

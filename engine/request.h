@@ -58,7 +58,7 @@ struct Request {
   // allows stop tokens alone, min_tokens gives way.
   std::shared_ptr<const CompiledConstraint> constraint;
   // A request with the same prompt that was submitted before: this one waits until that prompt is
-  // in the cache and shares its full pages. Without effect where prefixes are not shared.
+  // in the cache and goes on from there. Without effect where prefixes are not shared.
   std::optional<RequestId> same_prompt_as;
   // Lower ones are served as if they had arrived earlier, by kPriorityHeadStart each.
   int32_t priority = 0;

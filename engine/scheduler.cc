@@ -94,8 +94,9 @@ void Scheduler::Launched(const StepPlan& plan) {
   int32_t num_rows = 0;
   for (const ScheduledChunk& chunk : plan.chunks) {
     Sequence& sequence = *chunk.sequence;
+    const int64_t num_cached_before = sequence.num_cached_tokens;
     sequence.num_cached_tokens += chunk.num_tokens;
-    IndexFullPages(sequence);
+    IndexPages(sequence, num_cached_before);
     ReleasePassed(sequence);
     num_rows += static_cast<int32_t>(chunk.num_scored);
     if (!chunk.samples) continue;
@@ -114,7 +115,7 @@ void Scheduler::Commit(const ScheduledChunk& chunk, std::optional<int32_t> token
   if (!chunk.samples) return;
   --sequence.num_pending_tokens;
   const FinishReason reason = sequence.Append(*token);
-  IndexFullPages(sequence);
+  IndexPages(sequence, sequence.num_cached_tokens);
   if (reason != FinishReason::kNone) Remove(&sequence, reason);
 }
 
@@ -179,6 +180,7 @@ void Scheduler::Admit(absl::Time now, StepPlan& plan) {
     const int64_t num_tokens = NumWanted(sequence, plan);
     sequence.times.scheduled = std::min(sequence.times.scheduled, now);
     AcquirePages(sequence, num_tokens);
+    CopyPartialPage(prefix, sequence, plan);
     AddChunk(sequence, num_tokens, plan);
   }
 }
@@ -227,7 +229,7 @@ void Scheduler::ReleasePassed(Sequence& sequence) {
 bool Scheduler::AwaitsPrompt(const Sequence& sequence) const {
   const std::optional<RequestId>& first = sequence.request.same_prompt_as;
   if (!first.has_value() || !limits_.shares_prefixes || sequence.request.scores_prompt ||
-      sequence.num_prompt_tokens <= limits_.page_tokens) {
+      sequence.num_prompt_tokens == 1) {
     return false;
   }
   return std::any_of(running_.begin(), running_.end(), [&](const Sequence* running) {
@@ -248,7 +250,7 @@ int64_t Scheduler::NumPagesTaken(const PrefixMatch& prefix) const {
                        [this](PageId page) { return pages_.num_references(page) == 0; });
 }
 
-// Makes the pages of the prefix the first ones of a sequence that has none.
+// Makes the full pages of the prefix the first ones of a sequence that has none.
 void Scheduler::SharePrefix(const PrefixMatch& prefix, Sequence& sequence, StepPlan& plan) {
   for (PageId page : prefix.pages) pages_.Share(page);
   for (PageId page : prefix.recent_pages) recent_pages_.Share(page);
@@ -257,29 +259,60 @@ void Scheduler::SharePrefix(const PrefixMatch& prefix, Sequence& sequence, StepP
   sequence.first_recent_page = prefix.first_recent_page;
   sequence.num_indexed_pages = static_cast<int64_t>(prefix.pages.size());
   sequence.last_indexed_entry = prefix.last_entry;
-  sequence.num_cached_tokens = sequence.num_indexed_pages * limits_.page_tokens;
+  sequence.num_cached_tokens = prefix.num_tokens;
   if (sequence.times.num_preemptions > 0) return;
   sequence.num_prompt_tokens_shared = sequence.num_cached_tokens;
   plan.num_queried_tokens += sequence.num_prompt_tokens;
   plan.num_shared_tokens += sequence.num_cached_tokens;
 }
 
-// Adds the pages to the prefix index whose tokens are all known and cached by now, or in flight.
-void Scheduler::IndexFullPages(Sequence& sequence) {
+// Where the prefix ends inside a page, the sequence goes on in a copy. Nobody needs to hold the
+// page meanwhile: copies come before all that the step stores, and whoever takes the page in this
+// plan, perhaps the sequence itself, is in the same step.
+void Scheduler::CopyPartialPage(const PrefixMatch& prefix, const Sequence& sequence,
+                                StepPlan& plan) const {
+  const auto add = [](PageId from, PageId to, std::vector<PageCopy>& copies) {
+    if (from != to) copies.push_back({.from = from, .to = to});
+  };
+  if (prefix.partial_page < 0) return;
+  add(prefix.partial_page, sequence.pages[prefix.pages.size()], plan.page_copies);
+  if (limits_.lookback_tokens == 0) return;
+  add(prefix.partial_recent_page, sequence.recent_pages[prefix.recent_pages.size()],
+      plan.recent_copies);
+}
+
+// Adds to the prefix index what is cached by now, or in flight: the prompt's end, once, and pages
+// whose tokens are all known.
+void Scheduler::IndexPages(Sequence& sequence, int64_t num_cached_before) {
   if (!limits_.shares_prefixes) return;
-  const int64_t num_tokens = std::min(sequence.num_cached_tokens, sequence.num_tokens());
-  const std::span<const int32_t> tokens(sequence.tokens);
+  // Before its last token, which whoever has the same prompt computes to sample the next one.
+  const int64_t prompt_end = sequence.num_prompt_tokens - 1;
+  if (num_cached_before < prompt_end && sequence.num_cached_tokens >= prompt_end) {
+    IndexFullPages(sequence, prompt_end);
+    const int64_t num_left = prompt_end - sequence.num_indexed_pages * limits_.page_tokens;
+    if (num_left > 0) IndexNextPage(sequence, num_left);
+  }
+  IndexFullPages(sequence, std::min(sequence.num_cached_tokens, sequence.num_tokens()));
+}
+
+// Those among the first num_tokens tokens.
+void Scheduler::IndexFullPages(Sequence& sequence, int64_t num_tokens) {
   for (int64_t& page = sequence.num_indexed_pages; (page + 1) * limits_.page_tokens <= num_tokens;
        ++page) {
-    const int64_t recent = page - sequence.first_recent_page;
-    const auto num_recent = static_cast<int64_t>(sequence.recent_pages.size());
-    sequence.last_indexed_entry = prefix_index_.Insert(
-        sequence.last_indexed_entry,
-        tokens.subspan(page * limits_.page_tokens, limits_.page_tokens),
-        sequence.request.cache_salt, sequence.pages[page],
-        recent >= 0 && recent < num_recent ? sequence.recent_pages[recent] : PageId{-1},
-        num_launched_);
+    sequence.last_indexed_entry = IndexNextPage(sequence, limits_.page_tokens);
   }
+}
+
+// The page behind those that are in the index, with the first num_tokens tokens in it.
+uint64_t Scheduler::IndexNextPage(const Sequence& sequence, int64_t num_tokens) {
+  const int64_t page = sequence.num_indexed_pages;
+  const int64_t recent = page - sequence.first_recent_page;
+  const bool has_recent = recent >= 0 && recent < std::ssize(sequence.recent_pages);
+  return prefix_index_.Insert(
+      sequence.last_indexed_entry,
+      std::span(sequence.tokens).subspan(page * limits_.page_tokens, num_tokens),
+      sequence.request.cache_salt, sequence.pages[page],
+      has_recent ? sequence.recent_pages[recent] : PageId{-1}, num_launched_);
 }
 
 // Sends the running sequence of the highest rank back to the queue, in front of its equals.

@@ -39,6 +39,7 @@ struct ScheduledChunk {
 
 struct StepPlan {
   std::vector<ScheduledChunk> chunks;
+  std::vector<PageCopy> page_copies, recent_copies;  // as Batch
   std::vector<Sequence*> expired;  // past their deadline, removed, kFinished with kTimeout
   int64_t num_tokens = 0;          // of all chunks
   int64_t num_scored = 0;          // of all chunks
@@ -100,7 +101,10 @@ class Scheduler {
   PrefixMatch FindPrefix(const Sequence& sequence) const;
   void SharePrefix(const PrefixMatch& prefix, Sequence& sequence, StepPlan& plan);
   int64_t NumPagesTaken(const PrefixMatch& prefix) const;
-  void IndexFullPages(Sequence& sequence);
+  void CopyPartialPage(const PrefixMatch& prefix, const Sequence& sequence, StepPlan& plan) const;
+  void IndexPages(Sequence& sequence, int64_t num_cached_before);
+  void IndexFullPages(Sequence& sequence, int64_t num_tokens);
+  uint64_t IndexNextPage(const Sequence& sequence, int64_t num_tokens);
   void Preempt(StepPlan& plan);
   void ReleaseCache(Sequence& sequence);
   int64_t PagesFor(int64_t num_tokens) const;

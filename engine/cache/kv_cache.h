@@ -27,10 +27,17 @@ class KvCache {
   KvTensors PageTensors(int64_t layer, int64_t segment) const;
   KvTensors RecentTensors(int64_t layer, int64_t segment) const;
 
+  // Enqueue a copy of everything in a page, or in a recent page, into another one.
+  void CopyPage(int64_t from, int64_t to);
+  void CopyRecentPage(int64_t from, int64_t to);
+
  private:
   KvTensors Tensors(const KvSegment& segment, int64_t count, int64_t offset) const;
 
+  void Copy(const TensorView& pages, int64_t from, int64_t to);
+
   CacheSpec spec_;
+  Device* device_;  // null: the host
   int64_t num_pages_, num_recent_pages_;
   // Byte offset of each (layer, segment) in memory_.
   std::vector<int64_t> page_offsets_, recent_offsets_;

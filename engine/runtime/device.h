@@ -50,6 +50,8 @@ class Device {
   // Enqueue a copy from pinned host memory to the device, and back.
   virtual void Upload(const void* pinned, void* device, int64_t num_bytes) = 0;
   virtual void Download(const void* device, void* pinned, int64_t num_bytes) = 0;
+  // Enqueues a copy within the device's memory.
+  virtual void Copy(const void* from, void* to, int64_t num_bytes) = 0;
   // Sets a mark (0 to kNumMarks - 1) behind everything enqueued so far; Await returns when the work
   // before the mark is done. The error of work that failed is INTERNAL, and the device is lost
   // then: every later Await fails too.

@@ -125,6 +125,9 @@ class CudaDevice : public Device {
     cudaMemcpyAsync(pinned, device, static_cast<size_t>(num_bytes), cudaMemcpyDeviceToHost,
                     stream_);
   }
+  void Copy(const void* from, void* to, int64_t num_bytes) override {
+    cudaMemcpyAsync(to, from, static_cast<size_t>(num_bytes), cudaMemcpyDeviceToDevice, stream_);
+  }
   void Mark(int mark) override { cudaEventRecord(marks_[mark], stream_); }
   absl::Status Await(int mark) override {
     cudaError_t error = cudaEventSynchronize(marks_[mark]);

@@ -44,6 +44,9 @@ class HostDevice : public Device {
   void Download(const void* device, void* pinned, int64_t num_bytes) override {
     std::memcpy(pinned, device, static_cast<size_t>(num_bytes));
   }
+  void Copy(const void* from, void* to, int64_t num_bytes) override {
+    std::memcpy(to, from, static_cast<size_t>(num_bytes));
+  }
   void Mark(int /*mark*/) override {}
   absl::Status Await(int /*mark*/) override { return absl::OkStatus(); }
 

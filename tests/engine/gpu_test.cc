@@ -165,6 +165,27 @@ TEST_P(GpuEngineTest, GraphsChangeNothing) {
   EXPECT_EQ(RunEngine(folder, Options(), Requests("nsa_paper")).tokens, expected.tokens);
 }
 
+// The prompt is computed once; the other choices go on in copies of its last page.
+TEST_P(GpuEngineTest, ChoicesOfOnePromptAreTheCpus) {
+  for (const char* name : {"nsa_paper", "nsa_shared"}) {
+    const Golden golden = ReadGolden(name);
+    std::vector<Request> requests;
+    for (uint64_t i = 0; i < 5; ++i) {
+      Request request{.id = i, .max_tokens = 40};
+      request.prompt.assign(golden.tokens.begin(), golden.tokens.begin() + 150);
+      request.sampling = {.temperature = 0.7F, .seed = i};
+      if (i > 0) request.same_prompt_as = 0;
+      requests.push_back(std::move(request));
+    }
+    LoadOptions cpu = Options();
+    cpu.device = nullptr;
+    cpu.executor.share_prefixes = false;
+    EXPECT_EQ(RunEngine(golden.folder, Options(), requests).tokens,
+              RunEngine(golden.folder, cpu, requests).tokens)
+        << name;
+  }
+}
+
 // Five pages for six sequences that grow to two pages each.
 TEST_P(GpuEngineTest, PreemptionChangesNothing) {
   const std::string folder = ReadGolden("llama").folder;

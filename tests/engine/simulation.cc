@@ -33,6 +33,7 @@ void SimulationCounts::Add(const SimulationCounts& more) {
   num_losses += more.num_losses;
   num_overtakings += more.num_overtakings;
   for (int i = 0; i < kNumFinishReasons; ++i) num_finished[i] += more.num_finished[i];
+  num_copied_pages += more.num_copied_pages;
   num_shared_tokens += more.num_shared_tokens;
   num_unread_tokens += more.num_unread_tokens;
 }
@@ -66,6 +67,7 @@ void Simulation::InjectFaults() {
 
 absl::Status Simulation::RunStep(const Batch& batch) {
   num_step_tokens_ += batch.num_tokens();
+  counts_.num_copied_pages += std::ssize(batch.page_copies);
   if (Chance(stall_rate_)) {
     ++counts_.num_stalls;
     now_ += kStepTime * Uniform(1, 40);

@@ -30,6 +30,7 @@ struct SimulationCounts {
   int64_t num_losses = 0;
   int64_t num_overtakings = 0;  // a later arrival was served first
   int64_t num_finished[kNumFinishReasons] = {};
+  int64_t num_copied_pages = 0;   // in which a prompt ended
   int64_t num_shared_tokens = 0;  // found in pages of other sequences
   int64_t num_unread_tokens = 0;  // sampled for sequences that had ended
 

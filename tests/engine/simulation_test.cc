@@ -101,6 +101,7 @@ class SimulationTest : public testing::Test {
 void ExpectEverythingHappened(const SimulationCounts& counts) {
   EXPECT_GT(counts.num_preemptions, 0);
   EXPECT_GT(counts.num_shared_tokens, 0);
+  EXPECT_GT(counts.num_copied_pages, 0);
   EXPECT_GT(counts.num_pauses, 0);
   EXPECT_GT(counts.num_step_errors, 0);
   EXPECT_GT(counts.num_memory_errors, 0);

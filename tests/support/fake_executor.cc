@@ -117,6 +117,15 @@ std::string FindSharing(const Batch& batch, const ExecutorLimits& limits) {
   return "";
 }
 
+// Copies are between different pages of the pools.
+std::string FindCopyViolation(const std::vector<PageCopy>& copies, int64_t num_pages) {
+  for (const auto& [from, to] : copies) {
+    if (from >= 0 && from < num_pages && to >= 0 && to < num_pages && from != to) continue;
+    return absl::StrCat("a copy of page ", from, " to page ", to, " of ", num_pages);
+  }
+  return "";
+}
+
 absl::Span<const LogitEdit> EditsOf(const Batch& batch, int64_t row) {
   const int32_t e = batch.rows[row].edited_row;
   if (e < 0) return {};
@@ -154,7 +163,11 @@ std::string FindViolation(const Batch& batch, const ExecutorLimits& limits) {
     begin = end;
   }
   if (begin != num_tokens) return "tokens that belong to no sequence";
-  if (std::string violation = FindRowViolation(batch); !violation.empty()) return violation;
+  for (std::string violation :
+       {FindRowViolation(batch), FindCopyViolation(batch.page_copies, limits.num_pages),
+        FindCopyViolation(batch.recent_copies, limits.num_recent_pages)}) {
+    if (!violation.empty()) return violation;
+  }
   return FindSharing(batch, limits);
 }
 
@@ -222,6 +235,7 @@ absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Collect() {
   if (violation_.empty()) violation_ = FindViolation(batch, limits_);
   if (!violation_.empty()) return absl::InternalError(violation_);
   if (is_lost_) return absl::InternalError("the device is lost");
+  CopyPages(batch);
   Store(batch);
   if (on_step) {
     if (absl::Status status = on_step(batch); !status.ok()) {
@@ -262,6 +276,17 @@ KvTraffic FakeExecutor::DecodeTraffic(int64_t num_tokens) const {
   return {.read_bytes = 3 * std::min<int64_t>(num_tokens, 8), .dense_bytes = 3 * num_tokens};
 }
 
+void FakeExecutor::CopyPages(const Batch& batch) {
+  const auto copy = [this](const std::vector<PageCopy>& copies, std::vector<int32_t>& pages) {
+    for (const auto& [from, to] : copies) {
+      std::copy_n(pages.begin() + from * limits_.page_tokens, limits_.page_tokens,
+                  pages.begin() + to * limits_.page_tokens);
+    }
+  };
+  copy(batch.page_copies, pages_);
+  copy(batch.recent_copies, recent_pages_);
+}
+
 void FakeExecutor::Store(const Batch& batch) {
   for (int64_t i = 0; i < batch.num_tokens(); ++i) {
     const int64_t seq = batch.token_sequence[i];
@@ -274,6 +299,13 @@ void FakeExecutor::Store(const Batch& batch) {
 }
 
 void FakeExecutor::Spoil(const Batch& batch) {
+  const auto spoil = [this](const std::vector<PageCopy>& copies, std::vector<int32_t>& pages) {
+    for (const auto& [from, to] : copies) {
+      std::fill_n(pages.begin() + to * limits_.page_tokens, limits_.page_tokens, kNeverStored);
+    }
+  };
+  spoil(batch.page_copies, pages_);
+  spoil(batch.recent_copies, recent_pages_);
   Batch spoilt = batch;
   spoilt.token_ids.assign(batch.token_ids.size(), kNeverStored);
   Store(spoilt);

@@ -50,6 +50,7 @@ class FakeExecutor : public Executor {
     std::vector<std::vector<int32_t>> masks;
   };
   Batch Resolve(const Batch& batch);
+  void CopyPages(const Batch& batch);
   void Store(const Batch& batch);
   void Spoil(const Batch& batch);
   std::vector<int32_t> ReadPages(const Batch& batch, int64_t token_idx) const;

@@ -40,6 +40,36 @@ TEST(KvCacheTest, TensorsHaveTheirSegmentsShape) {
   EXPECT_EQ(cache.RecentTensors(1, 0).v.dtype(), DType::kBF16);
 }
 
+TEST(KvCacheTest, CopiesAllOfAPageAndNothingElse) {
+  KvCache cache(Spec(), /*num_pages=*/3, /*num_recent_pages=*/3);
+  // Bytes by page, every tensor one after another: first each byte's page, then what is copied.
+  const auto for_each_byte = [&](bool is_recent, const auto& visit) {
+    for (int64_t layer = 0; layer < 3; ++layer) {
+      for (int64_t segment = 0; segment < (is_recent ? 1 : 2); ++segment) {
+        const auto tensors =
+            is_recent ? cache.RecentTensors(layer, segment) : cache.PageTensors(layer, segment);
+        for (const TensorView& view : {tensors.k, tensors.v}) {
+          auto* bytes = static_cast<uint8_t*>(view.raw());
+          for (int64_t i = 0; i < view.num_bytes(); ++i) {
+            visit(&bytes[i], i / (view.num_bytes() / 3));
+          }
+        }
+      }
+    }
+  };
+  for (const bool is_recent : {false, true}) {
+    for_each_byte(is_recent, [](uint8_t* byte, int64_t page) { *byte = 10 + page; });
+  }
+  cache.CopyPage(2, 0);
+  cache.CopyRecentPage(0, 1);
+  for_each_byte(false, [](const uint8_t* byte, int64_t page) {
+    ASSERT_EQ(*byte, page == 0 ? 12 : 10 + page);
+  });
+  for_each_byte(true, [](const uint8_t* byte, int64_t page) {
+    ASSERT_EQ(*byte, page == 1 ? 10 : 10 + page);
+  });
+}
+
 TEST(KvCacheTest, TensorsDoNotOverlap) {
   const KvCache cache(Spec(), /*num_pages=*/7, /*num_recent_pages=*/3);
   std::vector<std::pair<const char*, const char*>> ranges;

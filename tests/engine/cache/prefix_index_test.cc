@@ -51,7 +51,7 @@ class PrefixIndexTest : public testing::Test {
 TEST_F(PrefixIndexTest, FindsTheFullPagesOfACommonBeginning) {
   Start(10);
   const std::vector<PageId> pages = Cache({1, 2, 3, 4, 5, 6, 7});
-  EXPECT_EQ(index_->num_entries(), 3);
+  EXPECT_EQ(index_->num_pages(), 3);
   EXPECT_THAT(Find({1, 2, 3, 4, 9, 9, 9}), ElementsAre(pages[0], pages[1]));
   EXPECT_THAT(Find({1, 2, 3, 4, 5, 6, 7}), ElementsAre(pages[0], pages[1], pages[2]));
   EXPECT_THAT(Find({1, 2, 4, 3, 5, 6, 7}), ElementsAre(pages[0]));
@@ -82,7 +82,7 @@ TEST_F(PrefixIndexTest, KeepsTheFirstOfTwoThatAreTheSame) {
   Start(10);
   const std::vector<PageId> first = Cache({1, 2, 3, 4});
   Cache({1, 2, 3, 4, 5, 6});
-  EXPECT_EQ(index_->num_entries(), 3);
+  EXPECT_EQ(index_->num_pages(), 3);
   EXPECT_EQ(pages_->num_kept(), 3);
   const std::vector<PageId> found = Find({1, 2, 3, 4, 5, 6, 7});
   ASSERT_EQ(found.size(), 3U);  // the second one's last page is behind the first one's pages
@@ -97,7 +97,7 @@ TEST_F(PrefixIndexTest, APageTakenByThePoolIsForgotten) {
   EXPECT_THAT(Find({1, 2, 3, 4, 5, 6, 7}), ElementsAre(pages[0], pages[1]));
   EXPECT_EQ(*pages_->Acquire(), pages[1]);
   EXPECT_EQ(*pages_->Acquire(), pages[0]);
-  EXPECT_EQ(index_->num_entries(), 0);
+  EXPECT_EQ(index_->num_pages(), 0);
   EXPECT_THAT(Find({1, 2, 3}), IsEmpty());
 }
 
@@ -123,7 +123,7 @@ TEST_F(PrefixIndexTest, EndsWhereTheRecentPagesAreThere) {
   for (PageId page : {0, 1, 2, 4, 5}) recent_pages_->Release(page);
   Cache(tokens);
   EXPECT_EQ(index_->Find(tokens, "", 1).pages, pages);
-  EXPECT_EQ(index_->num_entries(), 4);
+  EXPECT_EQ(index_->num_pages(), 4);
 }
 
 TEST_F(PrefixIndexTest, TheRecentPageOfAForgottenPageIsFree) {
@@ -133,6 +133,66 @@ TEST_F(PrefixIndexTest, TheRecentPageOfAForgottenPageIsFree) {
   pages_->Acquire();
   EXPECT_EQ(recent_pages_->num_kept(), 1);
   EXPECT_EQ(recent_pages_->num_free(), 2);
+}
+
+// The end of a prompt inside a page: found by whoever has the same prompt, to be copied.
+TEST_F(PrefixIndexTest, FindsTheEndOfTheSamePrompt) {
+  Start(10, /*lookback_tokens=*/1, /*num_recent_pages=*/6);
+  const Tokens prompt = {1, 2, 3, 4};  // ends with token 3, before the last one
+  const PageId first = *pages_->Acquire(), last = *pages_->Acquire();
+  const PageId first_recent = *recent_pages_->Acquire(), last_recent = *recent_pages_->Acquire();
+  const std::span<const int32_t> tokens(prompt);
+  const uint64_t entry = index_->Insert(0, tokens.first(2), "", first, first_recent, 1);
+  index_->Insert(entry, tokens.subspan(2, 1), "", last, last_recent, 2);
+  EXPECT_EQ(index_->Find(prompt, "", 1).partial_page, -1);  // not computed yet
+
+  PrefixMatch match = index_->Find(prompt, "", 2);
+  EXPECT_EQ(match.num_tokens, 3);
+  EXPECT_THAT(match.pages, ElementsAre(first));
+  EXPECT_EQ(match.last_entry, entry);
+  EXPECT_EQ(match.partial_page, last);
+  EXPECT_EQ(match.partial_recent_page, last_recent);
+  EXPECT_EQ(match.first_recent_page, 1);
+  EXPECT_THAT(match.recent_pages, IsEmpty());
+  for (const Tokens& other : {Tokens{1, 2, 5, 4}, Tokens{1, 2, 3}, Tokens{1, 2, 3, 4, 5}}) {
+    match = index_->Find(other, "", 2);
+    EXPECT_EQ(match.num_tokens, 2);
+    EXPECT_EQ(match.partial_page, -1);
+  }
+
+  // Once the page is full it is an entry more, which the pools count as one page.
+  index_->Insert(entry, tokens.subspan(2, 2), "", last, last_recent, 3);
+  EXPECT_EQ(index_->num_pages(), 2);
+  EXPECT_EQ(index_->Find(prompt, "", 3).partial_page, last);
+  EXPECT_THAT(Find({1, 2, 3, 4, 5}, "", 3), ElementsAre(first, last));
+  for (PageId page : {last, first}) pages_->Release(page);
+  for (PageId page : {first_recent, last_recent}) recent_pages_->Release(page);
+  EXPECT_EQ(pages_->num_kept(), 2);
+
+  // Without its recent page neither is of use; without its page neither is there.
+  for (int i = 0; i < 5; ++i) recent_pages_->Acquire();  // free ones and that of the first page
+  EXPECT_EQ(index_->Find(prompt, "", 3).partial_page, last);
+  recent_pages_->Acquire();
+  EXPECT_EQ(index_->Find(prompt, "", 3).num_tokens, 0);
+  index_->Forget(last);
+  EXPECT_EQ(index_->num_pages(), 1);
+  EXPECT_EQ(pages_->num_kept(), 1);
+}
+
+TEST_F(PrefixIndexTest, ARecentPageOfTwoEntriesIsKeptForTheOther) {
+  Start(10, /*lookback_tokens=*/1, /*num_recent_pages=*/6);
+  Cache({1, 2});
+  const Tokens prompt = {1, 2};
+  const PageId page = *pages_->Acquire(), recent = *recent_pages_->Acquire();
+  index_->Insert(0, std::span(prompt).first(1), "", page, recent, 1);
+  const PageId full = index_->Find({{1, 2, 3}}, "", 1).pages.at(0);
+  index_->Insert(0, prompt, "", page, recent, 1);  // the entry has a recent page of its own
+  pages_->Release(page);
+  recent_pages_->Release(recent);
+  EXPECT_EQ(recent_pages_->num_kept(), 2);
+  index_->Forget(full);
+  EXPECT_EQ(recent_pages_->num_kept(), 1);
+  EXPECT_EQ(index_->Find(prompt, "", 1).partial_recent_page, recent);
 }
 
 TEST_F(PrefixIndexTest, WaitsForTheStepThatComputesAPage) {
@@ -152,7 +212,7 @@ TEST_F(PrefixIndexTest, ForgetsWhatFailed) {
   EXPECT_EQ(pages_->num_free(), 10);
   index_->Forget(early[0]);
   index_->Forget(early[0]);
-  EXPECT_EQ(index_->num_entries(), 0);
+  EXPECT_EQ(index_->num_pages(), 0);
   EXPECT_EQ(pages_->num_kept(), 0);
 }
 
