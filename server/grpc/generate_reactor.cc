@@ -80,7 +80,7 @@ void GenerateReactor::EndWith(const absl::Status& status) {
 void GenerateReactor::Proceed() {
   if (is_writing_ || is_finished_) return;
   if (!queue_.empty()) {
-    in_flight_ = std::move(queue_.front());
+    in_flight_.Swap(&queue_.front());
     queue_.pop_front();
     num_queued_bytes_ -= static_cast<int64_t>(in_flight_.Length());
     is_writing_ = true;
