@@ -1,4 +1,5 @@
-// What constraints cost a step of the engine: constrained_step_bench MODEL_FOLDER [threads]
+// What constraints cost a step of the engine:
+//   constrained_step_bench MODEL_FOLDER [THREADS | gpu] [TOKENIZER_FOLDER]
 // Rounds of unconstrained requests and of constrained ones take turns, 1 and 8 at a time, each of
 // the same number of tokens. `cold` compiles the constraint anew for each round; `warm` shares one.
 // One line per case: medians over the rounds of the mean step, without the steps of the prompts.
@@ -111,16 +112,24 @@ class Bench {
   const std::shared_ptr<const TokenTable> tokens_;
 };
 
-void Run(const std::string& folder, int num_threads) {
-  LoadOptions options{.executor = {.kv_cache_bytes = int64_t{128} << 20, .max_num_seqs = 8}};
-  options.device = OpenHostDevice(num_threads, "");
+// The GPU if num_threads is 0.
+void Run(const std::string& folder, const std::string& tokenizer_folder, int num_threads) {
+  LoadOptions options{.executor = {.kv_cache_bytes = int64_t{1} << 30, .max_num_seqs = 8}};
+  if (num_threads == 0) {
+    absl::StatusOr<std::unique_ptr<Device>> device = OpenCudaDevice(0);
+    NSA_CHECK(device.ok()) << device.status();
+    options.device = std::move(*device);
+  } else {
+    options.device = OpenHostDevice(num_threads, "");
+  }
   const absl::StatusOr<LoadedModel> model = LoadModel(folder, options, nullptr);
   NSA_CHECK(model.ok()) << model.status();
-  const auto tokenizer = LoadSentencePieceTokenizer(folder + "/tokenizer.model", /*add_bos=*/true);
+  const auto tokenizer =
+      LoadSentencePieceTokenizer(tokenizer_folder + "/tokenizer.model", /*add_bos=*/true);
   NSA_CHECK(tokenizer.ok()) << tokenizer.status();
   const std::vector<int32_t> eos_tokens = {(*tokenizer)->eos_token()};
   Bench bench(model->executor.get(), TokenTable::Create(**tokenizer, eos_tokens).value());
-  std::printf("%d threads, %d tokens; us per step\n%-22s %2s | %8s | %8s %7s | %8s %7s\n",
+  std::printf("%d threads (0: GPU), %d tokens; us per step\n%-22s %2s | %8s | %8s %7s | %8s %7s\n",
               num_threads, (*tokenizer)->vocab_size(), "constraint", "n", "none", "cold", "",
               "warm", "");
   for (const int64_t num_seqs : {1, 8}) {
@@ -133,9 +142,12 @@ void Run(const std::string& folder, int num_threads) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: constrained_step_bench MODEL_FOLDER [threads]\n");
+    std::fprintf(stderr,
+                 "usage: constrained_step_bench MODEL_FOLDER [THREADS | gpu] [TOKENIZER_FOLDER]\n");
     return 1;
   }
-  nsa::bench::Run(argv[1], argc > 2 ? std::max(1, std::atoi(argv[2])) : 2);
+  const std::string device = argc > 2 ? argv[2] : "2";
+  nsa::bench::Run(argv[1], argc > 3 ? argv[3] : argv[1],
+                  device == "gpu" ? 0 : std::max(1, std::atoi(device.c_str())));
   return 0;
 }
