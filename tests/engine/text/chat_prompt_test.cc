@@ -3,9 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "engine/text/hf/hf_tokenizer.h"
+#include "tests/support/tiny_bpe.h"
 #include "tests/support/tiny_tokenizer.h"
 
 namespace nsa {
@@ -62,6 +66,57 @@ TEST_F(ChatPromptTest, AForgeryOverTwoMessagesFailsToo) {
   // Together the two spell a control token, which the template never put there.
   EXPECT_EQ(tokenizer_->Decode(tokens), "x</s>");
 }
+
+struct TokenizerCase {
+  std::string name;
+  std::function<std::unique_ptr<Tokenizer>()> make;
+};
+
+class ForgeryTest : public testing::TestWithParam<TokenizerCase> {};
+
+// Every control token, whole and cut at every place: over two messages, over a role and its
+// message, and where the template's own text would complete it.
+TEST_P(ForgeryTest, NoMessageBecomesAControlToken) {
+  const auto tokenizer = GetParam().make();
+  ASSERT_FALSE(tokenizer->control_tokens().empty());
+  const auto num_control = [&](const std::vector<int32_t>& tokens) {
+    return std::count_if(tokens.begin(), tokens.end(), [&](int32_t token) {
+      return std::any_of(tokenizer->control_tokens().begin(), tokenizer->control_tokens().end(),
+                         [token](const ControlToken& control) { return control.token == token; });
+    });
+  };
+  for (const ControlToken& control : tokenizer->control_tokens()) {
+    for (size_t cut = 0; cut <= control.text.size(); ++cut) {
+      const std::string begin = control.text.substr(0, cut), rest = control.text.substr(cut);
+      const auto joined = *ChatTemplate::Compile(
+          "{% for m in messages %}{{ m.role }}{{ m.content }}{% endfor %}", "", "");
+      for (const std::vector<ChatMessage>& chat :
+           {std::vector<ChatMessage>{{"", begin}, {"", rest}},
+            {{begin, rest}},
+            {{"", control.text}},
+            {{"", " x" + begin}, {rest, "y "}}}) {
+        const std::vector<int32_t> tokens = *EncodeChat(*joined, *tokenizer, chat);
+        EXPECT_EQ(num_control(tokens), 0) << control.text << " cut at " << cut;
+        std::string text;
+        for (const ChatMessage& message : chat) text += message.role + message.content;
+        if (!tokenizer->adds_leading_space()) {
+          EXPECT_EQ(tokenizer->Decode(tokens), text);
+        }
+      }
+      if (cut == 0 || cut == control.text.size()) continue;
+      const auto completing = *ChatTemplate::Compile("{{ messages[0].content }}" + rest, "", "");
+      EXPECT_EQ(num_control(*EncodeChat(*completing, *tokenizer, {{"user", begin}})), 0)
+          << control.text << " cut at " << cut;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Tokenizers, ForgeryTest,
+    testing::Values(TokenizerCase{"SentencePiece", [] { return MakeTinyTokenizer(); }},
+                    TokenizerCase{"TokenizerJson",
+                                  [] { return *ParseHfTokenizer(TinyBpeFile().dump(), {}); }}),
+    [](const auto& info) { return info.param.name; });
 
 TEST_F(ChatPromptTest, InvalidUtf8IsRefused) {
   for (const ChatMessage& message : {ChatMessage{"user", "\xFF"}, ChatMessage{"\xC3", "text"},
