@@ -31,12 +31,7 @@ absl::Status Admission::Check(AdmissionLoad wanted, AdmissionLoad waiting, int64
                   absl::StrCat(waiting.num_requests, " of at most ", limits.max_queued_requests,
                                " requests are waiting; ", num_wanted, " more cannot be queued"));
   }
-  if (limits.max_queued_tokens > 0 && waiting.num_tokens > 0 &&
-      wanted.num_tokens > limits.max_queued_tokens - waiting.num_tokens) {
-    return Reject(RejectReason::kQueuedTokens, num_wanted,
-                  absl::StrCat("requests with ", waiting.num_tokens, " prompt tokens, of at most ",
-                               limits.max_queued_tokens, ", are waiting"));
-  }
+  NSA_RETURN_IF_ERROR(CheckTokens(wanted, waiting.num_tokens));
   const int64_t num_live = waiting.num_requests + num_running;
   if (limits.max_concurrent_requests > 0 &&
       num_wanted > limits.max_concurrent_requests - num_live) {
@@ -45,6 +40,16 @@ absl::Status Admission::Check(AdmissionLoad wanted, AdmissionLoad waiting, int64
                                " requests are in progress; ", num_wanted, " more cannot be taken"));
   }
   return absl::OkStatus();
+}
+
+absl::Status Admission::CheckTokens(AdmissionLoad wanted, int64_t num_waiting_tokens) {
+  const int64_t limit = limits_.max_queued_tokens;
+  if (limit <= 0 || num_waiting_tokens <= 0 || wanted.num_tokens <= limit - num_waiting_tokens) {
+    return absl::OkStatus();
+  }
+  return Reject(RejectReason::kQueuedTokens, wanted.num_requests,
+                absl::StrCat("requests with ", num_waiting_tokens, " prompt tokens, of at most ",
+                             limit, ", are waiting"));
 }
 
 absl::Status Admission::Reject(RejectReason reason, int64_t num_requests,

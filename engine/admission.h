@@ -12,7 +12,8 @@ namespace nsa {
 
 struct AdmissionLimits {
   int64_t max_queued_requests = 256;  // waiting ones, beyond those running
-  // Prompt tokens of waiting requests, 0: no limit. However long, a request may be the only one.
+  // Prompt tokens of requests that have not run yet, 0: no limit. However long, a request may be
+  // the only one.
   int64_t max_queued_tokens = 0;
   int64_t max_concurrent_requests = 0;  // waiting and running ones, 0: no limit
 };
@@ -21,6 +22,18 @@ struct AdmissionLimits {
 struct AdmissionLoad {
   int64_t num_requests = 0;
   int64_t num_tokens = 0;
+
+  bool operator==(const AdmissionLoad&) const = default;
+  AdmissionLoad& operator+=(AdmissionLoad more) {
+    num_requests += more.num_requests;
+    num_tokens += more.num_tokens;
+    return *this;
+  }
+  AdmissionLoad& operator-=(AdmissionLoad less) {
+    num_requests -= less.num_requests;
+    num_tokens -= less.num_tokens;
+    return *this;
+  }
 };
 
 // Not thread-safe.
@@ -31,6 +44,9 @@ class Admission {
   // OK if `wanted` may be queued all together. INVALID_ARGUMENT: they never may, being more
   // requests than a limit; RESOURCE_EXHAUSTED: not now.
   absl::Status Check(AdmissionLoad wanted, AdmissionLoad waiting, int64_t num_running);
+
+  // The tokens alone: of requests that are queued already, whose prompts were not known.
+  absl::Status CheckTokens(AdmissionLoad wanted, int64_t num_waiting_tokens);
 
   // Requests refused as not now, by RejectReason.
   const std::array<int64_t, kNumRejectReasons>& num_rejected() const { return num_rejected_; }

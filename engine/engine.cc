@@ -26,6 +26,14 @@ struct Submission {
   absl::Time arrived;
 };
 
+constexpr char kShuttingDown[] = "the server is shutting down";
+
+AdmissionLoad LoadOf(const std::vector<Request>& requests) {
+  AdmissionLoad load{.num_requests = static_cast<int64_t>(requests.size())};
+  for (const Request& request : requests) load.num_tokens += PromptTokensOfCall(request);
+  return load;
+}
+
 }  // namespace
 
 class Engine::Impl {
@@ -46,13 +54,16 @@ class Engine::Impl {
     }
     work_arrived_.notify_one();
     thread_.join();
+    NSA_CHECK_EQ(reserved_.num_requests, 0) << "a reservation has outlived the engine";
   }
 
   absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
-  absl::Status CheckAdmission(int64_t num_requests, int64_t num_prompts) {
-    const std::lock_guard lock(mutex_);
-    return CheckLoad({.num_requests = num_requests, .num_tokens = num_prompts});
-  }
+  absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink,
+                      Reservation& place);
+  absl::StatusOr<std::unique_ptr<Reservation>> Reserve(AdmissionLoad wanted);
+  absl::Status SetTokens(int64_t num_tokens, Reservation* place);
+  std::unique_ptr<Reservation> Split(AdmissionLoad part, Reservation* place);
+  void Release(const Reservation& place);
   void Cancel(RequestId id, FinishReason reason);
   void Drain(absl::Time deadline);
   EngineStats Stats() const;
@@ -63,6 +74,10 @@ class Engine::Impl {
   bool TakeOrders();
   void Publish(const StepOutcome& outcome);
   void ReportLoss();
+  absl::Status Check(const std::vector<Request>& requests) const;
+  void Enqueue(std::vector<Request> requests, const std::shared_ptr<TokenSink>& sink)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool IsAtRest() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   AdmissionLoad Waiting() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status CheckLoad(AdmissionLoad wanted) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
@@ -79,6 +94,7 @@ class Engine::Impl {
   // Until their end is published, with PromptTokensOfCall.
   std::unordered_map<RequestId, int64_t> live_ ABSL_GUARDED_BY(mutex_);
   int64_t num_live_tokens_ ABSL_GUARDED_BY(mutex_) = 0;  // sum over live_
+  AdmissionLoad reserved_ ABSL_GUARDED_BY(mutex_);       // not in live_
   // Of live_, for the next step; the first reason given counts.
   std::unordered_map<RequestId, FinishReason> cancelled_ ABSL_GUARDED_BY(mutex_);
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);  // the core's, as of the last step
@@ -97,28 +113,74 @@ class Engine::Impl {
   std::thread thread_;  // last: it uses everything above
 };
 
-absl::Status Engine::Impl::Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink) {
+absl::Status Engine::Impl::Check(const std::vector<Request>& requests) const {
   for (const Request& request : requests) {
     NSA_RETURN_IF_ERROR(CheckRequest(request, limits_, options_.max_model_tokens));
   }
-  AdmissionLoad load{.num_requests = static_cast<int64_t>(requests.size())};
-  for (const Request& request : requests) load.num_tokens += PromptTokensOfCall(request);
+  return absl::OkStatus();
+}
+
+absl::Status Engine::Impl::Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink) {
+  NSA_RETURN_IF_ERROR(Check(requests));
+  NSA_ASSIGN_OR_RETURN(const auto place, Reserve(LoadOf(requests)));
+  return Submit(std::move(requests), std::move(sink), *place);
+}
+
+absl::Status Engine::Impl::Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink,
+                                  Reservation& place) {
+  NSA_RETURN_IF_ERROR(Check(requests));
   {
     const std::lock_guard lock(mutex_);
-    NSA_RETURN_IF_ERROR(CheckLoad(load));
-    // A clock that is set back must not let those who come later go first.
-    const absl::Time now = last_arrival_ = std::max(last_arrival_, absl::Now());
-    if (live_.empty()) woken_ = now;
-    num_admitted_ += load.num_requests;
-    num_live_tokens_ += load.num_tokens;
-    for (Request& request : requests) {
-      const bool is_new = live_.emplace(request.id, PromptTokensOfCall(request)).second;
-      NSA_CHECK(is_new) << "request id " << request.id << " is live already";
-      inbox_.push_back(Submission{.request = std::move(request), .sink = sink, .arrived = now});
-    }
+    if (lost_ || cancelling_all_) return absl::UnavailableError(kShuttingDown);
+    NSA_CHECK(LoadOf(requests) == place.load_) << "not what the place was reserved for";
+    reserved_ -= std::exchange(place.load_, {});
+    Enqueue(std::move(requests), sink);
   }
   work_arrived_.notify_one();
   return absl::OkStatus();
+}
+
+void Engine::Impl::Enqueue(std::vector<Request> requests, const std::shared_ptr<TokenSink>& sink) {
+  // A clock that is set back must not let those who come later go first.
+  const absl::Time now = last_arrival_ = std::max(last_arrival_, absl::Now());
+  if (live_.empty()) woken_ = now;
+  num_admitted_ += static_cast<int64_t>(requests.size());
+  for (Request& request : requests) {
+    const int64_t num_tokens = PromptTokensOfCall(request);
+    const bool is_new = live_.emplace(request.id, num_tokens).second;
+    NSA_CHECK(is_new) << "request id " << request.id << " is live already";
+    num_live_tokens_ += num_tokens;
+    inbox_.push_back(Submission{.request = std::move(request), .sink = sink, .arrived = now});
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Engine::Reservation>> Engine::Impl::Reserve(AdmissionLoad wanted) {
+  const std::lock_guard lock(mutex_);
+  NSA_RETURN_IF_ERROR(CheckLoad(wanted));
+  reserved_ += wanted;
+  return std::unique_ptr<Reservation>(new Reservation(this, wanted));
+}
+
+absl::Status Engine::Impl::SetTokens(int64_t num_tokens, Reservation* place) {
+  const std::lock_guard lock(mutex_);
+  AdmissionLoad& load = place->load_;
+  const AdmissionLoad wanted{.num_requests = load.num_requests, .num_tokens = num_tokens};
+  NSA_RETURN_IF_ERROR(admission_.CheckTokens(wanted, Waiting().num_tokens - load.num_tokens));
+  reserved_.num_tokens += num_tokens - load.num_tokens;
+  load = wanted;
+  return absl::OkStatus();
+}
+
+std::unique_ptr<Engine::Reservation> Engine::Impl::Split(AdmissionLoad part, Reservation* place) {
+  const std::lock_guard lock(mutex_);
+  place->load_ -= part;
+  return std::unique_ptr<Reservation>(new Reservation(this, part));
+}
+
+void Engine::Impl::Release(const Reservation& place) {
+  const std::lock_guard lock(mutex_);
+  reserved_ -= place.load_;
+  if (IsAtRest()) all_finished_.notify_all();
 }
 
 void Engine::Impl::Cancel(RequestId id, FinishReason reason) {
@@ -135,7 +197,7 @@ void Engine::Impl::Drain(absl::Time deadline) {
   const absl::Duration patience = std::min(deadline - absl::Now(), absl::Hours(24 * 365));
   std::unique_lock lock(mutex_);
   draining_ = true;
-  const auto none_left = [this] { return live_.empty() && !delivering_; };
+  const auto none_left = [this] { return IsAtRest() && !delivering_; };
   if (all_finished_.wait_for(lock, absl::ToChronoNanoseconds(patience), none_left)) return;
   cancelling_all_ = true;
   all_finished_.wait(lock, none_left);
@@ -144,7 +206,8 @@ void Engine::Impl::Drain(absl::Time deadline) {
 EngineStats Engine::Impl::Stats() const {
   const std::lock_guard lock(mutex_);
   EngineStats stats = stats_;
-  stats.num_waiting = Waiting().num_requests;
+  stats.num_waiting = Waiting().num_requests - reserved_.num_requests;
+  stats.num_preparing = reserved_.num_requests;
   stats.num_admitted = num_admitted_;
   stats.num_rejected = admission_.num_rejected();
   stats.draining = draining_;
@@ -152,14 +215,18 @@ EngineStats Engine::Impl::Stats() const {
   return stats;
 }
 
-// In the inbox, on the way from there, or in the scheduler's queue.
+// Reserved, in the inbox, on the way from there, or in the scheduler's queue. The tokens of those
+// that were preempted wait no more: they were let in before.
 AdmissionLoad Engine::Impl::Waiting() const {
-  return {.num_requests = static_cast<int64_t>(live_.size()) - stats_.num_running,
-          .num_tokens = num_live_tokens_ - stats_.num_running_prompt_tokens};
+  const auto num_live = static_cast<int64_t>(live_.size());
+  return {.num_requests = num_live - stats_.num_running + reserved_.num_requests,
+          .num_tokens = num_live_tokens_ - stats_.num_started_prompt_tokens + reserved_.num_tokens};
 }
 
+bool Engine::Impl::IsAtRest() const { return live_.empty() && reserved_.num_requests == 0; }
+
 absl::Status Engine::Impl::CheckLoad(AdmissionLoad wanted) {
-  if (draining_ || lost_) return absl::UnavailableError("the server is shutting down");
+  if (draining_ || lost_) return absl::UnavailableError(kShuttingDown);
   return admission_.Check(wanted, Waiting(), stats_.num_running);
 }
 
@@ -184,7 +251,7 @@ bool Engine::Impl::TakeOrders() {
   {
     std::unique_lock lock(mutex_);
     delivering_ = false;
-    if (live_.empty()) all_finished_.notify_all();
+    if (IsAtRest()) all_finished_.notify_all();
     work_arrived_.wait(lock, [this] { return stopping_ || !inbox_.empty() || !core_.idle(); });
     submissions.swap(inbox_);
     cancelled.swap(cancelled_);
@@ -230,8 +297,23 @@ absl::Status Engine::Submit(std::vector<Request> requests, std::shared_ptr<Token
   return impl_->Submit(std::move(requests), std::move(sink));
 }
 
-absl::Status Engine::CheckAdmission(int64_t num_requests, int64_t num_prompts) {
-  return impl_->CheckAdmission(num_requests, num_prompts);
+absl::Status Engine::Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink,
+                            Reservation& place) {
+  return impl_->Submit(std::move(requests), std::move(sink), place);
+}
+
+absl::StatusOr<std::unique_ptr<Engine::Reservation>> Engine::Reserve(AdmissionLoad wanted) {
+  return impl_->Reserve(wanted);
+}
+
+Engine::Reservation::~Reservation() { engine_->Release(*this); }
+
+absl::Status Engine::Reservation::SetTokens(int64_t num_tokens) {
+  return engine_->SetTokens(num_tokens, this);
+}
+
+std::unique_ptr<Engine::Reservation> Engine::Reservation::Split(AdmissionLoad part) {
+  return engine_->Split(part, this);
 }
 
 void Engine::Cancel(RequestId id, FinishReason reason) { impl_->Cancel(id, reason); }

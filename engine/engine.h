@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "engine/admission.h"
 #include "engine/executor.h"
 #include "engine/request.h"
@@ -40,10 +41,16 @@ class Engine {
   // programmer error.
   absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink);
 
-  // OK if this many requests, of so many prompts, would be queued now if their prompts are short;
-  // else what Submit would say. Reserves nothing: it spares the work of preparing requests that
-  // would be refused. A refusal is counted.
-  absl::Status CheckAdmission(int64_t num_requests, int64_t num_prompts);
+  // A place in the queue for requests that are still being prepared, so that the work is not done
+  // in vain. They count as waiting. What has not been submitted goes back at its end. Thread-safe;
+  // must not outlive the engine.
+  class Reservation;
+  // What Submit would say of requests with so many prompt tokens. A refusal is counted.
+  absl::StatusOr<std::unique_ptr<Reservation>> Reserve(AdmissionLoad wanted);
+  // The same as above in a place that was reserved for as many requests and tokens, and is used up
+  // thereby. Drain lets it in before its deadline; then, or without a device, UNAVAILABLE.
+  absl::Status Submit(std::vector<Request> requests, std::shared_ptr<TokenSink> sink,
+                      Reservation& place);
 
   // Ends the request with `reason`: kCancelled, or kStop when its owner has found the end (a stop
   // string) itself. Its pages are free within one step. An unknown or finished id
@@ -51,8 +58,8 @@ class Engine {
   void Cancel(RequestId id, FinishReason reason = FinishReason::kCancelled);
 
   // Refuses new requests from now on and waits until none is left or the deadline passed, then
-  // cancels the rest. Returns when every sink has its last event. A second call may bring the
-  // deadline forward. Not to be called by a sink.
+  // cancels the rest. Returns when every sink has its last event and every reservation has ended.
+  // A second call may bring the deadline forward. Not to be called by a sink.
   void Drain(absl::Time deadline);
 
   // A snapshot: as of the last step, with the requests that arrived since among the waiting ones.
@@ -65,6 +72,26 @@ class Engine {
  private:
   class Impl;
   std::unique_ptr<Impl> impl_;
+};
+
+class Engine::Reservation {
+ public:
+  ~Reservation();
+  Reservation(const Reservation&) = delete;
+  Reservation& operator=(const Reservation&) = delete;
+
+  // How many tokens the prompts have, now that it is known. RESOURCE_EXHAUSTED, and counted: too
+  // many, beside those of others that wait.
+  absl::Status SetTokens(int64_t num_tokens);
+  // Takes a part of this for requests that are submitted apart.
+  std::unique_ptr<Reservation> Split(AdmissionLoad part);
+
+ private:
+  friend class Engine::Impl;
+  Reservation(Impl* engine, AdmissionLoad load) : engine_(engine), load_(load) {}
+
+  Impl* const engine_;
+  AdmissionLoad load_;  // guarded by the engine's mutex
 };
 
 }  // namespace nsa

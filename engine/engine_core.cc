@@ -72,6 +72,7 @@ StepOutcome EngineCore::Step() {
     FailAll(clock_());
   }
   UpdateGauges();
+  CountStartedPrompts();
   outcome.deliveries.swap(deliveries_);
   return outcome;
 }
@@ -287,14 +288,20 @@ TokenEvent& EngineCore::AddEvent(const Sequence& sequence) {
 
 void EngineCore::UpdateGauges() {
   stats_.num_running = static_cast<int64_t>(scheduler_.running().size());
-  stats_.num_running_prompt_tokens = 0;
-  for (const auto& sequence : scheduler_.running()) {
-    stats_.num_running_prompt_tokens += PromptTokensOfCall(sequence->request);
-  }
   stats_.num_waiting = static_cast<int64_t>(scheduler_.waiting().size());
   stats_.num_pages = scheduler_.pages().num_pages();
   stats_.num_free_pages = scheduler_.pages().num_free();
   stats_.num_kept_pages = scheduler_.pages().num_kept();
+}
+
+void EngineCore::CountStartedPrompts() {
+  stats_.num_started_prompt_tokens = 0;
+  for (const auto& [id, sequence] : sequences_) {
+    const bool has_started = sequence->times.scheduled < absl::InfiniteFuture();
+    if (has_started && sequence->request.counts_prompt) {
+      stats_.num_started_prompt_tokens += sequence->num_prompt_tokens;
+    }
+  }
 }
 
 }  // namespace nsa

@@ -82,6 +82,7 @@ class EngineCore {
   void Forget(const Sequence& sequence);
   TokenEvent& AddEvent(const Sequence& sequence);
   void UpdateGauges();
+  void CountStartedPrompts();  // once per step: it goes through all requests
 
   Executor* const executor_;
   const std::function<absl::Time()> clock_;

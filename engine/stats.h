@@ -29,14 +29,21 @@ struct Histogram {
 inline constexpr int kNumFinishReasons = 6;  // values of FinishReason, kNone included
 
 // Why requests are not queued; the last one is the number of reasons.
-enum class RejectReason : uint8_t { kQueueFull, kQueuedTokens, kConcurrentRequests, kCount };
+enum class RejectReason : uint8_t {
+  kQueueFull,
+  kQueuedTokens,
+  kConcurrentRequests,
+  kConstraintQueue,  // the server's, which counts it
+  kCount,
+};
 inline constexpr int kNumRejectReasons = static_cast<int>(RejectReason::kCount);
 
 struct EngineStats {
   // Gauges.
   int64_t num_running = 0;
   int64_t num_waiting = 0;
-  int64_t num_running_prompt_tokens = 0;  // of the running requests, each call once
+  int64_t num_preparing = 0;              // admitted, but not submitted yet
+  int64_t num_started_prompt_tokens = 0;  // of requests that run, or did; each call once
   int64_t num_pages = 0;
   int64_t num_free_pages = 0;  // of num_pages, those that no sequence holds
   int64_t num_kept_pages =

@@ -35,6 +35,7 @@ uint64_t RandomSeed() {
 absl::Status WithEngineDetail(const absl::Status& status, const std::string& field) {
   if (absl::IsResourceExhausted(status)) return WithDetail(status, {.code = "overloaded"});
   if (absl::IsUnavailable(status)) return WithDetail(status, {.code = "unavailable"});
+  if (absl::IsDeadlineExceeded(status)) return WithDetail(status, {.code = "timeout"});
   return WithDetail(status, {.param = field, .code = "invalid_value"});
 }
 
@@ -106,28 +107,40 @@ absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Generate(
 ConstraintQueue::Ticket GenerationService::Complete(std::vector<PreparedCall> prepared,
                                                     Completed done) {
   const std::shared_ptr<const GivenConstraint> given = prepared.front().constraint;
-  if (given == nullptr) {
+  if (given == nullptr || prepared.front().request.constraint != nullptr) {
     done(std::move(prepared));
     return ConstraintQueue::kNoTicket;
   }
+  // The spec within what `given` owns.
+  ConstraintQueue::Order order{.place = std::move(prepared.front().constraint_place),
+                               .spec = {given, &given->spec},
+                               .deadline = prepared.front().request.deadline};
   auto completed = [prepared = std::move(prepared), done = std::move(done),
                     field = given->field](ConstraintQueue::Compiled compiled) mutable {
-    if (!compiled.ok()) return done(WithEngineDetail(compiled.status(), field));
+    if (!compiled.ok()) {
+      prepared.clear();  // their places are free before anybody hears of it
+      return done(WithEngineDetail(compiled.status(), field));
+    }
     for (PreparedCall& call : prepared) call.request.constraint = *compiled;
     done(std::move(prepared));
   };
-  // The spec within what `given` owns.
-  return dependencies_.constraints->Compile({given, &given->spec}, std::move(completed));
+  return dependencies_.constraints->Compile(std::move(order), std::move(completed));
 }
 
 void GenerationService::CancelCompletion(ConstraintQueue::Ticket ticket) {
   if (ticket != ConstraintQueue::kNoTicket) dependencies_.constraints->Cancel(ticket);
 }
 
-absl::StatusOr<std::vector<PreparedCall>> GenerationService::Prepare(
+// Of calls that belong together.
+struct GenerationService::Places {
+  std::unique_ptr<Engine::Reservation> requests;
+  ConstraintQueue::Place constraint;  // null: none is to be compiled
+  std::shared_ptr<const CompiledConstraint> kept_constraint;
+};
+
+absl::StatusOr<std::vector<CallOptions>> GenerationService::CheckCalls(
     std::span<const GenerateCall> calls) const {
   std::vector<CallOptions> options;
-  int64_t num_choices = 0;
   for (const GenerateCall& call : calls) {
     NSA_RETURN_IF_ERROR(CheckModel(call.model));
     NSA_ASSIGN_OR_RETURN(CallOptions checked, CheckOptions(call, dependencies_.defaults,
@@ -136,20 +149,56 @@ absl::StatusOr<std::vector<PreparedCall>> GenerationService::Prepare(
       return InvalidValue(checked.constraint->field,
                           "answers of this model cannot be constrained: its vocabulary forbids it");
     }
-    num_choices += checked.num_choices;
     options.push_back(std::move(checked));
   }
-  // Before a prompt is tokenized: under overload a refusal must cost next to nothing.
-  if (absl::Status status =
-          dependencies_.engine->CheckAdmission(num_choices, static_cast<int64_t>(calls.size()));
-      !status.ok()) {
-    return WithEngineDetail(status, calls.size() > 1 ? "prompt" : "n");
+  return options;
+}
+
+// Before a prompt is tokenized: under overload a refusal must cost next to nothing.
+absl::StatusOr<GenerationService::Places> GenerationService::Reserve(
+    std::span<const GenerateCall> calls, const std::vector<CallOptions>& options) const {
+  AdmissionLoad load{.num_tokens = static_cast<int64_t>(calls.size())};  // at least
+  for (const CallOptions& some : options) load.num_requests += some.num_choices;
+  Places places;
+  auto reservation = dependencies_.engine->Reserve(load);
+  if (!reservation.ok()) {
+    return WithEngineDetail(reservation.status(), calls.size() > 1 ? "prompt" : "n");
   }
+  places.requests = *std::move(reservation);
+  const std::shared_ptr<const GivenConstraint> given = options.front().constraint;
+  if (given == nullptr) return places;
+  if (const auto known = dependencies_.constraints->Find(given->spec); known.has_value()) {
+    if (!known->ok()) return WithEngineDetail(known->status(), given->field);
+    places.kept_constraint = **known;
+    return places;
+  }
+  auto place = dependencies_.constraints->Reserve(calls.front().caller, load.num_requests);
+  if (!place.ok()) return WithEngineDetail(place.status(), given->field);
+  places.constraint = *std::move(place);
+  return places;
+}
+
+absl::StatusOr<std::vector<PreparedCall>> GenerationService::Prepare(
+    std::span<const GenerateCall> calls) const {
+  NSA_ASSIGN_OR_RETURN(std::vector<CallOptions> options, CheckCalls(calls));
+  NSA_ASSIGN_OR_RETURN(Places places, Reserve(calls, options));
   std::vector<PreparedCall> prepared;
+  int64_t num_tokens = 0;
   for (size_t i = 0; i < calls.size(); ++i) {
     NSA_ASSIGN_OR_RETURN(PreparedCall call, PrepareOne(calls[i], std::move(options[i])));
+    call.request.constraint = places.kept_constraint;
+    num_tokens += static_cast<int64_t>(call.request.prompt.size());
     prepared.push_back(std::move(call));
   }
+  if (absl::Status status = places.requests->SetTokens(num_tokens); !status.ok()) {
+    return WithEngineDetail(status, "prompt");
+  }
+  for (PreparedCall& call : prepared) {
+    const auto num_prompt_tokens = static_cast<int64_t>(call.request.prompt.size());
+    call.reservation =
+        places.requests->Split({.num_requests = call.num_choices, .num_tokens = num_prompt_tokens});
+  }
+  prepared.front().constraint_place = std::move(places.constraint);
   return prepared;
 }
 
@@ -206,14 +255,25 @@ absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Start(
       .stop = std::move(prepared.stop),
       .stop_text = prepared.include_stop_text ? StopText::kKept : StopText::kCut};
   auto running = std::make_shared<Call>(call_options, std::move(observer));
-  const absl::Status status = engine->Submit(MakeRequests(request, prepared.num_choices), running);
+  const absl::Status status =
+      engine->Submit(MakeRequests(request, prepared.num_choices), running, *prepared.reservation);
   if (!status.ok()) return WithEngineDetail(status, "prompt");
   return std::make_unique<Handle<Call>>(std::move(running));
+}
+
+EngineStats GenerationService::engine_stats() const {
+  EngineStats stats = dependencies_.engine->Stats();
+  if (dependencies_.constraints != nullptr) {
+    stats.num_rejected[static_cast<size_t>(RejectReason::kConstraintQueue)] =
+        dependencies_.constraints->num_rejected();
+  }
+  return stats;
 }
 
 absl::Status GenerationService::CheckLive() const {
   const EngineStats stats = dependencies_.engine->Stats();
   const absl::Duration silence = absl::Now() - stats.last_step_finished;
+  // What is being prepared keeps no step from ending.
   const bool has_work = stats.num_running > 0 || stats.num_waiting > 0;
   if (!has_work || silence <= dependencies_.liveness_timeout) return absl::OkStatus();
   return WithDetail(absl::UnavailableError(absl::StrFormat(

@@ -80,8 +80,11 @@ struct Usage {
   absl::Duration queue, prefill, decode;  // of the first choice
 };
 
-// A call that has been validated and tokenized. Holds nothing of the engine.
+// A call that has been validated and tokenized, with its places in the queues: it must not outlive
+// the engine.
 struct PreparedCall {
+  std::shared_ptr<Engine::Reservation> reservation;
+  ConstraintQueue::Place constraint_place;            // if its constraint is to be compiled
   std::shared_ptr<const GivenConstraint> constraint;  // null: none
   Request request;  // of the first choice; the others differ in id and seed
   int64_t num_choices = 1;
@@ -170,15 +173,16 @@ class GenerationService {
   explicit GenerationService(Dependencies dependencies);
   virtual ~GenerationService() = default;
 
-  // Validates and tokenizes calls that belong together (a list of prompts): all of them or none.
-  // Refuses them too if the engine could not queue all of their choices now.
+  // Validates and tokenizes calls that belong together (a list of prompts), of one caller and with
+  // one constraint: all of them or none. Before they are tokenized, all of their choices have a
+  // place in the engine's queue and their constraint one in its own, or they are refused.
   absl::StatusOr<std::vector<PreparedCall>> Prepare(std::span<const GenerateCall> calls) const;
 
   // Before Start: compiles the constraint of calls that belong together, if they have one, and
   // hands the calls to `done`, once. Without a constraint, or with one that is kept, that happens
   // before this returns (kNoTicket); else on another thread, perhaps before this returns, unless
   // the ticket is cancelled before. INVALID_ARGUMENT: the constraint cannot be followed.
-  // RESOURCE_EXHAUSTED: too many wait.
+  // DEADLINE_EXCEEDED: the calls' time is over. UNAVAILABLE: the server is shutting down.
   using Completed = std::function<void(absl::StatusOr<std::vector<PreparedCall>>)>;
   ConstraintQueue::Ticket Complete(std::vector<PreparedCall> prepared, Completed done);
   void CancelCompletion(ConstraintQueue::Ticket ticket);
@@ -201,7 +205,8 @@ class GenerationService {
 
   const ModelInfo& model() const { return dependencies_.model; }
   const TokenizerInfo& tokenizer_info() const { return dependencies_.tokenizer_info; }
-  EngineStats engine_stats() const { return dependencies_.engine->Stats(); }
+  // The engine's, with the requests that the queue of constraints refused.
+  EngineStats engine_stats() const;
   // UNAVAILABLE if work is pending and no step has ended for the liveness timeout: the engine
   // hangs.
   absl::Status CheckLive() const;
@@ -211,7 +216,12 @@ class GenerationService {
  private:
   class Call;
 
+  struct Places;
+
   absl::Status CheckModel(const std::string& name) const;
+  absl::StatusOr<std::vector<CallOptions>> CheckCalls(std::span<const GenerateCall> calls) const;
+  absl::StatusOr<Places> Reserve(std::span<const GenerateCall> calls,
+                                 const std::vector<CallOptions>& options) const;
   absl::StatusOr<PreparedCall> PrepareOne(const GenerateCall& call, CallOptions options) const;
   // Token ids of the call's input, at least one.
   absl::StatusOr<std::vector<int32_t>> BuildPrompt(const GenerateCall& call) const;

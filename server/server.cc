@@ -250,7 +250,7 @@ void Server::Impl::MakeMetrics() {
   Metrics::Options options{.engine = {.model_name = info.name,
                                       .page_tokens = info.page_tokens,
                                       .num_pages = info.num_pages,
-                                      .stats = [this] { return engine_->Stats(); }},
+                                      .stats = [this] { return service_->engine_stats(); }},
                            .version = ServerVersion(),
                            .architecture = info.config.architecture,
                            .attention = info.attention,
@@ -261,6 +261,7 @@ void Server::Impl::MakeMetrics() {
   for (const auto& [phase, seconds] : phases_) metrics_->SetStartupPhase(phase, seconds);
   api_ = MakeApiContext(service_.get(), metrics_.get(), ServerVersion());
   api_.access = access_;
+  if (config_.strict) api_.unknown_fields = UnknownFields::kRefused;
 }
 
 absl::Status Server::Impl::Listen() {
@@ -269,7 +270,9 @@ absl::Status Server::Impl::Listen() {
   GrpcOptions grpc_options{.host = config_.host,
                            .port = static_cast<int>(config_.grpc_port),
                            .max_message_bytes = config_.max_body_bytes,
+                           .max_total_message_bytes = config_.max_total_body_bytes,
                            .max_streams = config_.max_streams,
+                           .idle_timeout = config_.idle_timeout,
                            .keys = api_.access.keys.has_value() ? &*api_.access.keys : nullptr,
                            .tls = tls_,
                            .log = request_log};
@@ -299,6 +302,7 @@ absl::Status Server::Impl::Listen() {
 
 void Server::Impl::Drain(absl::Time deadline) {
   grpc_->StopServing();
+  if (constraints_ != nullptr) constraints_->EndAt(deadline);
   engine_->Drain(deadline);  // meanwhile both transports answer new requests: unavailable
   const absl::Time flushed = absl::Now() + kFlushTime;
   http_->Shutdown(flushed);

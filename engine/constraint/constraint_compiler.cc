@@ -16,6 +16,9 @@ namespace {
 using constraint::Grammar;
 using constraint::Rule;
 
+constexpr int64_t kMaxFailureBytes = int64_t{4} << 20;  // of specs that cannot be compiled
+constexpr absl::Duration kFailureAge = absl::Minutes(1);
+
 std::string KeyOf(const ConstraintSpec& spec) {
   std::string key = absl::StrCat(static_cast<int>(spec.kind), ":", spec.source);
   // Lengths keep ("ab", "c") apart from ("a", "bc").
@@ -75,42 +78,54 @@ absl::Status AddSpec(const ConstraintSpec& spec, const ConstraintLimits& limits,
 }  // namespace
 
 ConstraintCompiler::ConstraintCompiler(std::shared_ptr<const TokenTable> tokens,
-                                       const ConstraintLimits& limits, int64_t cache_bytes)
-    : tokens_(std::move(tokens)), limits_(limits), cache_bytes_(cache_bytes) {}
+                                       const ConstraintLimits& limits, int64_t cache_bytes,
+                                       std::function<absl::Time()> clock)
+    : tokens_(std::move(tokens)),
+      limits_(limits),
+      clock_(std::move(clock)),
+      constraints_(cache_bytes, [](const auto& kept) { return kept->memory_bytes(); }),
+      failures_(kMaxFailureBytes, [](const Failure& failure) {
+        return static_cast<int64_t>(sizeof(Failure) + failure.status.message().size());
+      }) {}
 
-absl::StatusOr<std::shared_ptr<const CompiledConstraint>> ConstraintCompiler::Compile(
-    const ConstraintSpec& spec) {
+ConstraintCompiler::Compiled ConstraintCompiler::Compile(const ConstraintSpec& spec) {
   NSA_RETURN_IF_ERROR(CheckSize(spec, limits_));
   const std::string key = KeyOf(spec);
   std::unique_lock lock(mutex_);
   compiled_.wait(lock, [&] { return !in_progress_.contains(key); });
-  if (auto kept = Use(key); kept != nullptr) return kept;
+  if (auto kept = Use(key); kept.has_value()) return *kept;
   in_progress_.insert(key);
   lock.unlock();
-  absl::StatusOr<std::shared_ptr<const CompiledConstraint>> made = CompileAnew(spec);
+  Compiled made = CompileAnew(spec);
   lock.lock();
   in_progress_.erase(key);
   compiled_.notify_all();
-  if (made.ok()) Keep(key, *made);
+  Keep(key, made);
   return made;
 }
 
-std::shared_ptr<const CompiledConstraint> ConstraintCompiler::Find(const ConstraintSpec& spec) {
+std::optional<ConstraintCompiler::Compiled> ConstraintCompiler::Find(const ConstraintSpec& spec) {
   const std::string key = KeyOf(spec);
   const std::lock_guard lock(mutex_);
   return Use(key);
 }
 
-// The kept constraint, which becomes the last used; or null.
-std::shared_ptr<const CompiledConstraint> ConstraintCompiler::Use(const std::string& key) {
-  const auto it = by_key_.find(key);
-  if (it == by_key_.end()) return nullptr;
-  entries_.splice(entries_.begin(), entries_, it->second);
-  return entries_.front().constraint;
+// What is kept, which becomes the last used.
+std::optional<ConstraintCompiler::Compiled> ConstraintCompiler::Use(const std::string& key) {
+  if (const auto* constraint = constraints_.Find(key); constraint != nullptr) return *constraint;
+  const Failure* failure = failures_.Find(key);
+  if (failure == nullptr) return std::nullopt;
+  if (clock_() < failure->until) return failure->status;
+  failures_.Erase(key);
+  return std::nullopt;
 }
 
-absl::StatusOr<std::shared_ptr<const CompiledConstraint>> ConstraintCompiler::CompileAnew(
-    const ConstraintSpec& spec) const {
+void ConstraintCompiler::Keep(const std::string& key, const Compiled& made) {
+  if (made.ok()) return constraints_.Put(key, *made);
+  failures_.Put(key, {.status = made.status(), .until = clock_() + kFailureAge});
+}
+
+ConstraintCompiler::Compiled ConstraintCompiler::CompileAnew(const ConstraintSpec& spec) const {
   const absl::Time deadline = absl::Now() + limits_.max_compile_time;
   Grammar grammar(limits_.max_grammar_states);
   NSA_RETURN_IF_ERROR(AddSpec(spec, limits_, deadline, &grammar));
@@ -118,26 +133,9 @@ absl::StatusOr<std::shared_ptr<const CompiledConstraint>> ConstraintCompiler::Co
   return CompiledConstraint::Create(std::move(grammar), tokens_, limits_, deadline);
 }
 
-void ConstraintCompiler::Keep(const std::string& key,
-                              std::shared_ptr<const CompiledConstraint> constraint) {
-  entries_.push_front({key, std::move(constraint)});
-  by_key_[key] = entries_.begin();
-  int64_t num_bytes = 0;
-  for (auto it = entries_.begin(); it != entries_.end();) {
-    num_bytes += static_cast<int64_t>(it->key.size()) + it->constraint->memory_bytes();
-    const bool fits = num_bytes <= cache_bytes_ || it == entries_.begin();
-    if (fits) {
-      ++it;
-    } else {
-      by_key_.erase(it->key);
-      it = entries_.erase(it);
-    }
-  }
-}
-
 int64_t ConstraintCompiler::num_cached() const {
   const std::lock_guard lock(mutex_);
-  return static_cast<int64_t>(entries_.size());
+  return constraints_.num_entries();
 }
 
 }  // namespace nsa

@@ -20,10 +20,15 @@ struct GrpcOptions {
   std::string host = "127.0.0.1";        // an address or a name
   int port = 9000;                       // 0: any free one
   int64_t max_message_bytes = 16 << 20;  // of a request
-  int64_t max_streams = 1024;            // concurrent calls of one connection
-  int64_t max_queued_bytes = 1 << 20;    // of one call, for a slow reader; more: the call ends
+  // Of all requests that are being read, with what the connections need; beyond it gRPC ends calls
+  // and idle connections.
+  int64_t max_total_message_bytes = 256 << 20;
+  int64_t max_streams = 1024;          // concurrent calls of one connection
+  int64_t max_queued_bytes = 1 << 20;  // of one call, for a slow reader; more: the call ends
   absl::Duration keepalive = absl::Seconds(30);  // after that much silence the peer is pinged
   absl::Duration min_ping_interval = absl::Seconds(10);  // clients that ping more often are dropped
+  absl::Duration idle_timeout = absl::Seconds(75);       // of a connection without a call
+  absl::Duration handshake_timeout = absl::Seconds(20);  // for a connection's first words
   const ApiKeys* keys = nullptr;  // outlive the server; null: everybody may call. Health checks and
                                   // reflection never need one.
   TlsFiles tls;                   // empty: no TLS

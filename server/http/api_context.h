@@ -7,6 +7,7 @@
 #include "server/api_keys.h"
 #include "server/generation_service.h"
 #include "server/http/cors.h"
+#include "server/http/unknown_fields.h"
 #include "server/metrics/metrics.h"
 
 namespace nsa {
@@ -25,6 +26,7 @@ struct ApiContext {
   std::string version;      // of the server
   std::string fingerprint;  // system_fingerprint: changes when server or model do
   HttpAccess access;
+  UnknownFields unknown_fields = UnknownFields::kIgnored;  // of requests
 };
 
 ApiContext MakeApiContext(GenerationService* service, const Metrics* metrics, std::string version);

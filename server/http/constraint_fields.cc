@@ -46,7 +46,7 @@ bool IsSchemaName(const std::string& name) {
 void ReadJsonSchema(std::string_view body, JsonFields* fields, GenerateCall* call) {
   const json* object = fields->Object("json_schema");
   if (object == nullptr) return fields->RefuseMissing("json_schema");
-  JsonFields inner(*object, fields->FullName("json_schema") + ".");
+  JsonFields inner = fields->Inner("json_schema", *object);
   const std::optional<std::string> name = inner.String("name");
   if (!name.has_value()) inner.RefuseMissing("name");
   if (name.has_value() && !IsSchemaName(*name)) {
@@ -57,7 +57,7 @@ void ReadJsonSchema(std::string_view body, JsonFields* fields, GenerateCall* cal
   inner.Bool("strict");
   if (inner.Find("schema") == nullptr) inner.RefuseMissing("schema");
   inner.Object("schema");
-  fields->Merge(inner.status());
+  fields->Merge(inner.Finish());
   if (!fields->status().ok()) return;
   AddSchema(inner.FullName("schema"), OrderedText(body, "/response_format/json_schema/schema"),
             call);
@@ -66,7 +66,7 @@ void ReadJsonSchema(std::string_view body, JsonFields* fields, GenerateCall* cal
 void ReadResponseFormat(std::string_view body, JsonFields* fields, GenerateCall* call) {
   const json* format = fields->Object(kFormat);
   if (format == nullptr) return;
-  JsonFields inner(*format, fields->FullName(kFormat) + ".");
+  JsonFields inner = fields->Inner(kFormat, *format);
   const std::optional<std::string> type = inner.String("type");
   if (inner.Find("type") == nullptr) inner.RefuseMissing("type");
   if (type == "json_schema") {
@@ -78,7 +78,7 @@ void ReadResponseFormat(std::string_view body, JsonFields* fields, GenerateCall*
   } else if (type.has_value() && type != "text") {
     inner.Refuse("type", "is not supported; allowed: \"text\", \"json_object\", \"json_schema\"");
   }
-  fields->Merge(inner.status());
+  fields->Merge(inner.Finish());
 }
 
 // A schema, or its text.

@@ -223,6 +223,7 @@ void HttpConnection::Close() {
   write_timer_.cancel();
   heartbeat_timer_.cancel();
   socket_.Close();
+  body_share_.Release();
   {
     const std::lock_guard lock(post_mutex_);
     detached_ = true;

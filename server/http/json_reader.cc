@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/utf8.h"
 #include "server/error_detail.h"
 
 namespace nsa {
@@ -127,10 +128,15 @@ absl::StatusOr<json> ParseJsonObject(std::string_view body) {
   return std::move(builder.document());
 }
 
-JsonFields::JsonFields(const json& object, std::string path)
-    : object_(object), path_(std::move(path)) {}
+JsonFields::JsonFields(const json& object, std::string path, UnknownFields unknown)
+    : object_(object), path_(std::move(path)), unknown_(unknown) {}
 
-const json* JsonFields::Find(const std::string& key) const {
+JsonFields JsonFields::Inner(const std::string& key, const json& object) const {
+  return JsonFields(object, FullName(key) + ".", unknown_);
+}
+
+const json* JsonFields::Find(const std::string& key) {
+  if (unknown_ == UnknownFields::kRefused) known_.insert(key);
   const auto found = object_.find(key);
   return found == object_.end() || found->is_null() ? nullptr : &*found;
 }
@@ -234,6 +240,16 @@ const json* JsonFields::Object(const std::string& key) {
   if (value == nullptr || value->is_object()) return value;
   RefuseType(key, "an object", *value);
   return nullptr;
+}
+
+const absl::Status& JsonFields::Finish() {
+  if (unknown_ == UnknownFields::kIgnored) return status_;
+  for (const auto& [key, value] : object_.items()) {
+    if (known_.contains(key)) continue;
+    Refuse(ClipUtf8(key, kMaxQuotedBytes), "is not a field that this server knows");
+    break;
+  }
+  return status_;
 }
 
 std::string JsonFields::FullName(const std::string& key) const { return absl::StrCat(path_, key); }

@@ -8,9 +8,11 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "nlohmann/json.hpp"
+#include "server/http/unknown_fields.h"
 
 namespace nsa {
 
@@ -26,10 +28,13 @@ absl::StatusOr<nlohmann::json> ParseJsonObject(std::string_view body);
 class JsonFields {
  public:
   // `path` prefixes the names in errors, for example "messages[0].". The object must outlive this.
-  explicit JsonFields(const nlohmann::json& object, std::string path = "");
+  explicit JsonFields(const nlohmann::json& object, std::string path = "",
+                      UnknownFields unknown = UnknownFields::kIgnored);
+  // The fields of an object inside this one, with the same treatment of unknown ones.
+  JsonFields Inner(const std::string& key, const nlohmann::json& object) const;
 
-  // The field; nullptr if absent or null.
-  const nlohmann::json* Find(const std::string& key) const;
+  // The field; nullptr if absent or null. Reading a field makes it a known one.
+  const nlohmann::json* Find(const std::string& key);
 
   std::optional<std::string> String(const std::string& key);
   std::optional<bool> Bool(const std::string& key);
@@ -53,6 +58,9 @@ class JsonFields {
   // Takes over another reader's error (of an object inside this one).
   void Merge(const absl::Status& status);
 
+  // When everything has been read: refuses a field that is not known, if so desired. The status.
+  const absl::Status& Finish();
+
   std::string FullName(const std::string& key) const;
   const absl::Status& status() const { return status_; }
 
@@ -61,7 +69,9 @@ class JsonFields {
   std::optional<int64_t> IntValue(const std::string& key, const nlohmann::json& value);
 
   const nlohmann::json& object_;
-  std::string path_;
+  const std::string path_;
+  const UnknownFields unknown_;
+  absl::flat_hash_set<std::string> known_;  // where unknown ones are refused
   absl::Status status_;
 };
 

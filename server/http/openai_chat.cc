@@ -14,7 +14,7 @@ namespace nsa {
 
 void HandleChatCompletions(const ApiContext& api, const HttpRequest& request,
                            std::shared_ptr<HttpResponder> responder) {
-  absl::StatusOr<GenerationRequest> parsed = ParseChatRequest(request.body);
+  absl::StatusOr<GenerationRequest> parsed = ParseChatRequest(request.body, api.unknown_fields);
   if (!parsed.ok()) return responder->Send(ErrorResponse(ErrorFromStatus(parsed.status())));
   for (GenerateCall& call : parsed->calls) call.caller = request.caller;
   auto shape = std::make_unique<ChatShape>(

@@ -14,7 +14,8 @@ namespace nsa {
 
 void HandleCompletions(const ApiContext& api, const HttpRequest& request,
                        std::shared_ptr<HttpResponder> responder) {
-  absl::StatusOr<GenerationRequest> parsed = ParseCompletionRequest(request.body);
+  absl::StatusOr<GenerationRequest> parsed =
+      ParseCompletionRequest(request.body, api.unknown_fields);
   if (!parsed.ok()) return responder->Send(ErrorResponse(ErrorFromStatus(parsed.status())));
   for (GenerateCall& call : parsed->calls) call.caller = request.caller;
   auto shape = std::make_unique<CompletionShape>(

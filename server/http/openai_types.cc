@@ -81,9 +81,9 @@ void ReadStreamFields(JsonFields* fields, GenerationRequest* request) {
   const json* options = fields->Object("stream_options");
   if (options == nullptr) return;
   if (!request->stream) return fields->Refuse("stream_options", "is allowed only with stream");
-  JsonFields inner(*options, fields->FullName("stream_options") + ".");
+  JsonFields inner = fields->Inner("stream_options", *options);
   request->include_usage = inner.Bool("include_usage").value_or(false);
-  fields->Merge(inner.status());
+  fields->Merge(inner.Finish());
 }
 
 // --- prompts -----------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ std::string ReadContent(JsonFields* message) {
       message->RefuseType(name, "an object", (*content)[i]);
       return "";
     }
-    JsonFields part((*content)[i], message->FullName(name) + ".");
+    JsonFields part = message->Inner(name, (*content)[i]);
     const std::optional<std::string> type = part.String("type");
     if (!type.has_value()) part.RefuseMissing("type");
     if (type.has_value() && *type != "text") {
@@ -161,7 +161,7 @@ std::string ReadContent(JsonFields* message) {
     }
     const std::optional<std::string> part_text = part.String("text");
     if (!part_text.has_value()) part.RefuseMissing("text");
-    message->Merge(part.status());
+    message->Merge(part.Finish());
     text += part_text.value_or("");
   }
   return text;
@@ -196,9 +196,9 @@ std::vector<ChatMessage> ReadMessages(JsonFields* fields) {
       fields->RefuseType(name, "an object", (*value)[i]);
       break;
     }
-    JsonFields message((*value)[i], name + ".");
+    JsonFields message = fields->Inner(name, (*value)[i]);
     messages.push_back(ReadMessage(&message));
-    fields->Merge(message.status());
+    fields->Merge(message.Finish());
   }
   return messages;
 }
@@ -216,9 +216,10 @@ std::optional<int64_t> ReadChatLogprobs(JsonFields* fields) {
 
 }  // namespace
 
-absl::StatusOr<GenerationRequest> ParseCompletionRequest(std::string_view body) {
+absl::StatusOr<GenerationRequest> ParseCompletionRequest(std::string_view body,
+                                                         UnknownFields unknown) {
   NSA_ASSIGN_OR_RETURN(const json document, ParseJsonObject(body));
-  JsonFields fields(document);
+  JsonFields fields(document, "", unknown);
   GenerationRequest request;
   std::vector<Input> prompts = ReadPrompts(&fields);
   GenerateCall call = ReadCommonFields(body, &fields);
@@ -232,7 +233,7 @@ absl::StatusOr<GenerationRequest> ParseCompletionRequest(std::string_view body) 
                                            kMaxCompletionLogprobs));
   }
   ReadStreamFields(&fields, &request);
-  NSA_RETURN_IF_ERROR(fields.status());
+  NSA_RETURN_IF_ERROR(fields.Finish());
   for (Input& prompt : prompts) {
     request.calls.push_back(call);
     request.calls.back().input = std::move(prompt);
@@ -240,23 +241,23 @@ absl::StatusOr<GenerationRequest> ParseCompletionRequest(std::string_view body) 
   return request;
 }
 
-absl::StatusOr<GenerationRequest> ParseChatRequest(std::string_view body) {
+absl::StatusOr<GenerationRequest> ParseChatRequest(std::string_view body, UnknownFields unknown) {
   NSA_ASSIGN_OR_RETURN(const json document, ParseJsonObject(body));
-  JsonFields fields(document);
+  JsonFields fields(document, "", unknown);
   GenerationRequest request;
   std::vector<ChatMessage> messages = ReadMessages(&fields);
   GenerateCall call = ReadCommonFields(body, &fields);
   call.num_logprobs = ReadChatLogprobs(&fields);
   ReadStreamFields(&fields, &request);
-  NSA_RETURN_IF_ERROR(fields.status());
+  NSA_RETURN_IF_ERROR(fields.Finish());
   call.input = std::move(messages);
   request.calls.push_back(std::move(call));
   return request;
 }
 
-absl::StatusOr<TokenizeCall> ParseTokenizeRequest(std::string_view body) {
+absl::StatusOr<TokenizeCall> ParseTokenizeRequest(std::string_view body, UnknownFields unknown) {
   NSA_ASSIGN_OR_RETURN(const json document, ParseJsonObject(body));
-  JsonFields fields(document);
+  JsonFields fields(document, "", unknown);
   TokenizeCall call{.model = fields.String("model").value_or("")};
   const bool has_messages = fields.Find("messages") != nullptr;
   const bool has_prompt = fields.Find("prompt") != nullptr;
@@ -265,17 +266,18 @@ absl::StatusOr<TokenizeCall> ParseTokenizeRequest(std::string_view body) {
   call.prompt = fields.String("prompt");
   if (has_messages) call.messages = ReadMessages(&fields);
   call.add_special_tokens = fields.Bool("add_special_tokens").value_or(true);
-  NSA_RETURN_IF_ERROR(fields.status());
+  NSA_RETURN_IF_ERROR(fields.Finish());
   return call;
 }
 
-absl::StatusOr<DetokenizeCall> ParseDetokenizeRequest(std::string_view body) {
+absl::StatusOr<DetokenizeCall> ParseDetokenizeRequest(std::string_view body,
+                                                      UnknownFields unknown) {
   NSA_ASSIGN_OR_RETURN(const json document, ParseJsonObject(body));
-  JsonFields fields(document);
+  JsonFields fields(document, "", unknown);
   DetokenizeCall call{.model = fields.String("model").value_or("")};
   if (fields.Find("tokens") == nullptr) fields.RefuseMissing("tokens");
   call.tokens = fields.IntList("tokens").value_or(std::vector<int64_t>());
-  NSA_RETURN_IF_ERROR(fields.status());
+  NSA_RETURN_IF_ERROR(fields.Finish());
   return call;
 }
 

@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "engine/text/chat_template.h"
 #include "server/generation_service.h"
+#include "server/http/unknown_fields.h"
 
 namespace nsa {
 
@@ -24,8 +25,10 @@ struct GenerationRequest {
 // A list of prompts is at most this long.
 inline constexpr size_t kMaxPrompts = 1024;
 
-absl::StatusOr<GenerationRequest> ParseCompletionRequest(std::string_view body);
-absl::StatusOr<GenerationRequest> ParseChatRequest(std::string_view body);
+absl::StatusOr<GenerationRequest> ParseCompletionRequest(
+    std::string_view body, UnknownFields unknown = UnknownFields::kIgnored);
+absl::StatusOr<GenerationRequest> ParseChatRequest(std::string_view body,
+                                                   UnknownFields unknown = UnknownFields::kIgnored);
 
 // POST /tokenize: exactly one of prompt and messages.
 struct TokenizeCall {
@@ -34,13 +37,15 @@ struct TokenizeCall {
   std::vector<ChatMessage> messages;
   bool add_special_tokens = true;  // with prompt
 };
-absl::StatusOr<TokenizeCall> ParseTokenizeRequest(std::string_view body);
+absl::StatusOr<TokenizeCall> ParseTokenizeRequest(std::string_view body,
+                                                  UnknownFields unknown = UnknownFields::kIgnored);
 
 // POST /detokenize.
 struct DetokenizeCall {
   std::string model;
   std::vector<int64_t> tokens;
 };
-absl::StatusOr<DetokenizeCall> ParseDetokenizeRequest(std::string_view body);
+absl::StatusOr<DetokenizeCall> ParseDetokenizeRequest(
+    std::string_view body, UnknownFields unknown = UnknownFields::kIgnored);
 
 }  // namespace nsa

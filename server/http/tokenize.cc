@@ -11,9 +11,9 @@
 namespace nsa {
 namespace {
 
-absl::StatusOr<std::string> TokenizeBody(const GenerationService& service,
-                                         const std::string& body) {
-  NSA_ASSIGN_OR_RETURN(const TokenizeCall call, ParseTokenizeRequest(body));
+absl::StatusOr<std::string> TokenizeBody(const ApiContext& api, const std::string& body) {
+  const GenerationService& service = *api.service;
+  NSA_ASSIGN_OR_RETURN(const TokenizeCall call, ParseTokenizeRequest(body, api.unknown_fields));
   NSA_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens,
                        call.prompt.has_value()
                            ? service.Tokenize(call.model, *call.prompt, call.add_special_tokens)
@@ -23,10 +23,9 @@ absl::StatusOr<std::string> TokenizeBody(const GenerationService& service,
                    {"max_model_len", service.model().max_request_tokens}});
 }
 
-absl::StatusOr<std::string> DetokenizeBody(const GenerationService& service,
-                                           const std::string& body) {
-  NSA_ASSIGN_OR_RETURN(const DetokenizeCall call, ParseDetokenizeRequest(body));
-  NSA_ASSIGN_OR_RETURN(const std::string prompt, service.Detokenize(call.model, call.tokens));
+absl::StatusOr<std::string> DetokenizeBody(const ApiContext& api, const std::string& body) {
+  NSA_ASSIGN_OR_RETURN(const DetokenizeCall call, ParseDetokenizeRequest(body, api.unknown_fields));
+  NSA_ASSIGN_OR_RETURN(const std::string prompt, api.service->Detokenize(call.model, call.tokens));
   nlohmann::ordered_json answer;
   answer["prompt"] = prompt;
   return DumpJson(answer);
@@ -41,12 +40,12 @@ void SendBody(absl::StatusOr<std::string> body, HttpResponder* responder) {
 
 void HandleTokenize(const ApiContext& api, const HttpRequest& request,
                     std::shared_ptr<HttpResponder> responder) {
-  SendBody(TokenizeBody(*api.service, request.body), responder.get());
+  SendBody(TokenizeBody(api, request.body), responder.get());
 }
 
 void HandleDetokenize(const ApiContext& api, const HttpRequest& request,
                       std::shared_ptr<HttpResponder> responder) {
-  SendBody(DetokenizeBody(*api.service, request.body), responder.get());
+  SendBody(DetokenizeBody(api, request.body), responder.get());
 }
 
 }  // namespace nsa

@@ -22,6 +22,7 @@ constexpr std::pair<RejectReason, std::string_view> kRejectNames[] = {
     {RejectReason::kQueueFull, "queue_full"},
     {RejectReason::kQueuedTokens, "queued_tokens"},
     {RejectReason::kConcurrentRequests, "concurrent_requests"},
+    {RejectReason::kConstraintQueue, "constraint_queue"},
 };
 
 double AsDouble(int64_t value) { return static_cast<double>(value); }
@@ -58,7 +59,7 @@ void AddRequests(const EngineStats& stats, FamilyList* list) {
   list->Gauge("vllm:num_requests_running", "Requests in the running batch.",
               AsDouble(stats.num_running));
   list->Gauge("vllm:num_requests_waiting", "Requests waiting to be taken into the batch.",
-              AsDouble(stats.num_waiting));
+              AsDouble(stats.num_waiting + stats.num_preparing));
   list->Counter("vllm:num_preemptions_total",
                 "Times a request gave its pages back and was recomputed.", stats.num_preemptions);
   std::vector<MetricValue> finished;

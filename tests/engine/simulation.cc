@@ -143,7 +143,10 @@ bool Simulation::Admits(const Client& client) {
   AdmissionLoad waiting;
   for (const Sequence* sequence : core_.scheduler().waiting()) {
     ++waiting.num_requests;
-    if (sequence->request.counts_prompt) waiting.num_tokens += sequence->num_prompt_tokens;
+    const bool was_preempted = sequence->times.num_preemptions > 0;
+    if (!was_preempted && sequence->request.counts_prompt) {
+      waiting.num_tokens += sequence->num_prompt_tokens;
+    }
   }
   const absl::Status status =
       admission_.Check({.num_requests = 1, .num_tokens = PromptTokensOfCall(client.request)},

@@ -238,7 +238,7 @@ void Simulation::CheckIdle() {
   ASSERT_TRUE(scheduler.idle());
   ASSERT_EQ(stats.num_running, 0);
   ASSERT_EQ(stats.num_waiting, 0);
-  ASSERT_EQ(stats.num_running_prompt_tokens, 0);
+  ASSERT_EQ(stats.num_started_prompt_tokens, 0);
   ASSERT_EQ(stats.num_free_pages, limits_.num_pages);
   ASSERT_EQ(scheduler.recent_pages().num_free(), limits_.num_recent_pages);
   ASSERT_EQ(scheduler.prefix_index().num_pages(), scheduler.pages().num_kept());

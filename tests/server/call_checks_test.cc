@@ -50,14 +50,15 @@ void ExpectRefused(const std::string& name, Field GenerateCall::*field,
 
 TEST(CallChecksTest, NumbersAtBelowAndAboveTheirLimits) {
   ExpectAccepted<std::optional<double>, double>(&GenerateCall::temperature, {0, 1e-9, 1, 2});
-  ExpectRefused<std::optional<double>, double>("temperature", &GenerateCall::temperature,
-                                               {-1e-9, 2.0001, kNaN, kInfinity, -kInfinity});
+  ExpectRefused<std::optional<double>, double>(
+      "temperature", &GenerateCall::temperature,
+      {-1e-9, 2.0001, 1e308, -1e308, kNaN, kInfinity, -kInfinity});
   ExpectAccepted<std::optional<double>, double>(&GenerateCall::top_p, {1e-300, 0.5, 1});
   ExpectRefused<std::optional<double>, double>("top_p", &GenerateCall::top_p,
-                                               {0, -0.1, 1.0001, kNaN, kInfinity});
+                                               {0, -0.1, 1.0001, 1e308, -1e308, kNaN, kInfinity});
   ExpectAccepted<std::optional<double>, double>(&GenerateCall::min_p, {0, 0.5, 1});
   ExpectRefused<std::optional<double>, double>("min_p", &GenerateCall::min_p,
-                                               {-0.1, 1.0001, kNaN, kInfinity});
+                                               {-0.1, 1.0001, 1e308, -1e308, kNaN, kInfinity});
   ExpectAccepted<std::optional<int64_t>, int64_t>(
       &GenerateCall::top_k, {-1, 0, 1, kVocabSize, std::numeric_limits<int64_t>::max()});
   ExpectRefused<std::optional<int64_t>, int64_t>("top_k", &GenerateCall::top_k, {-2});
@@ -69,7 +70,7 @@ TEST(CallChecksTest, NumbersAtBelowAndAboveTheirLimits) {
   ExpectRefused<std::optional<int64_t>, int64_t>("max_tokens", &GenerateCall::max_tokens, {0, -5});
   ExpectAccepted<std::optional<double>, double>(&GenerateCall::timeout_seconds, {1e-3, 86400});
   ExpectRefused<std::optional<double>, double>("timeout", &GenerateCall::timeout_seconds,
-                                               {0, -1, 86401, kNaN, kInfinity});
+                                               {0, -1, 86401, 1e308, -1e308, kNaN, kInfinity});
 }
 
 TEST(CallChecksTest, MessagesNameTheLimits) {

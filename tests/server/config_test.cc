@@ -54,11 +54,14 @@ TEST(ConfigTest, Defaults) {
 }
 
 TEST(ConfigTest, AccessAndLimits) {
-  const ServerConfig config = Config(
-      {"--api-key-file=k", "--protect-probes=on", "--tls-cert=c", "--tls-key=p",
-       "--cors-origins=https://a.b", "--max-body-bytes=1MiB", "--max-header-bytes=8KiB",
-       "--max-connections=7", "--max-streams=8", "--idle-timeout=5", "--read-timeout=6",
-       "--max-queued-tokens=1000", "--max-concurrent-requests=20", "--max-total-body-bytes=1MiB"});
+  const ServerConfig config =
+      Config({"--api-key-file=k", "--protect-probes=on", "--tls-cert=c", "--tls-key=p",
+              "--cors-origins=https://a.b", "--max-body-bytes=1MiB", "--max-header-bytes=8KiB",
+              "--max-connections=7", "--max-streams=8", "--idle-timeout=5", "--read-timeout=6",
+              "--max-queued-tokens=1000", "--max-concurrent-requests=20",
+              "--max-total-body-bytes=1MiB", "--strict=on"});
+  EXPECT_TRUE(config.strict);
+  EXPECT_FALSE(Config({}).strict);
   EXPECT_EQ(config.api_key_file, "k");
   EXPECT_TRUE(config.protect_probes);
   EXPECT_EQ(config.tls_cert, "c");

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <future>
+#include <mutex>
 
 #include "server/call_checks.h"
 #include "server/error_detail.h"
@@ -38,47 +39,52 @@ class ConstraintQueueTest : public testing::Test {
     queue_ = std::make_unique<ConstraintQueue>(
         TokenTable::Create(tokenizer, std::vector<int32_t>{FakeTokenizer::kEos}).value(), options);
   }
-  Compiled Compile(const std::string& regex) {
+  ConstraintQueue::Ticket Order(const std::string& regex, ConstraintQueue::Done done,
+                                absl::Time deadline = absl::InfiniteFuture(),
+                                const std::string& caller = "") {
+    return queue_->Compile(
+        {.place = queue_->Reserve(caller, 1).value(), .spec = Regex(regex), .deadline = deadline},
+        std::move(done));
+  }
+  Compiled Compile(const std::string& regex, absl::Time deadline = absl::InfiniteFuture()) {
     std::promise<Compiled> promise;
-    queue_->Compile(Regex(regex), [&](Compiled compiled) { promise.set_value(compiled); });
+    Order(
+        regex, [&](Compiled compiled) { promise.set_value(std::move(compiled)); }, deadline);
     return promise.get_future().get();
+  }
+  void WaitUntilBegun() const {
+    while (queue_->num_waiting() > 0) absl::SleepFor(absl::Milliseconds(1));
   }
   std::unique_ptr<ConstraintQueue> queue_;
 };
 
 TEST_F(ConstraintQueueTest, CompilesOnceAndKeeps) {
   Start({});
+  EXPECT_FALSE(queue_->Find(*Regex("a+")).has_value());
   const Compiled first = Compile("a+");
   ASSERT_TRUE(first.ok()) << first.status();
-  bool is_done = false;
-  const auto ticket = queue_->Compile(Regex("a+"), [&](const Compiled& second) {
-    EXPECT_EQ(*second, *first);
-    is_done = true;
-  });
-  EXPECT_EQ(ticket, ConstraintQueue::kNoTicket);
-  EXPECT_TRUE(is_done);
+  EXPECT_EQ(**queue_->Find(*Regex("a+")), *first);
+  EXPECT_EQ(*Compile("a+"), *first);
   EXPECT_EQ(queue_->num_cached(), 1);
   EXPECT_THAT(std::string(Compile("(").status().message()), HasSubstr("without ')'"));
+  EXPECT_THAT(std::string(queue_->Find(*Regex("("))->status().message()), HasSubstr("without ')'"));
 }
 
-TEST_F(ConstraintQueueTest, AsManyWaitAsAreAllowed) {
-  Start({.max_waiting = 2, .num_threads = 0});
-  for (int i = 0; i < 2; ++i) {
-    EXPECT_NE(queue_->Compile(Regex("a"), [](const Compiled&) { FAIL(); }),
-              ConstraintQueue::kNoTicket);
-  }
-  absl::Status refusal;
-  EXPECT_EQ(queue_->Compile(Regex("b"), [&](const Compiled& c) { refusal = c.status(); }),
-            ConstraintQueue::kNoTicket);
-  EXPECT_EQ(refusal.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(std::string(refusal.message()), HasSubstr("2 constraints are waiting"));
+TEST_F(ConstraintQueueTest, APlaceIsKeptUntilTheAnswer) {
+  Start({.places = {.max_places = 2}, .num_threads = 0});
+  const auto first = Order("a", [](const Compiled&) { FAIL(); });
+  Order("a", [](const Compiled&) { FAIL(); });
   EXPECT_EQ(queue_->num_waiting(), 2);
+  EXPECT_EQ(queue_->Reserve("", 4).status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(queue_->num_rejected(), 4);
+  queue_->Cancel(first);
+  EXPECT_TRUE(queue_->Reserve("", 1).ok());
 }
 
 TEST_F(ConstraintQueueTest, ACancelledTicketLeavesNothingBehind) {
   Start({.num_threads = 0});
   auto held = std::make_shared<int>(0);
-  const auto ticket = queue_->Compile(Regex("a"), [held](const Compiled&) { FAIL(); });
+  const auto ticket = Order("a", [held](const Compiled&) { FAIL(); });
   EXPECT_EQ(held.use_count(), 2);
   queue_->Cancel(ticket);
   EXPECT_EQ(held.use_count(), 1);
@@ -90,8 +96,8 @@ TEST_F(ConstraintQueueTest, ACancelledTicketLeavesNothingBehind) {
 TEST_F(ConstraintQueueTest, OneThatIsBeingCompiledCanBeCancelled) {
   Start(SlowQueue());
   auto held = std::make_shared<int>(0);
-  const auto ticket = queue_->Compile(Regex(kSlow), [held](const Compiled&) { FAIL(); });
-  while (queue_->num_waiting() > 0) absl::SleepFor(absl::Milliseconds(1));
+  const auto ticket = Order(kSlow, [held](const Compiled&) { FAIL(); });
+  WaitUntilBegun();
   queue_->Cancel(ticket);
   EXPECT_EQ(held.use_count(), 1);
   EXPECT_TRUE(Compile("b").ok());  // behind it
@@ -100,9 +106,82 @@ TEST_F(ConstraintQueueTest, OneThatIsBeingCompiledCanBeCancelled) {
 TEST_F(ConstraintQueueTest, WhatWaitsAtTheEndIsDropped) {
   auto held = std::make_shared<int>(0);
   Start(SlowQueue());
-  for (int i = 0; i < 5; ++i) queue_->Compile(Regex(kSlow), [held](const Compiled&) { FAIL(); });
+  for (int i = 0; i < 5; ++i) Order(kSlow, [held](const Compiled&) { FAIL(); });
   queue_.reset();
   EXPECT_EQ(held.use_count(), 1);
+}
+
+TEST_F(ConstraintQueueTest, ADeadlineIsKeptWhileItWaits) {
+  Start({.places = {.max_places = 1}, .num_threads = 0});
+  const absl::Time deadline = absl::Now() + absl::Milliseconds(50);
+  EXPECT_EQ(Compile("a", deadline).status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_GE(absl::Now(), deadline);
+  EXPECT_EQ(queue_->num_waiting(), 0);
+  EXPECT_EQ(Compile("a", absl::InfinitePast()).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(ConstraintQueueTest, ADeadlineIsKeptWhileItIsCompiled) {
+  ConstraintQueueOptions options = SlowQueue();
+  options.limits.max_compile_time = options.limits.warm_up_time = absl::Seconds(2);
+  Start(options);
+  EXPECT_EQ(Compile("[a-z ]{0,90000}", absl::Now() + absl::Milliseconds(5)).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(ConstraintQueueTest, EverythingEndsWithTheServer) {
+  Start({.num_threads = 0});
+  std::promise<Compiled> promise;
+  Order("a", [&](Compiled compiled) { promise.set_value(std::move(compiled)); });
+  queue_->EndAt(absl::Now() + absl::Milliseconds(50));
+  EXPECT_EQ(promise.get_future().get().status().code(), absl::StatusCode::kUnavailable);
+  queue_->EndAt(absl::InfiniteFuture());  // an end is not put off
+  EXPECT_EQ(Compile("b").status().code(), absl::StatusCode::kUnavailable);
+}
+
+// The texts that were compiled, in order.
+class TurnsTest : public ConstraintQueueTest {
+ protected:
+  void Order(const std::string& caller, const std::string& regex) {
+    ConstraintQueueTest::Order(
+        regex,
+        [this, regex](const Compiled&) {
+          const std::lock_guard lock(mutex_);
+          done_.push_back(regex);
+        },
+        absl::InfiniteFuture(), caller);
+  }
+  std::vector<std::string> WaitForAll(size_t num_done) {
+    for (;;) {
+      absl::SleepFor(absl::Milliseconds(1));
+      const std::lock_guard lock(mutex_);
+      if (done_.size() == num_done) return done_;
+    }
+  }
+  std::mutex mutex_;
+  std::vector<std::string> done_;
+};
+
+TEST_F(TurnsTest, CallersTakeTurns) {
+  Start(SlowQueue());
+  Order("a", kSlow);
+  WaitUntilBegun();
+  for (const char* regex : {"a1", "a2", "a3"}) Order("a", regex);
+  Order("c", "c1");
+  Order("b", "b1");
+  Order("b", "b2");
+  EXPECT_THAT(WaitForAll(7), ElementsAre(kSlow, "b1", "c1", "a1", "b2", "a2", "a3"));
+  queue_.reset();
+}
+
+TEST_F(TurnsTest, EqualConstraintsTakeOneThread) {
+  ConstraintQueueOptions options = SlowQueue();
+  options.num_threads = 2;
+  Start(options);
+  for (int i = 0; i < 3; ++i) Order("a", kSlow);
+  Order("b", "quick");
+  EXPECT_EQ(WaitForAll(4).front(), "quick");
+  queue_.reset();
 }
 
 // Calls through the service.
@@ -190,23 +269,80 @@ TEST(ConstrainedCallTest, RefusalsNameTheField) {
   EXPECT_THAT(std::string(unavailable.message()), HasSubstr("cannot be constrained"));
 }
 
+// Before the prompt is looked at, and counted.
 TEST(ConstrainedCallTest, AFullQueueIsOverload) {
-  ServiceHarness harness({}, {}, {.max_waiting = 0, .num_threads = 0});
-  const absl::Status refused = Refusal(harness, Matching("a"));
+  ServiceHarness harness({}, {}, {.places = {.max_places = 0}, .num_threads = 0});
+  GenerateCall call = Matching("a");
+  call.input = "";  // would be refused too
+  call.n = 3;
+  const absl::Status refused = Refusal(harness, call);
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(GetDetail(refused).code, "overloaded");
+  const auto reason = static_cast<size_t>(RejectReason::kConstraintQueue);
+  EXPECT_EQ(harness.service.engine_stats().num_rejected[reason], 3);
+  EXPECT_EQ(harness.engine.Stats().num_preparing, 0);
 }
 
-TEST(ConstrainedCallTest, ACancelledCompletionStartsNothing) {
-  ServiceHarness harness({}, {}, {.num_threads = 0});
+TEST(ConstrainedCallTest, ACallWaitsInItsPlaceOfTheEnginesQueue) {
+  ServiceHarness harness({}, {.admission = {.max_queued_requests = 2}}, {.num_threads = 0});
   const std::vector<GenerateCall> calls = {Matching("a"), Matching("a")};
   auto prepared = harness.service.Prepare(calls);
   ASSERT_TRUE(prepared.ok());
   const auto ticket = harness.service.Complete(*std::move(prepared), [](const auto&) { FAIL(); });
   EXPECT_EQ(harness.constraints.num_waiting(), 1);
+  EXPECT_EQ(harness.engine.Stats().num_preparing, 2);
+  EXPECT_TRUE(harness.service.CheckLive().ok());
+  EXPECT_EQ(Refusal(harness, {.input = "hi"}).code(), absl::StatusCode::kResourceExhausted);
+  harness.service.CancelCompletion(ticket);
   harness.service.CancelCompletion(ticket);
   EXPECT_EQ(harness.constraints.num_waiting(), 0);
+  EXPECT_EQ(harness.engine.Stats().num_preparing, 0);
   EXPECT_EQ(harness.engine.Stats().num_admitted, 0);
+  EXPECT_EQ(RunCall(harness, {.input = "hi", .max_tokens = 1, .n = 2})->Text(), "x");
+}
+
+TEST(ConstrainedCallTest, ItsTimeRunsWhileItsConstraintWaits) {
+  ServiceHarness harness({}, {}, {.num_threads = 0});
+  GenerateCall call = Matching("a");
+  call.timeout_seconds = 0.05;
+  const absl::Status late = Refusal(harness, call);
+  EXPECT_EQ(late.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(GetDetail(late).code, "timeout");
+  EXPECT_EQ(harness.engine.Stats().num_preparing, 0);
+}
+
+TEST(ConstrainedCallTest, ADrainWaitsForItAndEndsItAtTheDeadline) {
+  ServiceHarness harness({}, {}, SlowQueue());
+  const std::vector<GenerateCall> calls = {Matching(kSlow)};
+  std::promise<absl::Status> promise;
+  auto observer = std::make_shared<CollectingObserver>();
+  harness.service.Complete(harness.service.Prepare(calls).value(), [&](auto completed) {
+    promise.set_value(harness.service.Start(std::move(completed->front()), observer).status());
+  });
+  harness.engine.Drain(absl::InfiniteFuture());
+  EXPECT_TRUE(promise.get_future().get().ok());
+  EXPECT_EQ(observer->last().kind, Kind::kDone);
+
+  ServiceHarness ending({}, {}, {.num_threads = 0});
+  std::promise<absl::Status> ended;
+  ending.service.Complete(ending.service.Prepare(calls).value(),
+                          [&](const auto& completed) { ended.set_value(completed.status()); });
+  const absl::Time deadline = absl::Now() + absl::Milliseconds(50);
+  ending.constraints.EndAt(deadline);
+  ending.engine.Drain(deadline);
+  const absl::Status status = ended.get_future().get();
+  EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(GetDetail(status).code, "unavailable");
+}
+
+TEST(ConstrainedCallTest, WhatIsKnownNeedsNoPlace) {
+  ServiceHarness harness({}, {}, {.places = {.max_places = 1}});
+  const absl::Status bad = Refusal(harness, Matching("("));
+  RunCall(harness, Matching("a"));
+  const auto place = harness.constraints.Reserve("", 1).value();
+  EXPECT_EQ(Refusal(harness, Matching("b")).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(RunCall(harness, Matching("a"))->Text(), "a");
+  EXPECT_EQ(Refusal(harness, Matching("(")), bad);
 }
 
 // The first token that is a surprise ends one request; the engine goes on.

@@ -78,13 +78,44 @@ TEST(ConstraintCompilerTest, FindGivesWhatIsKeptAndMakesItTheLastUsed) {
   const int64_t one_bytes =
       ConstraintCompiler(Words().table, {}, kLargeCache).Compile(spec(0)).value()->memory_bytes();
   ConstraintCompiler compiler(Words().table, {}, 5 * one_bytes / 2);
-  EXPECT_EQ(compiler.Find(spec(0)), nullptr);
+  EXPECT_FALSE(compiler.Find(spec(0)).has_value());
   const auto first = compiler.Compile(spec(0)).value();
   compiler.Compile(spec(1)).value();
-  EXPECT_EQ(compiler.Find(spec(0)), first);
+  EXPECT_EQ(**compiler.Find(spec(0)), first);
   compiler.Compile(spec(2)).value();  // takes the place of 1
-  EXPECT_EQ(compiler.Find(spec(0)), first);
-  EXPECT_EQ(compiler.Find(spec(1)), nullptr);
+  EXPECT_EQ(**compiler.Find(spec(0)), first);
+  EXPECT_FALSE(compiler.Find(spec(1)).has_value());
+}
+
+TEST(ConstraintCompilerTest, AFailureIsKeptForAMinute) {
+  absl::Time now = absl::UnixEpoch();
+  ConstraintCompiler compiler(Words().table, {}, kLargeCache, [&now] { return now; });
+  const ConstraintSpec bad = {.kind = ConstraintKind::kRegex, .source = "("};
+  EXPECT_FALSE(compiler.Find(bad).has_value());
+  const absl::Status status = compiler.Compile(bad).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  now += absl::Seconds(59);
+  ASSERT_TRUE(compiler.Find(bad).has_value());
+  EXPECT_EQ(compiler.Find(bad)->status(), status);
+  EXPECT_EQ(compiler.Compile(bad).status(), status);
+  now += absl::Seconds(1);
+  EXPECT_FALSE(compiler.Find(bad).has_value());
+  EXPECT_EQ(compiler.Compile(bad).status(), status);
+  EXPECT_TRUE(compiler.Find(bad).has_value());
+  EXPECT_EQ(compiler.num_cached(), 0);
+}
+
+TEST(ConstraintCompilerTest, FailuresAreBoundedAndTakeNoRoomFromConstraints) {
+  ConstraintCompiler compiler(Words().table, {}, kLargeCache);
+  const auto good = compiler.Compile(Choice({"a"})).value();
+  const auto bad = [](int i) {
+    return ConstraintSpec{.kind = ConstraintKind::kRegex,
+                          .source = "(" + std::string(100'000, 'a') + std::to_string(i)};
+  };
+  for (int i = 0; i < 60; ++i) EXPECT_FALSE(compiler.Compile(bad(i)).ok());
+  EXPECT_FALSE(compiler.Find(bad(0)).has_value());
+  EXPECT_TRUE(compiler.Find(bad(59)).has_value());
+  EXPECT_EQ(**compiler.Find(Choice({"a"})), good);
 }
 
 TEST(ConstraintCompilerTest, CallsThatComeTogetherCompileOnce) {

@@ -65,13 +65,15 @@ void ApiTest::Start() {
   options.engine.model_name = "tiny/test";
   options.engine.page_tokens = kPageTokens;
   options.engine.num_pages = kNumPages;
-  options.engine.stats = [this] { return engine_->Stats(); };
+  options.engine.stats = [this] { return service_->engine_stats(); };
   for (const Route& route : Routes()) options.http_routes.emplace_back(route.path);
   metrics_ = std::make_unique<Metrics>(std::move(options));
 
-  HttpAccess access = std::move(api_.access);  // a test may have set it
+  HttpAccess access = std::move(api_.access);  // a test may have set these two
+  const UnknownFields unknown_fields = api_.unknown_fields;
   api_ = MakeApiContext(service_.get(), metrics_.get(), "1.2.3");
   api_.access = std::move(access);
+  api_.unknown_fields = unknown_fields;
   http_options_.on_response = [this](const std::string& route, int status) {
     metrics_->CountHttpRequest(route, status);
   };

@@ -164,7 +164,7 @@ TEST_F(ConstrainedHttpTest, ErrorsComeBeforeAStreamBegins) {
 
 TEST_F(ConstrainedHttpTest, AClientThatLeavesWhileItsConstraintWaitsLeavesNothingBehind) {
   constraint_options_.num_threads = 0;
-  constraint_options_.max_waiting = 1;
+  constraint_options_.places.max_places = 1;
   Start();
   for (const char* stream : {"", R"(,"stream":true)"}) {
     RawClient client(port());

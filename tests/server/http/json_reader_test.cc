@@ -151,6 +151,33 @@ TEST(JsonFields, IntegersAreOf64Bits) {
   }
 }
 
+TEST(JsonFields, UnknownFieldsAreIgnoredOrRefused) {
+  const nlohmann::json object = Parse(R"({"a":1,"b":{"c":2,"d":null},"z":3})");
+  const auto read = [&](UnknownFields unknown, bool with_rest) {
+    JsonFields fields(object, "", unknown);
+    fields.Int("a");
+    JsonFields inner = fields.Inner("b", *fields.Object("b"));
+    inner.Int("c");
+    if (with_rest) inner.Find("d");
+    fields.Merge(inner.Finish());
+    if (with_rest) fields.Find("z");
+    return fields.Finish();
+  };
+  EXPECT_TRUE(read(UnknownFields::kIgnored, false).ok());
+  EXPECT_TRUE(read(UnknownFields::kRefused, true).ok());
+  const absl::Status refused = read(UnknownFields::kRefused, false);
+  EXPECT_EQ(refused.message(), "'b.d' is not a field that this server knows");
+  EXPECT_EQ(GetDetail(refused).param, "b.d");
+  EXPECT_EQ(GetDetail(refused).code, "invalid_value");
+}
+
+TEST(JsonFields, ALongUnknownNameIsNotRepeated) {
+  const nlohmann::json object = {{std::string(100'000, 'x'), 1}};
+  JsonFields fields(object, "", UnknownFields::kRefused);
+  EXPECT_LT(fields.Finish().message().size(), 300U);
+  EXPECT_LT(GetDetail(fields.status()).param.size(), 300U);
+}
+
 TEST(JsonFields, KeepsTheFirstError) {
   const nlohmann::json object = Parse(R"({"a":"x","b":"y"})");
   JsonFields fields(object);

@@ -68,7 +68,9 @@ TEST(EngineMetrics, ShowsWhatTheEngineCounts) {
   stats.num_prompt_tokens = 1000;
   stats.num_generated_tokens = 200;
   stats.num_preemptions = 5;
+  stats.num_preparing = 20;
   stats.num_rejected[0] = 6;
+  stats.num_rejected[static_cast<size_t>(RejectReason::kConstraintQueue)] = 61;
   stats.num_finished[static_cast<size_t>(FinishReason::kStop)] = 7;
   stats.num_finished[static_cast<size_t>(FinishReason::kCancelled)] = 8;
   stats.traffic = {.read_bytes = 9, .dense_bytes = 90};
@@ -78,7 +80,7 @@ TEST(EngineMetrics, ShowsWhatTheEngineCounts) {
   const std::string text = Text(stats);
   const auto has = [&](const std::string& line) { EXPECT_THAT(text, HasSubstr(line + "\n")); };
   has("vllm:num_requests_running{model_name=\"m\",engine=\"0\"} 3");
-  has("vllm:num_requests_waiting{model_name=\"m\",engine=\"0\"} 4");
+  has("vllm:num_requests_waiting{model_name=\"m\",engine=\"0\"} 24");
   has("vllm:kv_cache_usage_perc{model_name=\"m\",engine=\"0\"} 0.25");
   has("nsa_pages{model_name=\"m\",engine=\"0\",state=\"free\"} 60");
   has("nsa_pages{model_name=\"m\",engine=\"0\",state=\"owned\"} 25");
@@ -91,6 +93,8 @@ TEST(EngineMetrics, ShowsWhatTheEngineCounts) {
   has("vllm:generation_tokens_total{model_name=\"m\",engine=\"0\"} 200");
   has("vllm:num_preemptions_total{model_name=\"m\",engine=\"0\"} 5");
   has("vllm:admission_rejections_total{model_name=\"m\",engine=\"0\",reason=\"queue_full\"} 6");
+  has("vllm:admission_rejections_total{model_name=\"m\",engine=\"0\",reason=\"constraint_queue\"} "
+      "61");
   has("vllm:request_success_total{model_name=\"m\",engine=\"0\",finished_reason=\"stop\"} 7");
   has("vllm:request_success_total{model_name=\"m\",engine=\"0\",finished_reason=\"abort\"} 8");
   has("nsa_kv_bytes_read_total{model_name=\"m\",engine=\"0\"} 9");
