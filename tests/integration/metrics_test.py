@@ -35,7 +35,8 @@ SINGLE = {
     "vllm:request_success_total": ("counter", [{"finished_reason": reason}
                                                for reason in ("stop", "length", "abort", "timeout", "error")]),
     "vllm:admission_rejections_total": ("counter", [{"reason": reason} for reason in
-                                                    ("queue_full", "queued_tokens", "concurrent_requests")]),
+                                                    ("queue_full", "queued_tokens", "concurrent_requests",
+                                                     "constraint_queue")]),
     "nsa_kv_bytes_read_total": ("counter", [{}]),
     "nsa_kv_bytes_dense_total": ("counter", [{}]),
     "nsa_http_requests_total": ("counter", [{"route": route, "code": "200"} for route in ROUTES]),
