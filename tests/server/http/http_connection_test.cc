@@ -166,7 +166,8 @@ TEST_F(HttpConnectionTest, BodiesTogetherAreBounded) {
   RawClient slow(server_->port()), other(server_->port());
   slow.Send(request.substr(0, request.size() - 1));
   ASSERT_TRUE(WaitForConnections(2));
-  absl::SleepFor(absl::Milliseconds(100));  // until it has been read
+  absl::SleepFor(absl::Milliseconds(100));   // its head is read before
+  ASSERT_TRUE(WaitForStatus(request, 503));  // those that ask for its place
   other.Send(request);
   const RawResponse refused = other.Receive();
   EXPECT_EQ(refused.status, 503);
@@ -177,10 +178,7 @@ TEST_F(HttpConnectionTest, BodiesTogetherAreBounded) {
   slow.Send("x");
   EXPECT_EQ(slow.Receive().body, "POST " + body);
   // All of it comes back, a moment after the answer, also what the refused one held.
-  for (int i = 0; i < 5; ++i) {
-    absl::SleepFor(absl::Milliseconds(50));
-    EXPECT_EQ(Fetch(server_->port(), request).status, 200);
-  }
+  for (int i = 0; i < 5; ++i) EXPECT_TRUE(WaitForStatus(request, 200));
 }
 
 TEST_F(HttpConnectionTest, ABodyCountsUntilItsConnectionEnds) {
@@ -190,7 +188,7 @@ TEST_F(HttpConnectionTest, ABodyCountsUntilItsConnectionEnds) {
     RawClient leaving(server_->port());
     leaving.Send(request.substr(0, 90 << 10));
     absl::SleepFor(absl::Milliseconds(100));
-    EXPECT_EQ(Fetch(server_->port(), request).status, 503);
+    EXPECT_TRUE(WaitForStatus(request, 503));
   }
   ASSERT_TRUE(WaitForConnections(0));
   EXPECT_EQ(Fetch(server_->port(), request).status, 200);

@@ -118,6 +118,16 @@ class HttpServerTest : public ::testing::Test {
     return true;
   }
 
+  // Until a request on a connection of its own is answered with `status`; false after 10 s.
+  bool WaitForStatus(const std::string& request, int status) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(10);
+    while (Fetch(server_->port(), request).status != status) {
+      if (absl::Now() > deadline) return false;
+      absl::SleepFor(absl::Milliseconds(20));
+    }
+    return true;
+  }
+
   std::mutex mutex_;  // guards held_ and counts_
   std::condition_variable arrived_;
   std::vector<Held> held_;
