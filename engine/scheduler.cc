@@ -40,7 +40,9 @@ void DropChunk(const Sequence& sequence, StepPlan& plan) {
   });
 }
 
-bool IsBefore(const Sequence* a, const Sequence* b) { return a->rank() < b->rank(); }
+bool IsBefore(const Sequence* a, const Sequence* b) {
+  return std::pair(a->rank(), a->arrival) < std::pair(b->rank(), b->arrival);
+}
 
 }  // namespace
 
@@ -62,6 +64,7 @@ void Scheduler::Enqueue(Sequence* sequence) {
   NSA_CHECK_LE(PagesFor(sequence->num_prompt_tokens + sequence->request.max_tokens),
                limits_.num_pages)
       << "can never run";
+  sequence->arrival = num_arrivals_++;
   waiting_.insert(std::upper_bound(waiting_.begin(), waiting_.end(), sequence, IsBefore), sequence);
 }
 
@@ -149,9 +152,10 @@ void Scheduler::ScheduleRunning(SequenceState state, StepPlan& plan) {
   // By index: preemption takes sequences off the end.
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& sequence = *running_[i];
+    if (plan.num_tokens >= limits_.max_batched_tokens) return;
     if (sequence.state != state || sequence.awaits_end()) continue;
     const int64_t num_wanted = NumWanted(sequence, plan);
-    if (num_wanted <= 0) return;
+    if (num_wanted <= 0) continue;  // no scored rows are left
     const int64_t num_tokens = MakeRoom(sequence, num_wanted, plan);
     if (num_tokens > 0) AddChunk(sequence, num_tokens, plan);
   }
@@ -162,17 +166,28 @@ void Scheduler::ScheduleRunning(SequenceState state, StepPlan& plan) {
 // admitted any earlier, it would mostly be computed for the next preemption. For the same reason a
 // sequence that was preempted in this step is not back in it. A sequence is admitted only into
 // budget that the running ones left, so they are never more than the budget has tokens, and decodes
-// cannot keep the first one from its prefill.
+// cannot keep the first one from its prefill. One that waits for the prompt of a sibling, or for
+// rows of a later step, lets others pass, but keeps a place and the pages that it will need.
 void Scheduler::Admit(absl::Time now, StepPlan& plan) {
-  while (!waiting_.empty() && static_cast<int64_t>(running_.size()) < limits_.max_num_seqs) {
-    Sequence& sequence = *waiting_.front();
-    if (NumWanted(sequence, plan) <= 0 || sequence.awaits_end()) return;
-    if (AwaitsPrompt(sequence)) return;
+  int64_t num_passed = 0, num_kept_pages = 0;
+  while (num_passed < std::ssize(waiting_) &&
+         std::ssize(running_) + num_passed < limits_.max_num_seqs) {
+    Sequence& sequence = *waiting_[num_passed];
+    if (plan.num_tokens >= limits_.max_batched_tokens || sequence.awaits_end()) return;
+    const bool awaits_prompt = AwaitsPrompt(sequence);
+    if (awaits_prompt || NumWanted(sequence, plan) <= 0) {
+      num_kept_pages +=
+          PagesFor(sequence.num_coming_tokens()) -
+          (awaits_prompt ? (sequence.num_prompt_tokens - 1) / limits_.page_tokens : 0);
+      ++num_passed;
+      continue;
+    }
     const PrefixMatch prefix = FindPrefix(sequence);
-    const int64_t num_left = pages_.num_free() - NumPagesTaken(prefix) - NumReservedPages();
+    const int64_t num_left =
+        pages_.num_free() - NumPagesTaken(prefix) - NumReservedPages() - num_kept_pages;
     const auto num_shared = static_cast<int64_t>(prefix.pages.size());
     if (PagesFor(sequence.num_coming_tokens()) - num_shared > num_left) return;
-    waiting_.pop_front();
+    waiting_.erase(waiting_.begin() + num_passed);
     running_.insert(std::upper_bound(running_.begin(), running_.end(), &sequence, IsBefore),
                     &sequence);
     sequence.state = SequenceState::kPrefill;
@@ -315,7 +330,7 @@ uint64_t Scheduler::IndexNextPage(const Sequence& sequence, int64_t num_tokens) 
       has_recent ? sequence.recent_pages[recent] : PageId{-1}, num_launched_);
 }
 
-// Sends the running sequence of the highest rank back to the queue, in front of its equals.
+// Sends the last running sequence back to its place in the queue.
 void Scheduler::Preempt(StepPlan& plan) {
   Sequence& sequence = *running_.back();
   running_.pop_back();

@@ -118,6 +118,7 @@ class Scheduler {
   uint64_t num_launched_ = 0, num_ended_ = 0;  // steps
   std::vector<Sequence*> running_;
   std::deque<Sequence*> waiting_;
+  int64_t num_arrivals_ = 0;
 };
 
 }  // namespace nsa

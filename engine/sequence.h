@@ -42,6 +42,7 @@ struct Sequence {
   std::shared_ptr<ConstrainedOutput> constrained_output;
 
   SequenceState state = SequenceState::kWaiting;
+  int64_t arrival = 0;              // arrivals before it, as the scheduler counts
   int64_t num_cached_tokens = 0;    // by the steps launched so far
   std::vector<PageId> pages;        // of the cached tokens and of those scheduled in this step
   std::deque<PageId> recent_pages;  // from page first_recent_page of the sequence on

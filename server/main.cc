@@ -81,16 +81,36 @@ void ReportProblem(const std::string& message) {
   std::fprintf(stderr, "nsa-server: %s\n", message.c_str());
 }
 
+// While a model is loaded there is nothing to finish: a signal ends the process.
+void EndOnSignalUntil(const std::atomic<bool>& has_started, const std::atomic<bool>& is_lost,
+                      const sigset_t& signals) {
+  constexpr timespec kPollTime{.tv_sec = 0, .tv_nsec = 20'000'000};
+  while (!has_started) {
+    const int found = sigtimedwait(&signals, nullptr, &kPollTime);
+    if (found <= 0) continue;
+    if (has_started) {
+      kill(getpid(), found);  // for whoever waits from now on
+      return;
+    }
+    NSA_LOG_INFO << "signal " << found << " before anything was served: ending";
+    std::_Exit(is_lost ? 1 : 0);
+  }
+}
+
 int Serve(const ServerConfig& config) {
   SetLogFormat(config.log_format);
   const sigset_t signals = BlockStopSignals();
   signal(SIGPIPE, SIG_IGN);  // a client that leaves is an error of its connection
   // A lost device ends the process as a signal does, but at once and with status 1.
   std::atomic<bool> is_lost = false;
+  std::atomic<bool> has_started = false;
+  std::thread while_loading([&] { EndOnSignalUntil(has_started, is_lost, signals); });
   auto server = Server::Start(config, ReportPhase, [&is_lost] {
     is_lost = true;
     kill(getpid(), SIGTERM);
   });
+  has_started = true;
+  while_loading.join();
   if (!server.ok()) {
     ReportProblem(std::string(server.status().message()));
     return 1;

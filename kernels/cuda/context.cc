@@ -20,7 +20,7 @@ Context::Context(int device, cudaStream_t stream)
   NSA_CUBLAS_CHECK(cublasLtCreate(&cublas_));
   NSA_CUDA_CHECK(cudaMalloc(&linear_workspace_, kLinearWorkspaceBytes));
   NSA_CUDA_CHECK(cudaMalloc(&decode_linear_scratch_, DecodeLinearScratchBytes(num_sms_)));
-  NSA_CUDA_CHECK(cudaMemset(decode_linear_scratch_, 0, kDecodeLinearFlagBytes));
+  NSA_CUDA_CHECK(cudaMemsetAsync(decode_linear_scratch_, 0, kDecodeLinearFlagBytes, stream_));
 }
 
 Context::~Context() {

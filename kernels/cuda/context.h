@@ -12,9 +12,12 @@ namespace nsa::cuda {
 
 class LinearPlans;  // which cuBLASLt algorithm multiplies which shape (linear_plans.h)
 
+// One context per device at a time: kernels wait for blocks of their own launch
+// (sm90/decode_linear), which those of another stream could keep from running.
 class Context {
  public:
-  // Device memory that the constructor takes for cuBLASLt's scratch.
+  // Device memory that the constructor takes for cuBLASLt's scratch; that of decode steps is a few
+  // MiB more.
   static constexpr int64_t kLinearWorkspaceBytes = int64_t{32} << 20;
 
   // `device` becomes the calling thread's current device. `stream`, which belongs to the caller and

@@ -88,8 +88,9 @@ void DispatchDevice(DType dtype, F&& f) {
 // After every launch: reports a launch that was refused; does not wait for the kernel.
 inline void CheckLaunch() { NSA_CUDA_CHECK(cudaPeekAtLastError()); }
 
-// Launches a kernel that begins with BeginDependentKernel (ptx/dependent_launch.cuh), so that on
-// Hopper its launch overlaps the end of the kernel before it.
+// Launches a kernel that calls BeginDependentKernel or WaitThenAllowFollowing
+// (ptx/dependent_launch.cuh) before it touches what other kernels write, so that on Hopper its
+// launch overlaps the end of the kernel before it.
 template <typename... Params, typename... Args>
 void LaunchKernel(void (*kernel)(Params...), dim3 grid, int num_threads, size_t shared_bytes,
                   const Context& context, Args&&... args) {

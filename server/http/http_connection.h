@@ -137,6 +137,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   std::string pending_, sending_;  // sending_ is with the socket from sent_bytes_ on
   size_t sent_bytes_ = 0;
   bool writing_ = false;
+  int64_t BufferLimit(int64_t chunk_bytes);
+  std::atomic<int64_t> largest_chunk_bytes_{0};  // of its streams
   std::atomic<int64_t> posted_bytes_{0};  // handed to Write from other threads, not yet in pending_
 
   std::mutex post_mutex_;  // not absl::Mutex, which ThreadSanitizer cannot see into

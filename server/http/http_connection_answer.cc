@@ -63,7 +63,7 @@ class HttpConnection::Responder final : public HttpResponder {
   void Write(std::string chunk) override {
     const auto num_bytes = static_cast<int64_t>(chunk.size());
     const int64_t posted = connection_->posted_bytes_.fetch_add(num_bytes) + num_bytes;
-    const bool too_much = posted > connection_->host_->options.max_buffered_bytes;
+    const bool too_much = posted > connection_->BufferLimit(num_bytes);
     if (too_much) chunk.clear();
     connection_->RunOnStrand(
         [exchange = exchange_, too_much, num_bytes, chunk = std::move(chunk)](HttpConnection& c) {
@@ -161,14 +161,22 @@ void HttpConnection::BeginStream(const HttpResponse& head, StreamHeartbeat heart
   StartWrite();
 }
 
+// A chunk may be larger than the bound: that its reader has not taken it yet says nothing of him.
+int64_t HttpConnection::BufferLimit(int64_t chunk_bytes) {
+  int64_t largest = largest_chunk_bytes_.load();
+  while (largest < chunk_bytes &&
+         !largest_chunk_bytes_.compare_exchange_weak(largest, chunk_bytes)) {
+  }
+  return host_->options.max_buffered_bytes + std::max(largest, chunk_bytes);
+}
+
 void HttpConnection::WriteToStream(const std::string& data) {
   if (!head_sent_ || response_complete_ || data.empty()) return;
-  const size_t unsent_bytes = pending_.size() + sending_.size() - sent_bytes_;
-  if (unsent_bytes + data.size() > static_cast<size_t>(host_->options.max_buffered_bytes)) {
+  const auto unsent_bytes = static_cast<int64_t>(pending_.size() + sending_.size() - sent_bytes_);
+  const auto num_bytes = static_cast<int64_t>(data.size());
+  if (unsent_bytes + num_bytes > BufferLimit(num_bytes)) {
     WriteLog(LogLevel::kWarning, "the client reads too slowly, its stream is closed",
-             LogFields()
-                 .Text("request_id", request_id_)
-                 .Number("unsent_bytes", static_cast<int64_t>(unsent_bytes)));
+             LogFields().Text("request_id", request_id_).Number("unsent_bytes", unsent_bytes));
     return Disconnect(kClientTooSlow);
   }
   last_chunk_ = absl::Now();

@@ -59,8 +59,8 @@ class HttpResponder {
 
   // StartStream (the body in `head` is not used), Write as often as needed, Close.
   virtual void StartStream(HttpResponse head, StreamHeartbeat heartbeat) = 0;
-  // If the peer reads so slowly that the unsent bytes exceed HttpOptions::max_buffered_bytes, the
-  // connection is closed, as if the peer had left.
+  // If the peer reads so slowly that the unsent bytes beside the largest chunk exceed
+  // HttpOptions::max_buffered_bytes, the connection is closed, as if the peer had left.
   virtual void Write(std::string chunk) = 0;
   virtual void Close() = 0;
 

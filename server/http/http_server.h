@@ -25,7 +25,8 @@ struct HttpOptions {
   // Of all requests that are being read or turned into calls; one that needs more is answered 503.
   int64_t max_total_body_bytes = 256 << 20;
   int64_t max_connections = 1024;        // more are answered 503
-  int64_t max_buffered_bytes = 1 << 20;  // unsent bytes of a stream; more: the reader is dropped
+  // Unsent bytes of a stream beside its largest chunk; more: the reader is dropped.
+  int64_t max_buffered_bytes = 1 << 20;
   int64_t socket_send_buffer_bytes = 0;  // SO_SNDBUF; 0: the system's
   absl::Duration idle_timeout = absl::Seconds(75);   // between requests
   absl::Duration read_timeout = absl::Seconds(60);   // from a request's first byte to its last

@@ -12,6 +12,7 @@ nsa_test(engine_test
     logit_editor_test.cc
     mask_worker_test.cc
     request_check_test.cc
+    scheduler_edge_test.cc
     scheduler_priority_test.cc
     scheduler_test.cc
     sequence_test.cc

@@ -339,44 +339,6 @@ TEST_F(SchedulerTest, APreemptedSequenceKeepsTheTokenThatIsInFlight) {
   EXPECT_EQ(older->num_tokens(), 5);
 }
 
-TEST_F(SchedulerTest, PagesAreSharedAfterAnEndOfAnyKindUnlessTheyAreForgotten) {
-  ExecutorLimits limits = kRoomy;
-  limits.shares_prefixes = true;
-  const auto shared_after = [&](FinishReason reason, bool forgotten) {
-    Start(limits);
-    Sequence* first = Add(8, 5);
-    Step();
-    scheduler_->Ended(true);
-    if (forgotten) scheduler_->ForgetPages(*first);
-    scheduler_->Remove(first, reason);
-    Add(8, 5);
-    return scheduler_->Plan(now_).num_shared_tokens;
-  };
-  EXPECT_EQ(shared_after(FinishReason::kCancelled, false), 7);
-  EXPECT_EQ(shared_after(FinishReason::kError, false), 7);  // of a client's constraint, say
-  EXPECT_EQ(shared_after(FinishReason::kError, true), 0);
-}
-
-// The other choices wait for the prompt, share its full pages and copy the last one.
-TEST_F(SchedulerTest, ChoicesOfOnePromptForkFromTheFirst) {
-  ExecutorLimits limits = kRoomy;
-  limits.shares_prefixes = true;
-  Start(limits);
-  const Sequence* first = Add(7, 5);
-  Sequence* second = Add(7, 5);
-  second->request.same_prompt_as = first->request.id;
-  EXPECT_EQ(Step(), (std::vector<std::pair<RequestId, int64_t>>{{0, 7}}));
-  scheduler_->Ended(true);
-  EXPECT_EQ(Step(), (std::vector<std::pair<RequestId, int64_t>>{{0, 1}, {1, 1}}));
-  EXPECT_EQ(plan_.num_shared_tokens, 6);
-  EXPECT_EQ(plan_.page_copies,
-            (std::vector<PageCopy>{{.from = first->pages[1], .to = second->pages[1]}}));
-  EXPECT_TRUE(plan_.recent_copies.empty());  // without a lookback
-  EXPECT_EQ(second->pages[0], first->pages[0]);
-  EXPECT_NE(second->pages[1], first->pages[1]);
-  EXPECT_EQ(scheduler_->pages().num_references(first->pages[1]), 1);
-}
-
 TEST_F(SchedulerTest, ASequenceThatCanNeverFitIsAProgrammerError) {
   Start(kFourPages);
   EXPECT_DEATH(Add(8, 1), "can never run");

@@ -157,7 +157,9 @@ bool Simulation::Admits(const Client& client) {
 
 // The scheduler's promise: the first in order advances by a token in each step, so a sequence ends
 // within as many steps as those before it and itself can have tokens; where a later one overtakes
-// it, they may all begin anew. An executor that runs ahead learns of an end a step later.
+// it, they may all begin anew. A choice that waits for the prompt of another, and a prompt that
+// waits for rows to be scored, may be passed by those behind it. An executor that runs ahead learns
+// of an end a step later.
 void Simulation::Expect(Client& client) {
   const auto steps_of = [this](const Client& some) {
     return TokensOf(some.request) + executor_.max_steps_ahead();
@@ -172,7 +174,9 @@ void Simulation::Expect(Client& client) {
   client.last_step = step_ + num_steps;
   for (size_t id = 0; id + 1 < num_arrived_; ++id) {
     Client& other = *clients_[id];
-    if (other.ended || rank(other) <= rank(client)) continue;
+    const bool may_be_passed =
+        other.request.same_prompt_as.has_value() || other.request.scores_prompt;
+    if (other.ended || (rank(other) <= rank(client) && !may_be_passed)) continue;
     ++counts_.num_overtakings;
     other.last_step += num_steps;
   }

@@ -1,7 +1,9 @@
 """Starting and refusing to start; shutdown_test.py is about the end."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -123,3 +125,20 @@ def test_full_attention_runs_the_same_model_and_says_so():
         assert server.metric("nsa_kv_bytes_read_total") == server.metric("nsa_kv_bytes_dense_total") > 0
     finally:
         assert server.terminate() == 0
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_model_is_loaded_ends_the_process(model_copy, stop):
+    config = model_copy / "config.json"
+    config.unlink()
+    os.mkfifo(config)  # whoever reads it waits
+    command = [build_dir() / "bin" / "nsa-server", f"--model={model_copy}", "--http-port=0", "--grpc-port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(timeout=1)
+            process.send_signal(stop)
+            assert process.wait(timeout=10) == 0
+            assert f"signal {int(stop)}" in process.stdout.read()
+        finally:
+            process.kill()

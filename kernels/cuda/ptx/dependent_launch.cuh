@@ -19,8 +19,8 @@ __device__ __forceinline__ void AllowFollowingKernel() {
 #endif
 }
 
-// For a kernel behind which others read, before their wait, what was written before this one: at
-// most one kernel runs ahead.
+// For a kernel behind which others read, before their wait, what was written before this one: when
+// the kernel behind starts, all before this one have ended.
 __device__ __forceinline__ void WaitThenAllowFollowing() {
   WaitForPrecedingKernels();
   AllowFollowingKernel();

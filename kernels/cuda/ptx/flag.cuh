@@ -11,7 +11,8 @@ __device__ __forceinline__ void RaiseFlag(int32_t* flag) {
   asm volatile("st.release.gpu.global.s32 [%0], 1;" ::"l"(flag) : "memory");
 }
 
-// Waits until the flag is set, and takes it down for the next launch.
+// Waits until the flag is set, and takes it down for the next launch. Other threads see the writes
+// behind it after a barrier with this one.
 __device__ __forceinline__ void TakeFlag(int32_t* flag) {
   int32_t value = 0;
   while (value == 0) {

@@ -45,8 +45,9 @@ constexpr int kStepInputs = kBoxes * kBoxInputs;
 constexpr int kRowBytes = kBoxInputs * 2;               // of a box
 constexpr int kWeightBytes = kTileOutputs * kRowBytes;  // of a box
 constexpr int kSharedBytes = 160 * 1024;
+constexpr int kProcessorSharedBytes = 228 * 1024;
 constexpr int kAlignment = 1024;  // of swizzled boxes
-constexpr int kMinUnits = 4;      // of a block
+constexpr int kMinUnits = 4;      // of a block, about
 constexpr int kMaxBlocks = 512;
 
 struct Params {
@@ -68,8 +69,9 @@ struct Instance {
   static constexpr int kUnitBytes = kBoxes * kBoxBytes;
   static constexpr int kStages = kSharedBytes / kUnitBytes;
   static constexpr int kNumBytes = kStages * kUnitBytes + kAlignment;
-  static constexpr int kSums = kTokens / 2;  // of a thread
-  static constexpr int kPacks = kSums / 4;   // of float4
+  static constexpr int kSums = kTokens / 2;              // of a thread
+  static constexpr int kPacks = kSums / 4;               // of float4
+  static_assert(2 * kNumBytes > kProcessorSharedBytes);  // never two on a multiprocessor
   static_assert(kStages >= 2 && kTokens * kRowBytes % kAlignment == 0);
 };
 
@@ -348,8 +350,9 @@ bool CanRunDecodeLinear(const LinearArgs& args) {
   return (dtype == DType::kBF16 || dtype == DType::kF16) && args.weight.data.dtype() == dtype &&
          (args.out.dtype() == dtype || args.out.dtype() == DType::kF32) && args.x.dim(0) > 0 &&
          args.x.dim(0) <= kMaxDecodeLinearTokens && args.weight.num_inputs > 0 &&
-         args.weight.num_inputs % 8 == 0 && args.weight.num_outputs % 8 == 0 && aligned(args.x) &&
-         aligned(args.weight.data) && aligned(args.out);
+         args.weight.num_outputs > 0 && args.weight.num_inputs % 8 == 0 &&
+         args.weight.num_outputs % 8 == 0 && aligned(args.x) && aligned(args.weight.data) &&
+         aligned(args.out);
 }
 
 int64_t DecodeLinearScratchBytes(int64_t num_sms) {

@@ -19,8 +19,9 @@ inline constexpr int64_t kDecodeLinearFlagBytes = 4096;
 int64_t DecodeLinearScratchBytes(int64_t num_sms);
 
 // Can be captured in a graph, and gives a token the same bits in any batch. Starts to read weights
-// while the kernels before it on the stream still run, and lets the kernel after it start when
-// those have ended.
+// while the kernels before it on the stream still run, so what wrote them must have ended before: a
+// copy, or a kernel with an ordinary launch between. Lets the kernel after it start when those
+// before it have ended. Its blocks wait for each other: nothing else may keep them from running.
 void LaunchDecodeLinear(const LinearArgs& args, const Stream& stream);
 
 }  // namespace nsa::cuda

@@ -81,10 +81,12 @@ TEST_F(HttpLogTest, AClientThatLeavesIsNamed) {
 }
 
 TEST_F(HttpLogTest, ASlowReaderIsNamed) {
-  StartWithLog({.max_buffered_bytes = 1000});
-  RawClient client(server_->port());
+  StartWithLog({.max_buffered_bytes = 1000, .socket_send_buffer_bytes = 4096});
+  RawClient client(server_->port(), /*receive_buffer_bytes=*/4096);
   client.Send(Get("/silent"));
-  Wait().responder->Write(std::string(2000, 'x'));
+  const Held held = Wait();
+  const std::string chunk(1000, 'x');
+  for (int i = 0; i < 64'000 && !held.disconnected->is_set(); ++i) held.responder->Write(chunk);
   EXPECT_EQ(Line(), "\"/silent\" 200 \"client_too_slow\" ");
 }
 

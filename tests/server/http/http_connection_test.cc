@@ -308,12 +308,28 @@ TEST_F(HttpConnectionTest, ASlowReaderIsDroppedAtTheBound) {
 }
 
 TEST_F(HttpConnectionTest, ABurstFromAnotherThreadIsBoundedToo) {
-  Start({.num_threads = 1, .max_buffered_bytes = 64 << 10});
+  Start({.num_threads = 1, .max_buffered_bytes = 64 << 10, .socket_send_buffer_bytes = 4096});
+  RawClient client(server_->port(), /*receive_buffer_bytes=*/4096);
+  client.Send(Get("/silent"));
+  Held held = Wait();
+  const std::string chunk(1000, 'x');
+  for (int i = 0; i < 64'000 && !held.disconnected->is_set(); ++i) held.responder->Write(chunk);
+  EXPECT_TRUE(held.disconnected->Wait());
+}
+
+// An echoed prompt with its log-probabilities is one chunk.
+TEST_F(HttpConnectionTest, AChunkLargerThanTheBoundArrivesWithWhatFollowsIt) {
+  Start({.num_threads = 1, .max_buffered_bytes = 64 << 10, .socket_send_buffer_bytes = 4096});
   RawClient client(server_->port());
   client.Send(Get("/silent"));
   Held held = Wait();
-  held.responder->Write(std::string((64 << 10) + 1, 'x'));
-  EXPECT_TRUE(held.disconnected->Wait());
+  const std::string large(4 << 20, 'x');
+  held.responder->Write(large);
+  for (int i = 0; i < 50; ++i) held.responder->Write("small");
+  held.responder->Close();
+  const std::string received = client.ReadUntil("0\r\n\r\n");
+  EXPECT_THAT(received, HasSubstr(large));
+  EXPECT_FALSE(held.disconnected->is_set());
 }
 
 TEST_F(HttpConnectionTest, SilentStreamsGetHeartbeats) {
