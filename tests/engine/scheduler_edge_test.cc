@@ -1,6 +1,5 @@
 // Scheduler: sequences that share a prompt, and those that let others pass.
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <utility>
@@ -10,10 +9,6 @@
 
 namespace nsa {
 namespace {
-
-using ::testing::ElementsAre;
-using ::testing::IsEmpty;
-using ::testing::Pair;
 
 TEST_F(SchedulerTest, PagesAreSharedAfterAnEndOfAnyKindUnlessTheyAreForgotten) {
   ExecutorLimits limits = kRoomy;
