@@ -146,7 +146,7 @@ class Tally:
     """What the clients know."""
 
     def __init__(self):
-        self.completed = self.invalid = self.refused = self.refused_choices = self.left = 0
+        self.completed = self.invalid = self.refused = self.refused_choices = self.left = self.left_choices = 0
         self.prompt_tokens = self.completion_tokens = self.completed_choices = 0
 
     def complete(self, usage, num_choices):
@@ -154,6 +154,10 @@ class Tally:
         self.completed_choices += num_choices
         self.prompt_tokens += usage["prompt_tokens"]
         self.completion_tokens += usage["completion_tokens"]
+
+    def leave(self, num_choices):
+        self.left += 1
+        self.left_choices += num_choices
 
     def refuse(self, num_choices):
         self.refused += 1
@@ -183,8 +187,7 @@ async def http_call(http: httpx.AsyncClient, body: dict, fate: str, leave_after_
                     tally, "invalid", tally.invalid + 1)
             if fate == "leave":
                 await asyncio.sleep(leave_after_s)
-                tally.left += 1
-                return None
+                return tally.leave(body["n"])
             lines = [line async for line in answer.aiter_lines() if line]
     except httpx.HTTPError as error:
         raise AssertionError(f"{fate}: {error!r}") from error
@@ -203,8 +206,7 @@ async def grpc_call(stub, pb, body: dict, fate: str, leave_after_s: float, tally
         # Refused before it could leave, perhaps.
         if await call.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
             return tally.refuse(body["n"])
-        tally.left += 1
-        return None
+        return tally.leave(body["n"])
     try:
         responses = [response async for response in call]
     except grpc.aio.AioRpcError as error:
@@ -243,7 +245,7 @@ def test_the_books_balance_after_a_storm(api):
                            "--kv-cache-bytes=24MiB")
     tally = asyncio.run(storm(server, api))
     # Of each kind some; how many a busy machine refuses is open.
-    assert tally.completed > 5 and tally.left > 3 and tally.invalid > 5 and tally.refused > 0, vars(tally)
+    assert tally.completed > 5 and tally.left > 0 and tally.invalid > 5 and tally.refused > 0, vars(tally)
     server.wait_until_idle()
     time.sleep(0.3)  # the last lines of the log
     with server.client() as http:
@@ -267,7 +269,9 @@ def check_books(values, lines, tally: Tally):
     assert total("vllm:request_success_total") == num_admitted
     for histogram in ("e2e_request_latency_seconds", "request_prompt_tokens", "request_generation_tokens"):
         assert values[key(f"vllm:{histogram}_count")] == num_admitted
-    assert total("vllm:admission_rejections_total") == tally.refused_choices
+    # A client may leave before it hears that it was refused.
+    rejections = total("vllm:admission_rejections_total")
+    assert tally.refused_choices <= rejections <= tally.refused_choices + tally.left_choices
     # Tokens: those of the usages that clients got, and those of the clients that left.
     completed = [line for line in admitted if "error" not in line]
     gone = [line for line in admitted if "error" in line]
