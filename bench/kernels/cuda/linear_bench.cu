@@ -103,7 +103,9 @@ class Bench {
     const Buffer residual(num_tokens * shape.num_inputs * 4), norm(shape.num_inputs * 4);
     const Buffer out(num_tokens * shape.num_outputs * 2),
         expected(num_tokens * shape.num_outputs * 2);
-    CUDA_OK(cudaMemset(residual.get(), 0, num_tokens * shape.num_inputs * 4));
+    constexpr int kFinite = 0x3f;  // four such bytes are 0.75
+    CUDA_OK(cudaMemset(residual.get(), kFinite, num_tokens * shape.num_inputs * 4));
+    CUDA_OK(cudaMemset(norm.get(), kFinite, shape.num_inputs * 4));
     FillRandom(weights, weight_bytes / 2 * kCopies, 0.02F, 1);
     FillRandom(x, num_tokens * shape.num_inputs, 1, 2);
     const auto args = [&](int copy, const Buffer& to) {

@@ -281,7 +281,7 @@ class Launcher {
   }
 
   // Clusters run in waves, each as long as a multiprocessor takes for its blocks' bytes and a fixed
-  // time; fitted to measurements of 8k to 256k tokens in batches of 1 to 64 (bench/lab/README.md).
+  // time; fitted to measurements of 8k to 256k tokens in batches of 1 to 64.
   Way Choose(const Params& params, int64_t num_clusters) {
     constexpr double kFixedTime = 22;  // us
     constexpr double kNextWave = 0.8;  // clusters of a wave do not end at once

@@ -1,5 +1,5 @@
-// The linear kernel of decode steps on a Hopper GPU: a token has the same bits in any batch, call
-// after call. (linear_test.cc compares it with plain sums.)
+// The linear kernel of decode steps on a Hopper GPU: a token has the same bits in any batch.
+// (linear_test.cc compares it with plain sums.)
 
 #include "kernels/cuda/sm90/decode_linear.h"
 
