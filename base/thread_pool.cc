@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/check.h"
+#include "base/thread_name.h"
 
 namespace nsa {
 namespace {
@@ -62,6 +63,7 @@ struct ThreadPool::State {
   }
 
   void WorkerLoop(int worker) {
+    NameThisThread("nsa-compute");
     uint32_t seen = 0;
     while (true) {
       seen = WaitForChange(generation, seen);

@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "base/thread_name.h"
 #include "engine/engine_core.h"
 #include "engine/request_check.h"
 
@@ -231,6 +232,7 @@ absl::Status Engine::Impl::CheckLoad(AdmissionLoad wanted) {
 }
 
 void Engine::Impl::Run() {
+  NameThisThread("nsa-engine");
   for (bool running = true; running;) {
     running = TakeOrders();
     const StepOutcome outcome = core_.Step();

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "base/thread_name.h"
+
 namespace nsa {
 
 MaskWorker::~MaskWorker() {
@@ -25,6 +27,7 @@ void MaskWorker::Compute(std::shared_ptr<ConstrainedOutput> output) {
 }
 
 void MaskWorker::Run() {
+  NameThisThread("nsa-masks");
   while (true) {
     std::shared_ptr<ConstrainedOutput> output;
     {

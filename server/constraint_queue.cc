@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "absl/time/clock.h"
+#include "base/thread_name.h"
 
 namespace nsa {
 
@@ -56,6 +57,7 @@ int64_t ConstraintQueue::num_waiting() const {
 }
 
 void ConstraintQueue::Run() {
+  NameThisThread("nsa-constraints");
   while (const std::shared_ptr<Job> job = WaitForJob()) {
     Compiled compiled = compiler_.Compile(*job->order.spec);
     if (const Done done = Finish(job); done) done(std::move(compiled));

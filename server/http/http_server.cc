@@ -19,6 +19,7 @@
 #include "absl/time/clock.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "base/thread_name.h"
 #include "server/http/http_connection.h"
 
 namespace nsa {
@@ -108,7 +109,10 @@ absl::Status HttpServer::Impl::Listen() {
 void HttpServer::Impl::Run() {
   asio::post(acceptor_.get_executor(), [this] { Accept(); });
   for (int i = 0; i < host_->options.num_threads; ++i) {
-    threads_.emplace_back([this] { host_->io.run(); });
+    threads_.emplace_back([this] {
+      NameThisThread("nsa-http");
+      host_->io.run();
+    });
   }
 }
 
