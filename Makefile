@@ -35,6 +35,9 @@ test-asan:  ## the same tests under AddressSanitizer and UndefinedBehaviorSaniti
 test-tsan:  ## the same tests under ThreadSanitizer
 	@$(MAKE) test PRESET=cpu-tsan
 
+test-deploy: server venv  ## only the tests of deploy/
+	@NSA_BUILD_DIR=$(BUILD) $(PYTHON) -m pytest -q tests/deploy
+
 test-training: packages build/training/.ready  ## tests of training/, in an environment with PyTorch (gigabytes)
 	@build/training/bin/python -m pytest -q tests/training
 
@@ -91,10 +94,11 @@ server: configure
 
 venv: packages .venv/.ready
 
-.venv/.ready: tests/requirements.txt
+.venv/.ready: tests/requirements.txt tests/deploy/helm/requirements.txt
 	@echo "Making the Python environment of the tests (.venv)"
 	@python3 -m venv .venv
 	@$(PYTHON) -m pip install -q --disable-pip-version-check -r tests/requirements.txt
+	@$(PYTHON) -m pip install -q --disable-pip-version-check --no-deps -r tests/deploy/helm/requirements.txt
 	@touch $@
 
 build/training/.ready: training/requirements.txt
@@ -103,4 +107,4 @@ build/training/.ready: training/requirements.txt
 	@build/training/bin/python -m pip install -q --disable-pip-version-check -r training/requirements.txt
 	@touch $@
 
-.PHONY: help serve demo test test-asan test-tsan test-training fuzz cuda bundle test-gpu bench format lint clean packages configure build fuzz-programs cuda-programs server venv
+.PHONY: help serve demo test test-asan test-tsan test-deploy test-training fuzz cuda bundle test-gpu bench format lint clean packages configure build fuzz-programs cuda-programs server venv
