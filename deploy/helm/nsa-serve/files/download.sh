@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fetches the archive MODEL_URL, compares its SHA-256 with MODEL_SHA256 and unpacks it to MODEL_DIR/model.
-# What is there already, with that checksum, stays. HEADER_FILE, if set, holds a line of a header to send.
+# Fetches the archive MODEL_URL (tar or tar.gz), compares its SHA-256 with MODEL_SHA256 and unpacks it to
+# MODEL_DIR/model. What is there already, with that checksum, stays. HEADER_FILE, if set, holds a line of a header to send.
 set -eu
 cd "$MODEL_DIR"
 if [ -f checksum ] && [ "$(cat checksum)" = "$MODEL_SHA256" ]; then
@@ -17,6 +17,9 @@ if [ "$found" != "$MODEL_SHA256" ]; then
   exit 1
 fi
 mkdir model
-tar -xf archive -C model
+case $(head -c 2 archive | od -An -tx1) in
+  *1f*8b*) tar -xzf archive -C model ;;
+  *) tar -xf archive -C model ;;
+esac
 rm archive
 echo "$MODEL_SHA256" > checksum

@@ -1,0 +1,82 @@
+"""Values that cannot work are refused before anything is installed, with their path or a sentence."""
+
+import pytest
+
+import chart
+
+SHA256 = "0" * 64
+KEDA = {"enabled": True, "keda": {"serverAddress": "http://prometheus:9090"}}
+
+# Values; what the message must contain.
+REFUSALS = [
+    # What the schema refuses.
+    ({"replicas": 3}, "additional properties 'replicas' not allowed"),
+    ({"server": {"max-seqs": 3}}, "at '/server': additional properties 'max-seqs' not allowed"),
+    ({"server": {"http-port": 80}}, "additional properties 'http-port' not allowed"),
+    ({"server": {"protect-probes": True}}, "additional properties 'protect-probes' not allowed"),
+    ({"server": {"kv-cache-bytes": "1GB"}}, "at '/server/kv-cache-bytes': '1GB' does not match pattern"),
+    ({"server": {"prefix-caching": "yes"}}, "at '/server/prefix-caching': value must be one of"),
+    ({"server": {"gpu-memory-utilization": 1.5}}, "at '/server/gpu-memory-utilization': maximum: got 1.5, want 1"),
+    ({"server": {"max-num-seqs": 0}}, "at '/server/max-num-seqs': minimum: got 0, want 1"),
+    ({"kind": "DaemonSet"}, "at '/kind': value must be one of 'Deployment', 'StatefulSet'"),
+    ({"fullnameOverride": "a.b"}, "at '/fullnameOverride': 'a.b' does not match pattern"),
+    ({"replicaCount": -1}, "at '/replicaCount': minimum: got -1, want 0"),
+    ({"image": {"digest": "sha256:12"}}, "at '/image/digest': 'sha256:12' does not match pattern"),
+    ({"image": {"pullPolicy": "Sometimes"}}, "at '/image/pullPolicy': value must be one of"),
+    ({"model": {"source": "s3"}}, "at '/model/source': value must be one of 'bundled', 'pvc', 'download'"),
+    ({"model": {"download": {"url": "s3://a/b"}}}, "at '/model/download/url': 's3://a/b' does not match pattern"),
+    ({"model": {"download": {"sha256": 123}}}, "at '/model/download/sha256': got number, want string"),
+    ({"model": {"download": {"sha256": "abc"}}}, "at '/model/download/sha256': 'abc' does not match pattern"),
+    ({"preStopSeconds": 0}, "at '/preStopSeconds': minimum: got 0, want 1"),
+    ({"resources": {"limits": {"memory": 2}}}, "at '/resources/limits/memory': got number, want string"),
+    ({"podSecurityContext": {"runAsUser": 0}}, "at '/podSecurityContext/runAsUser': minimum: got 0, want 1"),
+    ({"podSecurityContext": {"runAsNonRoot": False}}, "at '/podSecurityContext/runAsNonRoot': value must be true"),
+    ({"gpu": {"resource": "gpu"}}, "at '/gpu/resource': 'gpu' does not match pattern"),
+    ({"podAntiAffinity": "maybe"}, "at '/podAntiAffinity': value must be one of 'preferred', 'required', 'none'"),
+    ({"topologySpreadConstraints": [{"maxSkew": 1}]}, "missing properties 'topologyKey', 'whenUnsatisfiable'"),
+    ({"service": {"httpPort": 70000}}, "at '/service/httpPort': maximum: got 70,000, want 65,535"),
+    ({"probes": {"startup": {"httpGet": {}}}}, "additional properties 'httpGet' not allowed"),
+    ({"podDisruptionBudget": {"maxUnavailable": 0}}, "at '/podDisruptionBudget/maxUnavailable': minimum: got 0, want 1"),
+    ({"networkPolicy": {"ingressFrom": [{}]}}, "at '/networkPolicy/ingressFrom/0': minProperties: got 0, want 1"),
+    ({"autoscaling": {"engine": "cron"}}, "at '/autoscaling/engine': value must be one of 'keda', 'hpa'"),
+    ({"autoscaling": {"kvUsage": 80}}, "at '/autoscaling/kvUsage': maximum: got 80, want 1"),
+    ({"publicPaths": ["v1"]}, "at '/publicPaths/0': 'v1' does not match pattern"),
+    ({"inferencePool": {"endpointPicker": {"failureMode": "x"}}}, "value must be one of 'FailOpen', 'FailClose'"),
+    # What the templates refuse.
+    ({"drainTimeoutSeconds": 51}, "terminationGracePeriodSeconds is 60: it must be at least 61, 5 more than "
+                                  "preStopSeconds (5) and drainTimeoutSeconds (51) together, or running requests are killed"),
+    ({"preStopSeconds": 26}, "it must be at least 61"),
+    ({"terminationGracePeriodSeconds": 39}, "terminationGracePeriodSeconds is 39: it must be at least 40"),
+    ({"image": {"tag": "latest"}}, "image.tag is latest: replicas may then differ"),
+    ({"kind": "StatefulSet"}, "kind is StatefulSet, whose volumes keep downloaded models, and model.source is bundled"),
+    ({"model": {"source": "pvc"}}, "model.pvc.claimName must name the claim"),
+    ({"model": {"source": "download"}}, "model.download.url and model.download.sha256 must be set"),
+    ({"model": {"source": "download", "download": {"url": "https://a.example"}}}, "model.download.sha256 must be set"),
+    ({"autoscaling": {"enabled": True}}, "autoscaling.keda.serverAddress must be the URL of Prometheus"),
+    ({"autoscaling": {**KEDA, "minReplicas": 9}}, "autoscaling.minReplicas is 9: it must not be above maxReplicas, 8"),
+    ({"ingress": {"enabled": True}}, "ingress.hosts must have a host"),
+    ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs must name a Gateway"),
+    ({"grpcRoute": {"enabled": True}}, "grpcRoute.parentRefs must name a Gateway"),
+    ({"inferencePool": {"enabled": True}}, "inferencePool.endpointPicker.name must name the Service"),
+]
+
+
+@pytest.mark.parametrize("values, message", REFUSALS, ids=lambda item: item[:40] if isinstance(item, str) else "")
+def test_refused(helm, values, message):
+    result = helm.template(values)
+    assert result.returncode != 0
+    assert message in result.stderr, result.stderr
+
+
+@pytest.mark.parametrize("values", [
+    {"drainTimeoutSeconds": 50}, {"terminationGracePeriodSeconds": 40}, {"image": {"tag": "latest", "digest": f"sha256:{SHA256}"}},
+    {"autoscaling": {**KEDA, "minReplicas": 8}}, {"podDisruptionBudget": {"maxUnavailable": "50%"}}])
+def test_the_nearest_value_that_works_is_taken(helm, values):
+    helm.text(values)
+
+
+def test_old_clusters_are_refused(helm):
+    def render(version):
+        return helm.run("template", "nsa-serve", str(chart.CHART), f"--kube-version={version}")
+    assert render("1.31.0").returncode == 0
+    assert "chart requires kubeVersion" in render("1.30.9").stderr
