@@ -26,7 +26,7 @@ serve: server  ## build and serve MODEL: HTTP on HTTP_PORT, gRPC on GRPC_PORT; A
 demo: server  ## plant a sentence in a long chapter and ask the running server for it
 	@python3 tools/demo.py $(BUILD) $(MODEL)
 
-test: build venv  ## build and run every test; ends with a count
+test: build venv test-packages  ## build and run every test; ends with a count
 	@$(PYTHON) tools/run_tests.py $(BUILD)
 
 test-asan:  ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -35,8 +35,13 @@ test-asan:  ## the same tests under AddressSanitizer and UndefinedBehaviorSaniti
 test-tsan:  ## the same tests under ThreadSanitizer
 	@$(MAKE) test PRESET=cpu-tsan
 
-test-deploy: server venv  ## only the tests of deploy/
+test-deploy: server venv test-packages  ## only the tests of deploy/
+	@cmake --build $(BUILD) -j $(JOBS) --target serving_bench
 	@NSA_BUILD_DIR=$(BUILD) $(PYTHON) -m pytest -q tests/deploy
+
+test-image: venv  ## as root: build the container image step by step without a container engine, and run it
+	@tools/install_packages.sh image
+	@$(PYTHON) tests/deploy/docker/replay.py
 
 test-training: packages build/training/.ready  ## tests of training/, in an environment with PyTorch (gigabytes)
 	@build/training/bin/python -m pytest -q tests/training
@@ -77,6 +82,9 @@ clean:  ## remove build folders and the Python environment
 packages:
 	@tools/install_packages.sh build
 
+test-packages:
+	@tools/install_packages.sh test
+
 configure: packages
 	@[ -f $(BUILD)/build.ninja ] || cmake --preset $(PRESET) --log-level=WARNING
 
@@ -107,4 +115,4 @@ build/training/.ready: training/requirements.txt
 	@build/training/bin/python -m pip install -q --disable-pip-version-check -r training/requirements.txt
 	@touch $@
 
-.PHONY: help serve demo test test-asan test-tsan test-deploy test-training fuzz cuda bundle test-gpu bench format lint clean packages configure build fuzz-programs cuda-programs server venv
+.PHONY: help serve demo test test-asan test-tsan test-deploy test-image test-training fuzz cuda bundle test-gpu bench format lint clean packages test-packages configure build fuzz-programs cuda-programs server venv
