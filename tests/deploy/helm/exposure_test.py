@@ -59,7 +59,7 @@ def test_nothing_leaves_a_replica_and_only_peers_come_in(preset):
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     assert bool(spec["egress"]) == (name == "single-gpu")  # which downloads
     [rule] = spec["ingress"]
-    assert rule["from"] and {port["port"] for port in rule["ports"]} == {"http", "grpc"}
+    assert rule["from"] and {port["port"] for port in rule["ports"]} == {8000, 9000}
 
 
 def test_without_peers_only_the_test_pod_comes_in(helm):
