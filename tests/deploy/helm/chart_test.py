@@ -94,6 +94,40 @@ def test_a_pod_lives_longer_than_its_drain(preset):
     assert grace > pre_stop + int(flags(objects)["drain-timeout"])
 
 
+FILES = {"model": {**DOWNLOAD, "chatTemplate": "t", "download": {**DOWNLOAD["download"], "headerSecret": {"name": "h"}}},
+         "apiKeys": {"existingSecret": "k"}, "tls": {"existingSecret": "t"}}
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet"])
+def test_every_file_that_is_named_lies_in_a_mounted_volume(helm, kind):
+    objects = helm.objects({"kind": kind, **FILES})
+    claims = [item["metadata"]["name"] for item in workload(objects)["spec"].get("volumeClaimTemplates", [])]
+    for spec, more in ((pod(objects)["spec"], claims), (only(objects, "Pod")["spec"], [])):
+        volumes = {volume["name"] for volume in spec["volumes"]} | set(more)
+        mounted = set()
+        for container in spec["containers"] + spec.get("initContainers", []):
+            words = container.get("args", []) + container.get("command", [])[:2]
+            words += [item["value"] for item in container["env"] if "value" in item]
+            folders = [mount["mountPath"] for mount in container["volumeMounts"]]
+            mounted |= {mount["name"] for mount in container["volumeMounts"]}
+            for path in (word.split("=")[-1] for word in words):
+                assert not path.startswith("/") or any(f"{path}/".startswith(f"{folder}/") for folder in folders), path
+        assert mounted == volumes
+
+
+def test_variables_of_other_services_do_not_become_flags(preset):
+    """A Service called nsa-http would set NSA_HTTP_PORT to its URL."""
+    _, objects = preset
+    assert pod(objects)["spec"]["enableServiceLinks"] is False
+
+
+def test_helm_test_runs_its_pod_once(preset):
+    _, objects = preset
+    smoke = only(objects, "Pod")
+    assert smoke["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    assert smoke["spec"]["restartPolicy"] == "Never"
+
+
 def test_no_pod_has_a_token(preset):
     _, objects = preset
     account = only(objects, "ServiceAccount")
@@ -167,6 +201,7 @@ def test_replicas_of_a_stateful_set_keep_their_models(helm):
     [claim] = spec["volumeClaimTemplates"]
     assert claim["metadata"]["name"] == "models" and claim["spec"]["resources"]["requests"]["storage"] == "20Gi"
     assert "models" not in [volume["name"] for volume in pod(objects)["spec"]["volumes"]]
+    assert spec["podManagementPolicy"] == "Parallel"  # replicas do not wait for each other's download
     headless = next(item for item in of_kind(objects, "Service") if item["spec"].get("clusterIP") == "None")
     assert spec["serviceName"] == headless["metadata"]["name"]
 

@@ -31,6 +31,20 @@ def test_keda_scales_by_waiting_requests_and_cache_usage(helm, kind):
         'sum(vllm:num_requests_waiting{namespace="llm",service="nsa-serve"})': "4"}
 
 
+def test_no_data_does_not_scale_down(helm):
+    triggers = only(helm.objects({"autoscaling": KEDA}), "ScaledObject")["spec"]["triggers"]
+    assert {item["metadata"]["ignoreNullValues"] for item in triggers} == {"false"}
+
+
+@pytest.mark.parametrize("name, label", [("values", "pod-template-hash"), ("single-gpu", "controller-revision-hash")])
+def test_replicas_of_another_revision_do_not_count(helm, name, label):
+    """Else those that an update replaces would keep the new ones off their nodes."""
+    spec = pod(helm.objects(preset=name))["spec"]
+    [term] = spec["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    for rule in (term["podAffinityTerm"], *spec["topologySpreadConstraints"]):
+        assert rule["matchLabelKeys"] == [label]
+
+
 def test_hpa_scales_by_the_same_two(helm):
     objects = helm.objects({"autoscaling": {"enabled": True, "engine": "hpa"}})
     assert "replicas" not in workload(objects)["spec"] and not of_kind(objects, "ScaledObject")
