@@ -82,8 +82,12 @@ def test_probes_ask_the_servers_own_endpoints(preset):
     _, objects = preset
     documented = (chart.ROOT / "docs" / "api.md").read_text()
     paths = {name: server(objects)[f"{name}Probe"]["httpGet"]["path"] for name in ("startup", "readiness", "liveness")}
-    assert paths == {"startup": "/health", "readiness": "/health/ready", "liveness": "/health"}
+    assert paths == {"startup": "/health/ready", "readiness": "/health/ready", "liveness": "/health"}
     assert all(f"`GET {path}`" in documented for path in paths.values())
+
+
+def seconds(file: str, constant: str) -> int:
+    return int(re.search(rf"{constant} = absl::Seconds\((\d+)\)", (chart.ROOT / "server" / file).read_text()).group(1))
 
 
 def test_a_pod_lives_longer_than_its_drain(preset):
@@ -91,7 +95,8 @@ def test_a_pod_lives_longer_than_its_drain(preset):
     grace = pod(objects)["spec"]["terminationGracePeriodSeconds"]
     pre_stop = server(objects)["lifecycle"]["preStop"]["sleep"]["seconds"]
     assert pre_stop > 0
-    assert grace > pre_stop + int(flags(objects)["drain-timeout"])
+    assert grace > pre_stop + int(flags(objects)["drain-timeout"]) + seconds("server.h", "kFlushTime") + seconds(
+        "main.cc", "kShutdownSlack")
 
 
 FILES = {"model": {**DOWNLOAD, "chatTemplate": "t", "download": {**DOWNLOAD["download"], "headerSecret": {"name": "h"}}},

@@ -43,10 +43,10 @@ REFUSALS = [
     ({"publicPaths": ["v1"]}, "at '/publicPaths/0': 'v1' does not match pattern"),
     ({"inferencePool": {"endpointPicker": {"failureMode": "x"}}}, "value must be one of 'FailOpen', 'FailClose'"),
     # What the templates refuse.
-    ({"drainTimeoutSeconds": 51}, "terminationGracePeriodSeconds is 60: it must be at least 61, 5 more than "
-                                  "preStopSeconds (5) and drainTimeoutSeconds (51) together, or running requests are killed"),
-    ({"preStopSeconds": 26}, "it must be at least 61"),
-    ({"terminationGracePeriodSeconds": 39}, "terminationGracePeriodSeconds is 39: it must be at least 40"),
+    ({"drainTimeoutSeconds": 46}, "terminationGracePeriodSeconds is 60: it must be at least 61, 10 more than "
+                                  "preStopSeconds (5) and drainTimeoutSeconds (46) together, or running requests are killed"),
+    ({"preStopSeconds": 21}, "it must be at least 61"),
+    ({"terminationGracePeriodSeconds": 44}, "terminationGracePeriodSeconds is 44: it must be at least 45"),
     ({"image": {"tag": "latest"}}, "image.tag is latest: replicas may then differ"),
     ({"kind": "StatefulSet"}, "kind is StatefulSet, whose volumes keep downloaded models, and model.source is bundled"),
     ({"model": {"source": "pvc"}}, "model.pvc.claimName must name the claim"),
@@ -69,7 +69,7 @@ def test_refused(helm, values, message):
 
 
 @pytest.mark.parametrize("values", [
-    {"drainTimeoutSeconds": 50}, {"terminationGracePeriodSeconds": 40}, {"image": {"tag": "latest", "digest": f"sha256:{SHA256}"}},
+    {"drainTimeoutSeconds": 45}, {"terminationGracePeriodSeconds": 45}, {"image": {"tag": "latest", "digest": f"sha256:{SHA256}"}},
     {"autoscaling": {**KEDA, "minReplicas": 8}}, {"podDisruptionBudget": {"maxUnavailable": "50%"}}])
 def test_the_nearest_value_that_works_is_taken(helm, values):
     helm.text(values)

@@ -50,7 +50,7 @@ env:
 ports:
   - {name: http, containerPort: 8000, protocol: TCP}
   - {name: grpc, containerPort: 9000, protocol: TCP}
-startupProbe: {{- include "nsa.probe" (dict "root" . "path" "/health" "timing" .Values.probes.startup) | nindent 2 }}
+startupProbe: {{- include "nsa.probe" (dict "root" . "path" "/health/ready" "timing" .Values.probes.startup) | nindent 2 }}
 readinessProbe: {{- include "nsa.probe" (dict "root" . "path" "/health/ready" "timing" .Values.probes.readiness) | nindent 2 }}
 livenessProbe: {{- include "nsa.probe" (dict "root" . "path" "/health" "timing" .Values.probes.liveness) | nindent 2 }}
 lifecycle:

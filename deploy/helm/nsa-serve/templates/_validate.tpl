@@ -1,9 +1,9 @@
 {{/* What a schema cannot say, or not clearly. */}}
 {{- define "nsa.validate" -}}
 {{- $v := .Values -}}
-{{- $needed := add $v.preStopSeconds $v.drainTimeoutSeconds 5 -}}
+{{- $needed := add $v.preStopSeconds $v.drainTimeoutSeconds 10 -}}
 {{- if lt (int $v.terminationGracePeriodSeconds) (int $needed) -}}
-{{- fail (printf "terminationGracePeriodSeconds is %d: it must be at least %d, 5 more than preStopSeconds (%d) and drainTimeoutSeconds (%d) together, or running requests are killed" (int $v.terminationGracePeriodSeconds) (int $needed) (int $v.preStopSeconds) (int $v.drainTimeoutSeconds)) -}}
+{{- fail (printf "terminationGracePeriodSeconds is %d: it must be at least %d, 10 more than preStopSeconds (%d) and drainTimeoutSeconds (%d) together, or running requests are killed" (int $v.terminationGracePeriodSeconds) (int $needed) (int $v.preStopSeconds) (int $v.drainTimeoutSeconds)) -}}
 {{- end -}}
 {{- if and (eq $v.kind "StatefulSet") (ne $v.model.source "download") -}}
 {{- fail (printf "kind is StatefulSet, whose volumes keep downloaded models, and model.source is %s: it must be download" $v.model.source) -}}
