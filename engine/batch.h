@@ -48,6 +48,7 @@ struct Batch {
   std::vector<int32_t>
       logit_tokens;             // [num_rows] packed indices of the tokens whose logits are sampled
   std::vector<SampleRow> rows;  // [num_rows]
+  std::vector<int32_t> traced_rows;  // rows whose tokens' choice of blocks is wanted, ascending
   // Of the rows whose logits are edited, as EditLogitsArgs.
   std::vector<int32_t> edited_rows, edit_end, mask_of;  // [num_edited_rows]
   std::vector<LogitEdit> edits;
@@ -57,6 +58,7 @@ struct Batch {
 
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_rows() const { return static_cast<int64_t>(logit_tokens.size()); }
+  int64_t num_traced() const { return static_cast<int64_t>(traced_rows.size()); }
   int64_t num_masks() const { return static_cast<int64_t>(masks.size()); }
   int64_t num_edited_rows() const { return static_cast<int64_t>(edited_rows.size()); }
 };

@@ -27,6 +27,7 @@ const Batch& BatchBuilder::Build(const StepPlan& plan) {
   batch_.tiles.clear();
   batch_.logit_tokens.clear();
   batch_.rows.clear();
+  batch_.traced_rows.clear();
   batch_.edited_rows.clear();
   batch_.edit_end.clear();
   batch_.mask_of.clear();
@@ -107,6 +108,9 @@ void BatchBuilder::AddScoredRows(const ScheduledChunk& chunk) {
 
 void BatchBuilder::AddSampledRow(const ScheduledChunk& chunk) {
   const Sequence& sequence = *chunk.sequence;
+  if (sequence.request.traces_blocks) {
+    batch_.traced_rows.push_back(static_cast<int32_t>(batch_.num_rows()));
+  }
   batch_.logit_tokens.push_back(static_cast<int32_t>(batch_.num_tokens() - 1));
   batch_.rows.push_back({.params = sequence.request.sampling,
                          .position = sequence.num_cached_tokens + chunk.num_tokens,

@@ -188,7 +188,7 @@ void EngineCore::CommitToken(const ScheduledChunk& chunk, SampledToken sampled, 
     return ReportEnd(sequence, absl::InvalidArgumentError(kTooAmbiguous), now);
   }
   const bool goes_on = sequence.finish == FinishReason::kNone;
-  ReportToken(sequence, std::move(sampled), now);
+  ReportToken(chunk, std::move(sampled), now);
   if (goes_on && output != nullptr) masks_wanted_.push_back(output);
 }
 
@@ -216,7 +216,8 @@ void EngineCore::ReportProgress(Sequence& sequence, int64_t num_cached_tokens) {
   AddEvent(sequence);
 }
 
-void EngineCore::ReportToken(Sequence& sequence, SampledToken sampled, absl::Time now) {
+void EngineCore::ReportToken(const ScheduledChunk& chunk, SampledToken sampled, absl::Time now) {
+  Sequence& sequence = *chunk.sequence;
   ++stats_.num_generated_tokens;
   if (sequence.num_generated_tokens() == 1) {
     if (sequence.request.counts_prompt) stats_.num_prompt_tokens += sequence.num_prompt_tokens;
@@ -236,6 +237,12 @@ void EngineCore::ReportToken(Sequence& sequence, SampledToken sampled, absl::Tim
   event.completes_answer = sequence.finish == FinishReason::kStop && !is_stop_token;
   event.logprob = sampled.logprob;
   event.top_logprobs = std::move(sampled.top_logprobs);
+  if (sequence.request.traces_blocks) {
+    event.trace = std::make_shared<TokenTrace>(
+        TokenTrace{.position = chunk.end_tokens - 1,
+                   .traffic = executor_->DecodeTraffic(chunk.end_tokens),
+                   .blocks = std::move(sampled.blocks)});
+  }
   if (is_last) Forget(sequence);
 }
 

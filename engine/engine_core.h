@@ -76,7 +76,7 @@ class EngineCore {
   void CountTraffic(Sequence& sequence);
   void ReportProgress(Sequence& sequence, int64_t num_cached_tokens);
   // These two destroy a sequence that has finished, with Forget; so does Fail.
-  void ReportToken(Sequence& sequence, SampledToken sampled, absl::Time now);
+  void ReportToken(const ScheduledChunk& chunk, SampledToken sampled, absl::Time now);
   void ReportEnd(Sequence& sequence, absl::Status error, absl::Time now);
   void RecordEnd(Sequence& sequence, absl::Time now);
   void Forget(const Sequence& sequence);

@@ -49,6 +49,7 @@ struct SampledToken {
   int32_t token = 0;
   float logprob = 0;
   std::vector<TopLogprob> top_logprobs;
+  std::vector<int32_t> blocks;  // of a traced row, as TokenTrace::blocks
   bool finite = true;  // false: the row's logits held a NaN or an infinity, the token means nothing
 };
 

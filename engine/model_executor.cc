@@ -1,25 +1,13 @@
 #include "engine/model_executor.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "base/status.h"
 #include "kernels/pending_tokens.h"
 
 namespace nsa {
 namespace {
-
-constexpr int64_t kMaxSeqs = 1 << 16;
-constexpr int64_t kMaxPages = std::numeric_limits<int32_t>::max();
-
-absl::Status CheckRange(const char* name, int64_t value, int64_t min, int64_t max) {
-  if (value >= min && value <= max) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat(name, " is ", value, "; allowed: ", min, " to ", max));
-}
 
 // Sizes for which a step's kernels are recorded: few, so that graphs are few, and close enough that
 // padding costs little.
@@ -39,117 +27,6 @@ int64_t PaddedPages(int64_t num_pages, int64_t max_pages) {
 
 }  // namespace
 
-absl::Status CheckExecutorOptions(const ExecutorOptions& options, const Device& device) {
-  NSA_RETURN_IF_ERROR(CheckRange("--max-num-seqs", options.max_num_seqs, 1, kMaxSeqs));
-  NSA_RETURN_IF_ERROR(
-      CheckRange("--max-batched-tokens", options.max_batched_tokens, 1, kMaxBatchedTokens));
-  NSA_RETURN_IF_ERROR(
-      CheckRange("--max-chunk-tokens", options.max_chunk_tokens, 1, options.max_batched_tokens));
-  if (options.kv_cache_bytes <= device.total_bytes()) return absl::OkStatus();
-  return absl::ResourceExhaustedError(absl::StrCat("--kv-cache-bytes is ", options.kv_cache_bytes,
-                                                   ", the device (", device.description(), ") has ",
-                                                   device.total_bytes(), " bytes of memory"));
-}
-
-namespace {
-
-// What the options and the model say; the numbers of pages are not known yet.
-ExecutorLimits LimitsOf(const Model& model, const ExecutorOptions& options) {
-  const CacheSpec& spec = model.attention().cache_spec();
-  const int64_t max_seq_tokens =
-      options.max_seq_tokens > 0 ? options.max_seq_tokens : model.config().max_position;
-  return {.page_tokens = spec.page_tokens,
-          .lookback_tokens = spec.lookback_tokens,
-          .max_num_seqs = options.max_num_seqs,
-          .max_chunk_tokens = options.max_chunk_tokens,
-          .max_batched_tokens = options.max_batched_tokens,
-          .vocab_size = model.config().vocab_size,
-          .max_seq_pages = (max_seq_tokens + spec.page_tokens - 1) / spec.page_tokens,
-          .shares_prefixes = options.share_prefixes};
-}
-
-StepShape LargestShape(const ExecutorLimits& limits) {
-  return {.num_tokens = limits.max_batched_tokens,
-          .num_tiles = limits.max_batched_tokens,
-          .num_seqs = limits.max_num_seqs,
-          .num_rows = limits.max_rows(),
-          .max_pages = limits.max_seq_pages,
-          .recent_columns = limits.recent_columns(),
-          .num_edited_rows = limits.max_num_seqs,
-          .num_edits = limits.max_num_seqs * limits.vocab_size,
-          .num_masks = limits.max_num_seqs,
-          .mask_words = NumMaskWords(limits.vocab_size)};
-}
-
-// Divides cache_bytes: the recent pages that sequences need and one page; of what is left an eighth
-// for recent pages that prefixes keep, where they do, and pages.
-absl::Status DivideCache(const CacheSpec& spec, int64_t cache_bytes, const ExecutorOptions& options,
-                         ExecutorLimits& limits) {
-  limits.num_recent_pages = limits.MinRecentPages();
-  const int64_t recent_bytes = spec.BytesPerRecentPage() * limits.num_recent_pages;
-  const int64_t needed_bytes = recent_bytes + spec.BytesPerPage();
-  if (cache_bytes >= needed_bytes) {
-    if (options.share_prefixes && recent_bytes > 0) {
-      constexpr int64_t kRecentShare = 8;
-      limits.num_recent_pages +=
-          (cache_bytes - needed_bytes) / kRecentShare / spec.BytesPerRecentPage();
-    }
-    const int64_t page_bytes = cache_bytes - spec.BytesPerRecentPage() * limits.num_recent_pages;
-    limits.num_pages = std::min(page_bytes / spec.BytesPerPage(), kMaxPages);
-    return absl::OkStatus();
-  }
-  const std::string found =
-      options.kv_cache_bytes > 0
-          ? absl::StrCat("--kv-cache-bytes is ", cache_bytes)
-          : absl::StrFormat("%d bytes are left for the caches (--gpu-memory-utilization=%g)",
-                            cache_bytes, options.memory_utilization);
-  return absl::InvalidArgumentError(
-      absl::StrCat(found, ", but ", options.max_num_seqs, " sequences need ", recent_bytes,
-                   " bytes and one page of ", spec.page_tokens, " tokens ", spec.BytesPerPage(),
-                   ": at least ", needed_bytes));
-}
-
-// Of the largest step's logits, inputs and outputs.
-int64_t StepBytes(const ExecutorLimits& limits) {
-  return StepInputs::BytesOf(LargestShape(limits)) + StepOutputs::BytesOf(limits.max_rows()) +
-         (limits.max_rows() + limits.max_num_seqs) * limits.vocab_size * DTypeBytes(DType::kF32);
-}
-
-}  // namespace
-
-absl::StatusOr<ModelExecutor::MemoryPlan> ModelExecutor::PlanMemory(
-    const Model& model, Device& device, const ExecutorOptions& options) {
-  MemoryPlan plan{.limits = LimitsOf(model, options)};
-  ExecutorLimits& limits = plan.limits;
-  const auto workspace_bytes = [&] {
-    return model.WorkspaceBytes({.num_tokens = limits.max_batched_tokens,
-                                 .num_rows = limits.max_rows(),
-                                 .num_seqs = limits.max_num_seqs,
-                                 .max_pages = limits.max_seq_pages},
-                                device.stream());
-  };
-  plan.workspace_bytes = workspace_bytes();
-  const int64_t step_bytes = StepBytes(limits);
-  int64_t cache_bytes = options.kv_cache_bytes;
-  if (cache_bytes == 0) {
-    const int64_t used_bytes = device.total_bytes() - device.free_bytes();
-    const auto allowed_bytes = static_cast<int64_t>(options.memory_utilization *
-                                                    static_cast<double>(device.total_bytes()));
-    cache_bytes =
-        std::max<int64_t>(0, allowed_bytes - used_bytes - plan.workspace_bytes - step_bytes);
-  }
-  NSA_RETURN_IF_ERROR(DivideCache(model.attention().cache_spec(), cache_bytes, options, limits));
-  if (limits.num_pages < limits.max_seq_pages) {
-    limits.max_seq_pages = limits.num_pages;
-    plan.workspace_bytes = workspace_bytes();
-  }
-  if (device.type() == DeviceType::kCuda) {
-    NSA_RETURN_IF_ERROR(CheckFreeMemory("caches and activations together",
-                                        cache_bytes + plan.workspace_bytes + step_bytes, device));
-  }
-  return plan;
-}
-
 absl::StatusOr<std::unique_ptr<ModelExecutor>> ModelExecutor::Make(std::unique_ptr<Model> model,
                                                                    std::shared_ptr<Device> device,
                                                                    const ExecutorOptions& options) {
@@ -164,6 +41,7 @@ ModelExecutor::ModelExecutor(std::unique_ptr<Model> model, std::shared_ptr<Devic
     : device_(std::move(device)),
       model_(std::move(model)),
       limits_(plan.limits),
+      output_extent_(plan.outputs),
       record_graphs_(options.record_graphs && device_->CanRecord()),
       cache_(model_->attention().cache_spec(), limits_.num_pages, limits_.num_recent_pages,
              device_.get()),
@@ -171,9 +49,9 @@ ModelExecutor::ModelExecutor(std::unique_ptr<Model> model, std::shared_ptr<Devic
       logits_(limits_.max_rows() * limits_.vocab_size * DTypeBytes(DType::kF32), device_.get()),
       edited_logits_(limits_.max_num_seqs * limits_.vocab_size * DTypeBytes(DType::kF32),
                      device_.get()),
-      input_block_(StepInputs::BytesOf(LargestShape(limits_)), device_.get()),
-      output_block_(StepOutputs::BytesOf(limits_.max_rows()), device_.get()),
-      outputs_(output_block_.data(), limits_.max_rows()) {
+      input_block_(plan.input_bytes, device_.get()),
+      output_block_(StepOutputs::BytesOf(plan.outputs), device_.get()),
+      outputs_(output_block_.data(), plan.outputs) {
   for (HostBlocks& blocks : host_blocks_) {
     blocks.inputs.emplace(input_block_.num_bytes(), device_.get());
     blocks.outputs.emplace(output_block_.num_bytes(), device_.get());
@@ -186,6 +64,7 @@ void ModelExecutor::CheckBatch(const Batch& batch) const {
   NSA_CHECK_LE(batch.num_rows(), limits_.max_rows());
   NSA_CHECK_LE(batch.num_edited_rows(), limits_.max_num_seqs);
   NSA_CHECK_LE(batch.num_masks(), limits_.max_num_seqs);
+  NSA_CHECK_LE(batch.num_traced(), limits_.max_num_seqs);
   NSA_CHECK_LE(batch.max_pages, limits_.max_seq_pages);
   NSA_CHECK_EQ(static_cast<int64_t>(batch.token_sequence.size()), batch.num_tokens());
   NSA_CHECK_EQ(static_cast<int64_t>(batch.token_position.size()), batch.num_tokens());
@@ -209,7 +88,8 @@ void ModelExecutor::CheckBatch(const Batch& batch) const {
 // Every token decodes and is sampled, so that the step's kernels depend on two numbers alone.
 bool ModelExecutor::IsRecordable(const Batch& batch) const {
   return record_graphs_ && batch.num_decode_tokens == batch.num_tokens() &&
-         batch.num_rows() == batch.num_tokens() && batch.num_edited_rows() == 0;
+         batch.num_rows() == batch.num_tokens() && batch.num_edited_rows() == 0 &&
+         batch.num_traced() == 0;
 }
 
 StepShape ModelExecutor::PaddedShape(const Batch& batch) const {
@@ -248,13 +128,17 @@ void ModelExecutor::UploadMasks(const Batch& batch, const StepInputs& inputs, in
 
 TensorView ModelExecutor::Forward(const StepInputs& inputs) {
   const TensorView logits(logits_.data(), DType::kF32, {inputs.shape.num_rows, limits_.vocab_size});
-  const StepView step{.tokens = {.sequence = inputs.token_sequence,
-                                 .position = inputs.token_position,
-                                 .num_decode_tokens = inputs.shape.num_decode_tokens,
-                                 .tiles = inputs.tiles},
-                      .page_table = inputs.page_table,
-                      .recent_table = inputs.recent_table,
-                      .max_pages = inputs.shape.max_pages};
+  StepView step{.tokens = {.sequence = inputs.token_sequence,
+                           .position = inputs.token_position,
+                           .num_decode_tokens = inputs.shape.num_decode_tokens,
+                           .tiles = inputs.tiles},
+                .page_table = inputs.page_table,
+                .recent_table = inputs.recent_table,
+                .max_pages = inputs.shape.max_pages};
+  if (inputs.shape.num_traced > 0) {
+    step.traced_tokens = inputs.traced_tokens;
+    step.traced_blocks = outputs_.traced_blocks;
+  }
   model_->Forward({.token_ids = inputs.token_ids,
                    .step = step,
                    .logit_tokens = inputs.logit_tokens,
@@ -318,7 +202,8 @@ void ModelExecutor::Launch(const Batch& batch) {
   CheckBatch(batch);
   NSA_CHECK_LE(static_cast<int>(in_flight_.size()), max_steps_ahead());
   const int mark = static_cast<int>(num_launched_++ % Device::kNumMarks);
-  Flight& flight = in_flight_.emplace_back(Flight{.mark = mark, .num_top_logprobs = {}});
+  Flight& flight = in_flight_.emplace_back(
+      Flight{.mark = mark, .num_top_logprobs = {}, .traced_rows = batch.traced_rows});
   bool wants_top = false;
   for (const SampleRow& row : batch.rows) {
     flight.num_top_logprobs.push_back(row.num_top_logprobs);
@@ -338,8 +223,10 @@ void ModelExecutor::Launch(const Batch& batch) {
     UploadMasks(batch, inputs, mark);
     EnqueueSampling(inputs, logits);
   }
-  device_->Download(output_block_.data(), host_blocks_[mark].outputs->data(),
-                    wants_top ? outputs_.num_bytes : outputs_.num_short_bytes);
+  const int64_t num_bytes = batch.num_traced() > 0 ? outputs_.num_bytes
+                            : wants_top            ? outputs_.num_bytes_before_blocks
+                                                   : outputs_.num_short_bytes;
+  device_->Download(output_block_.data(), host_blocks_[mark].outputs->data(), num_bytes);
   device_->Mark(mark);
 }
 
@@ -353,11 +240,14 @@ absl::StatusOr<std::vector<SampledToken>> ModelExecutor::Collect() {
     is_lost_ = true;
     return status;
   }
-  const StepOutputs outputs(host_blocks_[flight.mark].outputs->data(), limits_.max_rows());
+  const StepOutputs outputs(host_blocks_[flight.mark].outputs->data(), output_extent_);
   std::vector<SampledToken> sampled;
   for (const int32_t num_top : flight.num_top_logprobs) {
     sampled.push_back(
         outputs.Read(static_cast<int64_t>(sampled.size()), num_top, limits_.vocab_size));
+  }
+  for (size_t i = 0; i < flight.traced_rows.size(); ++i) {
+    sampled[flight.traced_rows[i]].blocks = outputs.ReadBlocks(static_cast<int64_t>(i));
   }
   return sampled;
 }

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "engine/cache/kv_cache.h"
 #include "engine/executor.h"
+#include "engine/memory_plan.h"
 #include "engine/model/model.h"
 #include "engine/runtime/device.h"
 #include "engine/runtime/memory.h"
@@ -21,20 +22,6 @@
 #include "engine/step_memory.h"
 
 namespace nsa {
-
-struct ExecutorOptions {
-  int64_t kv_cache_bytes = 0;        // both kinds of pages; 0, on a GPU only: what is left of
-  double memory_utilization = 0.9;   // this part of its memory beside weights and activations
-  int64_t max_num_seqs = 16;         // sequences in the cache at once, and per step
-  int64_t max_chunk_tokens = 256;    // tokens of one sequence per step
-  int64_t max_batched_tokens = 512;  // tokens of all sequences per step
-  int64_t max_seq_tokens = 0;        // of one sequence in the cache; 0: the model's longest
-  bool record_graphs = true;         // on a GPU: whether decode steps are replayed
-  bool share_prefixes = true;        // whether prompts begin in what is cached of others
-};
-
-// What Make asks of the options alone, before there is a model. The errors name the server's flags.
-absl::Status CheckExecutorOptions(const ExecutorOptions& options, const Device& device);
 
 class ModelExecutor : public Executor {
  public:
@@ -68,15 +55,11 @@ class ModelExecutor : public Executor {
   int64_t num_graphs() const { return static_cast<int64_t>(graphs_.size()); }
 
  private:
-  // What a step of the largest extent needs beside weights and cache, and the cache itself.
-  struct MemoryPlan {
-    ExecutorLimits limits;
-    int64_t workspace_bytes = 0;
-  };
   // A step in flight: its host memory, and what of its outputs is wanted.
   struct Flight {
     int mark = 0;
     std::vector<int32_t> num_top_logprobs;  // by row
+    std::vector<int32_t> traced_rows;
   };
   // One of the two sets of host memory that steps use in turn.
   struct HostBlocks {
@@ -85,8 +68,6 @@ class ModelExecutor : public Executor {
   // Tokens and page table columns of a recorded step.
   using GraphKey = std::pair<int64_t, int64_t>;
 
-  static absl::StatusOr<MemoryPlan> PlanMemory(const Model& model, Device& device,
-                                               const ExecutorOptions& options);
   ModelExecutor(std::unique_ptr<Model> model, std::shared_ptr<Device> device,
                 const ExecutorOptions& options, const MemoryPlan& plan);
 
@@ -106,6 +87,7 @@ class ModelExecutor : public Executor {
   const std::shared_ptr<Device> device_;  // first: the others hold its memory
   std::unique_ptr<Model> model_;
   const ExecutorLimits limits_;
+  const OutputExtent output_extent_;
   const bool record_graphs_;
   KvCache cache_;
   Workspace workspace_;

@@ -66,6 +66,7 @@ struct Request {
   bool counts_prompt = true;  // into EngineStats::num_prompt_tokens; of a call's choices, one does
   int32_t num_top_logprobs = -1;                 // as SampleRow::num_top_logprobs
   bool scores_prompt = false;                    // prompt tokens' log-probabilities are wanted
+  bool traces_blocks = false;                    // TokenEvent::trace is wanted
   absl::Time deadline = absl::InfiniteFuture();  // past it the request ends with kTimeout
 };
 
@@ -105,15 +106,23 @@ struct KvTraffic {
   int64_t dense_bytes = 0;
 };
 
+// What a token's attention read when it was chosen. Its query is that of the token before it.
+struct TokenTrace {
+  int64_t position = 0;         // of the query's token in its sequence
+  KvTraffic traffic;            // of a decode step at this position
+  std::vector<int32_t> blocks;  // [layers, KV heads, num_selected], as SelectArgs::blocks
+};
+
 // One generated token, or the end of a request without one (cancelled, timed out, failed), or
 // prefill progress, with scores of prompt tokens where they are wanted.
 struct TokenEvent {
   RequestId id = 0;
   bool has_token = false;
   int32_t token = 0;
-  float logprob = 0;                       // where asked for
-  std::vector<TopLogprob> top_logprobs;    // most likely first; where asked for
-  std::vector<PromptScore> prompt_scores;  // the next ones, from the second token on
+  float logprob = 0;                        // where asked for
+  std::vector<TopLogprob> top_logprobs;     // most likely first; where asked for
+  std::shared_ptr<const TokenTrace> trace;  // where asked for
+  std::vector<PromptScore> prompt_scores;   // the next ones, from the second token on
   // With has_token and kStop: the token completes the answer and is part of it, it is not a stop
   // token.
   bool completes_answer = false;

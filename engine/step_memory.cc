@@ -57,6 +57,7 @@ StepShape ShapeOf(const Batch& batch) {
           .num_rows = batch.num_rows(),
           .max_pages = batch.max_pages,
           .recent_columns = batch.recent_columns,
+          .num_traced = batch.num_traced(),
           .num_edited_rows = batch.num_edited_rows(),
           .num_edits = static_cast<int64_t>(batch.edits.size()),
           .num_masks = batch.num_masks(),
@@ -72,6 +73,7 @@ StepInputs::StepInputs(void* block_memory, const StepShape& step_shape) : shape(
   token_position = block.Take(DType::kI32, {shape.num_tokens});
   tiles = block.Take(DType::kI32, {shape.num_tiles, 4});
   logit_tokens = block.Take(DType::kI32, {shape.num_rows});
+  traced_tokens = block.Take(DType::kI32, {shape.num_traced});
   page_table = block.Take(DType::kI32, {shape.num_seqs, shape.max_pages});
   recent_table = block.Take(DType::kI32, {shape.num_seqs, shape.recent_columns});
   edited_rows = block.Take(DType::kI32, {shape.num_edited_rows});
@@ -100,6 +102,8 @@ void StepInputs::Fill(const Batch& batch) const {
             static_cast<int32_t>(batch.num_rows()));
   const auto rest = std::copy(batch.rows.begin(), batch.rows.end(), rows.begin());
   std::fill(rest, rows.end(), SampleRow{.params = {.temperature = 0}});
+  std::transform(batch.traced_rows.begin(), batch.traced_rows.end(), traced_tokens.data<int32_t>(),
+                 [&](int32_t row) { return batch.logit_tokens[row]; });
   FillFront(batch.edited_rows, 0, edited_rows);
   FillFront(batch.edit_end, 0, edit_end);
   FillFront(batch.mask_of, -1, mask_of);
@@ -116,18 +120,35 @@ void StepInputs::FillMasks(const Batch& batch) const {
   }
 }
 
-StepOutputs::StepOutputs(void* block_memory, int64_t max_rows) {
+StepOutputs::StepOutputs(void* block_memory, const OutputExtent& extent) {
   Block block(block_memory);
+  const int64_t max_rows = extent.max_rows;
   tokens = block.Take(DType::kI32, {max_rows});
   logprobs = block.Take(DType::kF32, {max_rows});
   finite = block.Take(DType::kU8, {max_rows});
   num_short_bytes = block.num_bytes();
   top_tokens = block.Take(DType::kI32, {max_rows, kMaxTopLogprobs});
   top_logprobs = block.Take(DType::kF32, {max_rows, kMaxTopLogprobs});
+  num_bytes_before_blocks = block.num_bytes();
+  traced_blocks =
+      block.Take(DType::kI32, {extent.num_layers, extent.max_traced, extent.num_traced_blocks});
   num_bytes = block.num_bytes();
 }
 
-int64_t StepOutputs::BytesOf(int64_t max_rows) { return StepOutputs(nullptr, max_rows).num_bytes; }
+int64_t StepOutputs::BytesOf(const OutputExtent& extent) {
+  return StepOutputs(nullptr, extent).num_bytes;
+}
+
+std::vector<int32_t> StepOutputs::ReadBlocks(int64_t traced_idx) const {
+  std::vector<int32_t> blocks;
+  const int64_t num_blocks = traced_blocks.dim(2);
+  for (int64_t layer = 0; layer < traced_blocks.dim(0); ++layer) {
+    const int32_t* const from = traced_blocks.data<int32_t>() + layer * traced_blocks.stride(0) +
+                                traced_idx * traced_blocks.stride(1);
+    blocks.insert(blocks.end(), from, from + num_blocks);
+  }
+  return blocks;
+}
 
 SampledToken StepOutputs::Read(int64_t row, int32_t num_top_logprobs, int64_t vocab_size) const {
   SampledToken sampled{.token = tokens.data<int32_t>()[row],

@@ -21,6 +21,7 @@ struct StepShape {
   int64_t num_rows = 0;
   int64_t max_pages = 0;       // columns of the page table
   int64_t recent_columns = 0;  // of the table of recent pages
+  int64_t num_traced = 0;      // rows
   int64_t num_edited_rows = 0, num_edits = 0, num_masks = 0;
   int64_t mask_words = 0;  // of one mask
 };
@@ -44,6 +45,7 @@ struct StepInputs {
   TensorView token_ids, token_sequence, token_position;  // [num_tokens] i32
   TensorView tiles;                                      // [num_tiles, 4] i32
   TensorView logit_tokens;                               // [num_rows] i32
+  TensorView traced_tokens;                              // [num_traced] i32, packed indices
   TensorView page_table;                                 // [num_seqs, max_pages] i32
   TensorView recent_table;                               // [num_seqs, recent_columns] i32
   TensorView edited_rows, edit_end, mask_of;             // [num_edited_rows] i32
@@ -53,12 +55,22 @@ struct StepInputs {
   int64_t num_bytes = 0;
 };
 
-// A step's outputs in a block for at most max_rows rows.
+// The most that steps put out.
+struct OutputExtent {
+  int64_t max_rows = 0;
+  int64_t max_traced = 0;         // rows
+  int64_t num_layers = 0;         // of the model
+  int64_t num_traced_blocks = 0;  // as Attention::num_traced_blocks
+};
+
+// A step's outputs in a block. What few steps want comes last.
 struct StepOutputs {
-  StepOutputs(void* block, int64_t max_rows);
-  static int64_t BytesOf(int64_t max_rows);
+  StepOutputs(void* block, const OutputExtent& extent);
+  static int64_t BytesOf(const OutputExtent& extent);
   // Row `row` as the engine sees it, from a host block.
   SampledToken Read(int64_t row, int32_t num_top_logprobs, int64_t vocab_size) const;
+  // SampledToken::blocks of the traced_idx-th traced row.
+  std::vector<int32_t> ReadBlocks(int64_t traced_idx) const;
 
   TensorView tokens;        // [max_rows] i32
   TensorView logprobs;      // [max_rows] f32
@@ -66,6 +78,8 @@ struct StepOutputs {
   int64_t num_short_bytes;  // of the three above, which come first
   TensorView top_tokens;    // [max_rows, kMaxTopLogprobs] i32
   TensorView top_logprobs;  // [max_rows, kMaxTopLogprobs] f32
+  int64_t num_bytes_before_blocks;
+  TensorView traced_blocks;  // [num_layers, max_traced, num_traced_blocks] i32
   int64_t num_bytes;
 };
 

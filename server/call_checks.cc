@@ -212,6 +212,24 @@ absl::StatusOr<CallOptions> CheckOptions(const GenerateCall& call, const Samplin
   return options;
 }
 
+absl::Status CheckTrace(const GenerateCall& call, const ModelInfo& model) {
+  if (!call.trace.has_value()) return absl::OkStatus();
+  if (model.attention != "nsa") {
+    return InvalidValue("nsa_trace", absl::StrCat("nsa_trace needs sparse attention; this server ",
+                                                  "runs ", model.attention, " attention"));
+  }
+  std::vector<bool> is_named(model.config.num_layers);
+  for (const int64_t layer : call.trace->layers) {
+    NSA_RETURN_IF_ERROR(CheckIntRange("nsa_trace.layers", layer, 0, model.config.num_layers - 1));
+    if (is_named[layer]) {
+      return InvalidValue("nsa_trace.layers",
+                          absl::StrCat("nsa_trace.layers names layer ", layer, " twice"));
+    }
+    is_named[layer] = true;
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckMinTokens(int64_t min_tokens, int64_t max_tokens) {
   if (min_tokens <= max_tokens) return absl::OkStatus();
   return InvalidValue("min_tokens", absl::StrCat("min_tokens is ", min_tokens, "; at most ",

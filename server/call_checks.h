@@ -87,6 +87,10 @@ struct ContextRoom {
 };
 absl::StatusOr<int64_t> CheckMaxTokens(std::optional<int64_t> wish, const ContextRoom& room);
 
+// The call's wish for traces, if it has one: the model must choose blocks and have the layers, each
+// named once.
+absl::Status CheckTrace(const GenerateCall& call, const ModelInfo& model);
+
 // `min_tokens` against the tokens that may be generated.
 absl::Status CheckMinTokens(int64_t min_tokens, int64_t max_tokens);
 

@@ -29,9 +29,11 @@ GenerateEvent ChoiceStream::Push(const TokenEvent& event) {
     waiting.logprob =
         MakeLogprob(*options_.tokenizer, event.token, event.logprob, event.top_logprobs);
   }
+  waiting.trace = event.trace;
   waiting_.push_back(std::move(waiting));
 
   GenerateEvent delta;
+  delta.trace_shape = options_.trace_shape;
   delta.finish = event.finish;
   delta.text = stop_matcher_.Push(text);
   if (stop_matcher_.hit()) {
@@ -54,6 +56,7 @@ void ChoiceStream::ReleaseTokens(GenerateEvent* delta) {
     WaitingToken& token = waiting_.front();
     delta->tokens.push_back(token.token);
     if (options_.wants_logprobs) delta->logprobs.push_back(std::move(token.logprob));
+    if (options_.trace_shape != nullptr) delta->traces.push_back(std::move(token.trace));
     waiting_.pop_front();
   }
 }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@ class ChoiceStream {
     const Tokenizer* tokenizer = nullptr;
     bool at_text_start = false;  // nothing of the prompt is text: see IncrementalDetokenizer
     bool wants_logprobs = false;
+    std::shared_ptr<const TraceShape> trace_shape;  // null: no traces
     std::vector<std::string> stop;
     StopText stop_text = StopText::kCut;  // also for the text of a stop token
   };
@@ -45,6 +47,7 @@ class ChoiceStream {
   struct WaitingToken {
     int32_t token;
     TokenLogprob logprob;
+    std::shared_ptr<const TokenTrace> trace;
     int64_t text_begin;  // bytes of the choice's text before the token
     int64_t text_end;    // bytes that must be released before it
   };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <future>
+#include <numeric>
 #include <random>
 #include <utility>
 
@@ -143,6 +144,7 @@ absl::StatusOr<std::vector<CallOptions>> GenerationService::CheckCalls(
   std::vector<CallOptions> options;
   for (const GenerateCall& call : calls) {
     NSA_RETURN_IF_ERROR(CheckModel(call.model));
+    NSA_RETURN_IF_ERROR(CheckTrace(call, dependencies_.model));
     NSA_ASSIGN_OR_RETURN(CallOptions checked, CheckOptions(call, dependencies_.defaults,
                                                            dependencies_.model.config.vocab_size));
     if (checked.constraint != nullptr && dependencies_.constraints == nullptr) {
@@ -208,6 +210,7 @@ absl::StatusOr<PreparedCall> GenerationService::PrepareOne(const GenerateCall& c
   PreparedCall prepared{.constraint = std::move(options.constraint),
                         .num_choices = options.num_choices,
                         .wants_logprobs = call.num_logprobs.has_value(),
+                        .trace_shape = TraceShapeOf(call),
                         .echo = call.echo,
                         .stop = call.stop,
                         .include_stop_text = call.include_stop_text};
@@ -228,6 +231,7 @@ absl::StatusOr<PreparedCall> GenerationService::PrepareOne(const GenerateCall& c
   request.sampling = options.sampling;
   request.priority = options.priority;
   request.rules = std::move(options.rules);
+  request.traces_blocks = prepared.trace_shape != nullptr;
   request.scores_prompt = call.echo && call.num_logprobs.has_value();
   request.cache_salt =
       call.caller.empty() ? call.cache_salt : absl::StrCat(call.caller, ":", call.cache_salt);
@@ -252,6 +256,7 @@ absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Start(
       .tokenizer = dependencies_.tokenizer,
       .at_text_start = IsTextStart(*dependencies_.tokenizer, request.prompt),
       .wants_logprobs = prepared.wants_logprobs,
+      .trace_shape = std::move(prepared.trace_shape),
       .stop = std::move(prepared.stop),
       .stop_text = prepared.include_stop_text ? StopText::kKept : StopText::kCut};
   auto running = std::make_shared<Call>(call_options, std::move(observer));
@@ -294,6 +299,19 @@ absl::Status GenerationService::CheckModel(const std::string& name) const {
       absl::NotFoundError(absl::StrCat("there is no model '", ClipUtf8(name, kMaxEchoedBytes),
                                        "'; this server serves '", dependencies_.model.name, "'")),
       {.param = "model", .code = "model_not_found"});
+}
+
+std::shared_ptr<const TraceShape> GenerationService::TraceShapeOf(const GenerateCall& call) const {
+  if (!call.trace.has_value()) return nullptr;
+  const ModelConfig& config = dependencies_.model.config;
+  TraceShape shape{.num_layers = config.num_layers,
+                   .num_kv_heads = config.num_kv_heads,
+                   .shown_layers = call.trace->layers};
+  if (shape.shown_layers.empty()) {
+    shape.shown_layers.resize(config.num_layers);
+    std::iota(shape.shown_layers.begin(), shape.shown_layers.end(), 0);
+  }
+  return std::make_shared<const TraceShape>(std::move(shape));
 }
 
 absl::StatusOr<std::vector<int32_t>> GenerationService::BuildPrompt(

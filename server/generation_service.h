@@ -20,6 +20,7 @@
 #include "engine/engine.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
+#include "server/block_trace.h"
 #include "server/constraint_queue.h"
 
 namespace nsa {
@@ -53,6 +54,7 @@ struct GenerateCall {
   std::string caller;  // whose key was used, in hexadecimal digits; empty: keys are not asked for
   bool include_stop_text = false;
   std::optional<int64_t> num_logprobs;  // alternatives per token; absent: none at all
+  std::optional<TraceWish> trace;       // absent: no traces
   std::optional<double> timeout_seconds;
   std::vector<std::shared_ptr<const GivenConstraint>> constraints;  // at most one is allowed
 };
@@ -89,6 +91,7 @@ struct PreparedCall {
   Request request;  // of the first choice; the others differ in id and seed
   int64_t num_choices = 1;
   bool wants_logprobs = false;
+  std::shared_ptr<const TraceShape> trace_shape;  // null: no traces
   bool echo = false;
   std::vector<std::string> stop;
   bool include_stop_text = false;
@@ -104,7 +107,10 @@ struct GenerateEvent {
   // begins with a delta of the prompt, its tokens and, if asked for, their log-probabilities.
   std::string text;
   std::vector<int32_t> tokens;  // kDelta: in step with `text`; those behind a cut are dropped
-  std::vector<TokenLogprob> logprobs;         // kDelta: one per entry of `tokens`, if asked for
+  std::vector<TokenLogprob> logprobs;  // kDelta: one per entry of `tokens`, if asked for
+  // kDelta, if asked for: one per entry of `tokens`, none for the prompt's; and how to read them.
+  std::vector<std::shared_ptr<const TokenTrace>> traces;
+  std::shared_ptr<const TraceShape> trace_shape;
   FinishReason finish = FinishReason::kNone;  // kDelta: kStop or kLength, once per choice
   // kProgress: of `choice`, tokens of the prompt in the cache so far, and all of them.
   int64_t prompt_tokens_done = 0, prompt_tokens_total = 0;
@@ -219,6 +225,8 @@ class GenerationService {
   struct Places;
 
   absl::Status CheckModel(const std::string& name) const;
+  // Of a call that wants traces, else null.
+  std::shared_ptr<const TraceShape> TraceShapeOf(const GenerateCall& call) const;
   absl::StatusOr<std::vector<CallOptions>> CheckCalls(std::span<const GenerateCall> calls) const;
   absl::StatusOr<Places> Reserve(std::span<const GenerateCall> calls,
                                  const std::vector<CallOptions>& options) const;

@@ -43,6 +43,9 @@ struct StepView {
   TensorView page_table;    // [num_seqs, max_pages] i32
   TensorView recent_table;  // [num_seqs, recent_columns] i32: page p is in column p % columns
   int64_t max_pages = 0;
+  // The tokens whose choice of blocks is wanted, and where it goes; empty views: none.
+  TensorView traced_tokens;  // [N] i32, indices of packed tokens
+  TensorView traced_blocks;  // out: [layers, at least N, Attention::num_traced_blocks()] i32
 };
 
 // How large a step may be.
@@ -66,6 +69,9 @@ class Attention {
                        KvCache& cache, Workspace& workspace, const Stream& stream) const = 0;
   // Bytes of scratch that Forward takes at most in a step of this extent.
   virtual int64_t WorkspaceBytes(const StepExtent& extent, const Stream& stream) const = 0;
+  // Indices of blocks that Forward writes to step.traced_blocks per token and layer; 0: the variant
+  // chooses no blocks.
+  virtual int64_t num_traced_blocks() const { return 0; }
   // As Executor::DecodeTraffic: what one sequence's decode step loads with num_tokens in the cache.
   virtual KvTraffic DecodeTraffic(int64_t num_tokens) const = 0;
 };

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/kv_store.h"
+#include "kernels/transformer.h"
 
 namespace nsa {
 namespace {
@@ -157,6 +158,20 @@ void NsaAttention::Forward(int64_t layer, const StepView& step, const AttentionI
                    .scratch = workspace.Take(DType::kU8, {ScratchBytes(ExtentOf(step), stream)}),
                    .softmax_scale = softmax_scale_},
                   stream);
+  if (!step.traced_tokens.empty()) Trace(layer, step, blocks, stream);
+}
+
+void NsaAttention::Trace(int64_t layer, const StepView& step, const TensorView& blocks,
+                         const Stream& stream) const {
+  // GatherRows copies elements as they are, so that indices pass as floats of the same size.
+  const auto as_rows = [&](const TensorView& view, int64_t num_rows) {
+    return TensorView(view.raw(), DType::kF32, {num_rows, num_traced_blocks()});
+  };
+  const TensorView layer_blocks = step.traced_blocks.Slice(layer, 1);
+  GatherRows({.x = as_rows(blocks, blocks.dim(0)),
+              .indices = step.traced_tokens,
+              .out = as_rows(layer_blocks, step.traced_tokens.dim(0))},
+             stream);
 }
 
 int64_t NsaAttention::CompressScratchBytes(const StepExtent& extent, const Stream& stream) const {

@@ -25,6 +25,7 @@ class NsaAttention : public Attention {
   void Forward(int64_t layer, const StepView& step, const AttentionInputs& inputs, KvCache& cache,
                Workspace& workspace, const Stream& stream) const override;
   int64_t WorkspaceBytes(const StepExtent& extent, const Stream& stream) const override;
+  int64_t num_traced_blocks() const override { return num_kv_heads_ * nsa_.shape.num_selected; }
   // Each branch's reads, counted once: rows, tokens of the chosen blocks, window. Where the own
   // block is not forced (num_local 0) the chosen blocks count in full.
   KvTraffic DecodeTraffic(int64_t num_tokens) const override;
@@ -44,6 +45,8 @@ class NsaAttention : public Attention {
                 Workspace& workspace, const Stream& stream) const;
   int64_t CompressScratchBytes(const StepExtent& extent, const Stream& stream) const;
   int64_t ScratchBytes(const StepExtent& extent, const Stream& stream) const;
+  void Trace(int64_t layer, const StepView& step, const TensorView& blocks,
+             const Stream& stream) const;
   int64_t NumSelectedTokens(int64_t num_tokens) const;
   TensorView inv_freq() const;
 

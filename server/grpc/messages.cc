@@ -64,6 +64,20 @@ void FillLogprob(TokenLogprob logprob, v1::TokenLogprob* message) {
   }
 }
 
+void FillTrace(const TokenTrace& trace, const TraceShape& shape, v1::TokenTrace* message) {
+  message->set_position(trace.position);
+  message->set_kv_read_bytes(trace.traffic.read_bytes);
+  message->set_kv_dense_bytes(trace.traffic.dense_bytes);
+  for (const int64_t layer : shape.shown_layers) {
+    v1::LayerBlocks* blocks = message->add_layers();
+    blocks->set_layer(layer);
+    for (int64_t head = 0; head < shape.num_kv_heads; ++head) {
+      const auto chosen = ChosenBlocks(trace, shape, layer, head);
+      blocks->add_heads()->mutable_blocks()->Add(chosen.begin(), chosen.end());
+    }
+  }
+}
+
 void FillUsage(const Usage& usage, v1::Usage* message) {
   message->set_prompt_tokens(usage.prompt_tokens);
   message->set_cached_prompt_tokens(usage.cached_prompt_tokens);
@@ -110,6 +124,10 @@ GenerateCall ToGenerateCall(const v1::GenerateRequest& request) {
   call.ignore_eos = request.ignore_eos();
   if (request.has_logprobs()) call.num_logprobs = request.logprobs();
   AddConstraint(request, &call);
+  if (request.has_nsa_trace()) {
+    const auto& layers = request.nsa_trace().layers();
+    call.trace = TraceWish{.layers = {layers.begin(), layers.end()}};
+  }
   if (request.has_timeout_seconds()) call.timeout_seconds = request.timeout_seconds();
   return call;
 }
@@ -131,6 +149,11 @@ v1::GenerateResponse ToGenerateResponse(GenerateEvent event) {
   for (TokenLogprob& logprob : event.logprobs) {
     FillLogprob(std::move(logprob), response.add_logprobs());
   }
+  for (size_t i = 0; i < event.traces.size(); ++i) {
+    v1::TokenTrace* trace = response.add_nsa_trace();
+    trace->set_token_id(event.tokens[i]);
+    FillTrace(*event.traces[i], *event.trace_shape, trace);
+  }
   response.set_finish_reason(ToFinishReason(event.finish));
   return response;
 }
@@ -148,6 +171,12 @@ v1::GetModelInfoResponse ToModelInfoResponse(const ModelInfo& model) {
   response.set_block_tokens(model.page_tokens);
   response.set_num_pages(model.num_pages);
   response.set_version(ServerVersion());
+  if (model.attention != "nsa") return response;
+  const NsaShape& shape = model.config.nsa->shape;
+  response.set_window_tokens(shape.window_tokens);
+  response.set_num_selected_blocks(shape.num_selected);
+  response.set_span_tokens(shape.span_tokens);
+  response.set_span_stride(shape.span_stride);
   return response;
 }
 

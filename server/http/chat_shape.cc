@@ -3,29 +3,38 @@
 #include <utility>
 
 #include "server/http/logprobs_json.h"
+#include "server/http/trace_json.h"
 
 namespace nsa {
 
-std::string ChatShape::DeltaChunk(int64_t choice, Json delta, Json logprobs, FinishReason finish) {
-  return Chunk({{"index", choice},
-                {"delta", std::move(delta)},
-                {"logprobs", std::move(logprobs)},
-                {"finish_reason", FinishReasonJson(finish)}});
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json Choice(int64_t index, Json delta, Json logprobs, FinishReason finish) {
+  return {{"index", index},
+          {"delta", std::move(delta)},
+          {"logprobs", std::move(logprobs)},
+          {"finish_reason", FinishReasonJson(finish)}};
 }
+
+}  // namespace
 
 std::vector<std::string> ChatShape::Chunks(int64_t choice, const GenerateEvent& delta) {
   std::vector<std::string> chunks;
   if (started_.insert(choice).second) {
-    chunks.push_back(
-        DeltaChunk(choice, {{"role", "assistant"}, {"content", ""}}, nullptr, FinishReason::kNone));
+    chunks.push_back(Chunk(
+        Choice(choice, {{"role", "assistant"}, {"content", ""}}, nullptr, FinishReason::kNone)));
   }
-  if (!delta.text.empty() || !delta.logprobs.empty()) {
+  if (!delta.text.empty() || !delta.logprobs.empty() || !delta.traces.empty()) {
     Json logprobs = delta.logprobs.empty() ? Json() : ChatLogprobs(delta.logprobs);
-    chunks.push_back(
-        DeltaChunk(choice, {{"content", delta.text}}, std::move(logprobs), FinishReason::kNone));
+    Json chunk =
+        Choice(choice, {{"content", delta.text}}, std::move(logprobs), FinishReason::kNone);
+    if (!delta.traces.empty()) chunk["nsa_trace"] = TraceJson(delta);
+    chunks.push_back(Chunk(chunk));
   }
   if (delta.finish != FinishReason::kNone) {
-    chunks.push_back(DeltaChunk(choice, Json::object(), nullptr, delta.finish));
+    chunks.push_back(Chunk(Choice(choice, Json::object(), nullptr, delta.finish)));
   }
   return chunks;
 }

@@ -21,8 +21,6 @@ class ChatShape final : public ResponseShape {
   Json ChoiceOf(int64_t index, const FinishedChoice& choice) const override;
 
  private:
-  std::string DeltaChunk(int64_t choice, Json delta, Json logprobs, FinishReason finish);
-
   std::set<int64_t> started_;  // choices whose role has been sent
 };
 

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "server/http/trace_json.h"
+
 namespace nsa {
 namespace {
 
@@ -17,14 +19,17 @@ Json Choice(int64_t index, const std::string& text, Json logprobs, FinishReason 
 }  // namespace
 
 std::vector<std::string> CompletionShape::Chunks(int64_t choice, const GenerateEvent& delta) {
-  if (delta.text.empty() && delta.logprobs.empty() && delta.finish == FinishReason::kNone) {
+  if (delta.text.empty() && delta.logprobs.empty() && delta.traces.empty() &&
+      delta.finish == FinishReason::kNone) {
     return {};
   }
   Json logprobs = nullptr;
   if (!delta.logprobs.empty()) {
     logprobs = CompletionLogprobs(delta.logprobs, &positions_[choice]);
   }
-  return {Chunk(Choice(choice, delta.text, std::move(logprobs), delta.finish))};
+  Json chunk = Choice(choice, delta.text, std::move(logprobs), delta.finish);
+  if (!delta.traces.empty()) chunk["nsa_trace"] = TraceJson(delta);
+  return {Chunk(chunk)};
 }
 
 Json CompletionShape::ChoiceOf(int64_t index, const FinishedChoice& choice) const {

@@ -14,12 +14,23 @@ namespace {
 constexpr int64_t kMaxEchoedBytes = 64;  // of a client's text in a message
 constexpr absl::string_view kModelPrefix = "/v1/models/";
 
+// What a client needs to read traces.
+nlohmann::ordered_json NsaJson(const ModelConfig& config) {
+  const NsaShape& shape = config.nsa->shape;
+  return {{"num_layers", config.num_layers},      {"num_kv_heads", config.num_kv_heads},
+          {"block_tokens", shape.block_tokens},   {"num_selected_blocks", shape.num_selected},
+          {"window_tokens", shape.window_tokens}, {"span_tokens", shape.span_tokens},
+          {"span_stride", shape.span_stride}};
+}
+
 nlohmann::ordered_json ModelJson(const ModelInfo& model) {
-  return {{"id", model.name},
-          {"object", "model"},
-          {"created", absl::ToUnixSeconds(model.created)},
-          {"owned_by", "nsa-serve"},
-          {"max_model_len", model.max_request_tokens}};
+  nlohmann::ordered_json json = {{"id", model.name},
+                                 {"object", "model"},
+                                 {"created", absl::ToUnixSeconds(model.created)},
+                                 {"owned_by", "nsa-serve"},
+                                 {"max_model_len", model.max_request_tokens}};
+  if (model.attention == "nsa") json["nsa"] = NsaJson(model.config);
+  return json;
 }
 
 }  // namespace

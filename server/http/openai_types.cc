@@ -76,8 +76,30 @@ GenerateCall ReadCommonFields(std::string_view body, JsonFields* fields) {
   return call;
 }
 
-void ReadStreamFields(JsonFields* fields, GenerationRequest* request) {
+// true, or {"layers": [...]}
+std::optional<TraceWish> ReadTrace(JsonFields* fields) {
+  const json* value = fields->Find("nsa_trace");
+  if (value == nullptr) return std::nullopt;
+  if (value->is_boolean()) {
+    return value->get<bool>() ? std::optional<TraceWish>(TraceWish()) : std::nullopt;
+  }
+  if (!value->is_object()) {
+    fields->RefuseType("nsa_trace", "true, false or an object", *value);
+    return std::nullopt;
+  }
+  JsonFields inner = fields->Inner("nsa_trace", *value);
+  TraceWish wish{.layers = inner.IntList("layers").value_or(std::vector<int64_t>())};
+  fields->Merge(inner.Finish());
+  return wish;
+}
+
+// The fields of the response's form; `call` gets the trace, which only a stream has.
+void ReadStreamFields(JsonFields* fields, GenerateCall* call, GenerationRequest* request) {
   request->stream = fields->Bool("stream").value_or(false);
+  call->trace = ReadTrace(fields);
+  if (call->trace.has_value() && !request->stream) {
+    fields->Refuse("nsa_trace", "is allowed only with stream");
+  }
   const json* options = fields->Object("stream_options");
   if (options == nullptr) return;
   if (!request->stream) return fields->Refuse("stream_options", "is allowed only with stream");
@@ -232,7 +254,7 @@ absl::StatusOr<GenerationRequest> ParseCompletionRequest(std::string_view body,
     fields.Refuse("logprobs", absl::StrCat("is ", num_logprobs, "; it must be from 0 to ",
                                            kMaxCompletionLogprobs));
   }
-  ReadStreamFields(&fields, &request);
+  ReadStreamFields(&fields, &call, &request);
   NSA_RETURN_IF_ERROR(fields.Finish());
   for (Input& prompt : prompts) {
     request.calls.push_back(call);
@@ -248,7 +270,7 @@ absl::StatusOr<GenerationRequest> ParseChatRequest(std::string_view body, Unknow
   std::vector<ChatMessage> messages = ReadMessages(&fields);
   GenerateCall call = ReadCommonFields(body, &fields);
   call.num_logprobs = ReadChatLogprobs(&fields);
-  ReadStreamFields(&fields, &request);
+  ReadStreamFields(&fields, &call, &request);
   NSA_RETURN_IF_ERROR(fields.Finish());
   call.input = std::move(messages);
   request.calls.push_back(std::move(call));

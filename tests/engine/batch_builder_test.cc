@@ -162,8 +162,27 @@ TEST(BatchBuilderTest, EditsBelongToTheirRows) {
   EXPECT_EQ(batch.edits[2].factor, 2);
 }
 
+TEST(BatchBuilderTest, TracedRowsAreTheSampledOnes) {
+  Sequence scored = MakeSequence({1, 2, 3}, 0, {0}, {});
+  Sequence plain = MakeSequence({4, 5}, 0, {1}, {});
+  Sequence unfinished = MakeSequence({6, 7, 8}, 0, {2}, {});
+  scored.request.traces_blocks = unfinished.request.traces_blocks = true;
+  BatchBuilder builder(kLimits);
+  const Batch& batch =
+      builder.Build({.chunks = {{.sequence = &plain, .num_tokens = 2, .samples = true},
+                                {.sequence = &unfinished, .num_tokens = 2, .samples = false},
+                                {.sequence = &scored,
+                                 .num_tokens = 3,
+                                 .samples = true,
+                                 .first_scored = 1,
+                                 .num_scored = 2}}});
+  EXPECT_EQ(batch.num_rows(), 4);
+  EXPECT_EQ(batch.traced_rows, (Ids{3}));
+}
+
 TEST(BatchBuilderTest, KeepsNothingOfTheBatchBefore) {
   Sequence large = MakeSequence({1, 2, 3}, 0, {0, 1, 2}, {44});
+  large.request.traces_blocks = true;
   Sequence small = MakeSequence({4}, 0, {3}, {45, 46}, 2);
   BatchBuilder builder(kLimits);
   builder.Build({.chunks = {{.sequence = &large, .num_tokens = 3, .samples = true}}});
@@ -175,6 +194,7 @@ TEST(BatchBuilderTest, KeepsNothingOfTheBatchBefore) {
   EXPECT_EQ(batch.recent_table, (Ids{46, -1, 45}));
   EXPECT_EQ(batch.num_rows(), 0);
   EXPECT_TRUE(batch.rows.empty());
+  EXPECT_TRUE(batch.traced_rows.empty());
   EXPECT_EQ(batch.num_decode_tokens, 1);
   EXPECT_TRUE(batch.tiles.empty());
 }

@@ -7,6 +7,7 @@ nsa_test(engine_test
     cache/prefix_index_test.cc
     constrained_output_test.cc
     engine_core_test.cc
+    engine_core_trace_test.cc
     engine_limits_test.cc
     engine_test.cc
     logit_editor_test.cc

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <limits>
+#include <numeric>
 
 #include "engine/load_model.h"
 #include "gmock/gmock.h"
@@ -196,6 +197,73 @@ TEST(ModelExecutorTest, NonFiniteLogitsStayWithTheirSequence) {
   EXPECT_TRUE(after[0].finite);
   EXPECT_EQ(after[0].logprob, alone[0].logprob);
   std::filesystem::remove_all(folder);
+}
+
+// Overwrites the selected branch's K and V of a page for one layer and KV head.
+void Spoil(ModelExecutor& executor, int64_t layer, int64_t head, int64_t page) {
+  const KvCache::KvTensors sel = executor.cache().PageTensors(layer, /*segment=*/0);
+  for (const TensorView& tensor : {sel.k, sel.v}) {
+    float* const rows = tensor.data<float>() + page * tensor.stride(0) + head * tensor.stride(1);
+    std::fill(rows, rows + tensor.stride(1), std::numeric_limits<float>::quiet_NaN());
+  }
+}
+
+// The blocks of a trace are those that the step reads: what lies in others does not matter, what
+// lies in any one of them does.
+TEST(ModelExecutorTest, ATraceNamesTheBlocksThatAreRead) {
+  const Golden golden = ReadGolden("nsa_weighted_pool_after");  // 2 layers, 2 KV heads, 6 blocks
+  const auto executor = Load(golden.folder);
+  constexpr int64_t kNumPages = 12, kNumChosen = 6;
+  const std::vector<int32_t> other(golden.tokens.begin(), golden.tokens.begin() + 2);
+  const auto batch_of = [&](int64_t first, int64_t num_tokens) {
+    const auto from = golden.tokens.begin() + first;
+    Batch batch = MakeBatch({other, {from, from + num_tokens}}, *executor);
+    batch.max_pages = kNumPages;
+    batch.page_table.assign(2 * kNumPages, -1);
+    batch.page_table[0] = kNumPages;
+    std::iota(batch.page_table.begin() + kNumPages, batch.page_table.end(), 0);
+    for (int64_t i = 0; i < num_tokens; ++i)
+      batch.token_position[2 + i] += static_cast<int32_t>(first);
+    std::iota(batch.recent_table.begin(), batch.recent_table.end(), 0);
+    return batch;
+  };
+  ASSERT_TRUE(executor->Execute(batch_of(0, 64)).ok());
+  ASSERT_TRUE(executor->Execute(batch_of(64, 26)).ok());
+  Batch decode = batch_of(90, 1);
+  EXPECT_TRUE((*executor->Execute(decode))[1].blocks.empty());
+  decode.traced_rows = {1};
+  const std::vector<SampledToken> sampled = *executor->Execute(decode);
+  EXPECT_TRUE(sampled[0].blocks.empty());
+  const std::vector<int32_t>& blocks = sampled[1].blocks;
+  ASSERT_EQ(blocks.size(), 2U * 2 * kNumChosen);
+  const auto is_chosen = [&](int64_t layer, int64_t head, int64_t page) {
+    const auto first = blocks.begin() + (layer * 2 + head) * kNumChosen;
+    EXPECT_TRUE(std::is_sorted(first, first + kNumChosen));
+    return std::find(first, first + kNumChosen, page) != first + kNumChosen;
+  };
+  int64_t num_spoilt = 0;
+  for (int64_t i = 0; i < 2 * 2 * kNumPages; ++i) {
+    const int64_t layer = i / (2 * kNumPages), head = i / kNumPages % 2, page = i % kNumPages;
+    if (is_chosen(layer, head, page)) continue;
+    Spoil(*executor, layer, head, page);
+    ++num_spoilt;
+  }
+  EXPECT_EQ(num_spoilt, 2 * 2 * (kNumPages - kNumChosen));
+  const SampledToken again = (*executor->Execute(decode))[1];
+  EXPECT_TRUE(again.finite);
+  EXPECT_EQ(again.logprob, sampled[1].logprob);
+  EXPECT_EQ(again.blocks, blocks);
+  Spoil(*executor, 1, 1, blocks.end()[-kNumChosen]);
+  EXPECT_FALSE((*executor->Execute(decode))[1].finite);
+}
+
+TEST(ModelExecutorTest, FullAttentionHasNoBlocksToTrace) {
+  const auto executor = Load("tests/golden/llama");
+  Batch batch = MakeBatch({{1, 2, 3}}, *executor);
+  batch.traced_rows = {0};
+  const auto sampled = executor->Execute(batch);
+  ASSERT_TRUE(sampled.ok());
+  EXPECT_TRUE((*sampled)[0].blocks.empty());
 }
 
 TEST(ModelExecutorTest, ReportsTheAttentionsTraffic) {

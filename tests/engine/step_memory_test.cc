@@ -1,6 +1,7 @@
 #include "engine/step_memory.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -112,8 +113,8 @@ TEST(StepInputsTest, PadsToAShape) {
 }
 
 TEST(StepOutputsTest, ReadsARow) {
-  HostBlock block(StepOutputs::BytesOf(2));
-  const StepOutputs outputs(block.data(), 2);
+  HostBlock block(StepOutputs::BytesOf({.max_rows = 2}));
+  const StepOutputs outputs(block.data(), {.max_rows = 2});
   outputs.tokens.data<int32_t>()[1] = 9;
   outputs.logprobs.data<float>()[1] = -0.5F;
   outputs.finite.data<uint8_t>()[0] = 0;
@@ -132,6 +133,28 @@ TEST(StepOutputsTest, ReadsARow) {
   EXPECT_EQ(full.top_logprobs[2].token, 11);
   EXPECT_EQ(full.top_logprobs[2].logprob, -2.5F);
   EXPECT_EQ(outputs.Read(1, 3, 2).top_logprobs.size(), 2U);  // no more than there are tokens
+}
+
+TEST(StepInputsTest, TracedTokensAreThoseOfTheTracedRows) {
+  Batch batch = DecodeBatch();
+  batch.logit_tokens = {1, 0};
+  batch.traced_rows = {0};
+  const StepShape shape = ShapeOf(batch);
+  HostBlock block(StepInputs::BytesOf(shape));
+  const StepInputs inputs(block.data(), shape);
+  inputs.Fill(batch);
+  EXPECT_THAT(Values(inputs.traced_tokens), ElementsAre(1));
+}
+
+TEST(StepOutputsTest, BlocksOfATracedRowComeLayerByLayer) {
+  const OutputExtent extent{
+      .max_rows = 2, .max_traced = 3, .num_layers = 2, .num_traced_blocks = 2};
+  HostBlock block(StepOutputs::BytesOf(extent));
+  const StepOutputs outputs(block.data(), extent);
+  std::iota(outputs.traced_blocks.data<int32_t>(), outputs.traced_blocks.data<int32_t>() + 12, 0);
+  EXPECT_THAT(outputs.ReadBlocks(0), ElementsAre(0, 1, 6, 7));
+  EXPECT_THAT(outputs.ReadBlocks(2), ElementsAre(4, 5, 10, 11));
+  EXPECT_EQ(outputs.num_bytes_before_blocks, StepOutputs::BytesOf({.max_rows = 2}));
 }
 
 }  // namespace

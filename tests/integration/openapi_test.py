@@ -24,6 +24,8 @@ BASE = {
 CONTEXT = {
     ("/v1/chat/completions", "top_logprobs"): {"logprobs": True},
     ("/v1/completions", "stream_options"): {"stream": True},
+    ("/v1/completions", "nsa_trace"): {"stream": True},
+    ("/v1/chat/completions", "nsa_trace"): {"stream": True},
     ("/v1/chat/completions", "stream_options"): {"stream": True},
     ("/tokenize", "messages"): {"prompt": None},
 }
@@ -322,6 +324,7 @@ def test_answers_to_get(http, path):
     {}, {"n": 2, "max_tokens": 4, "logprobs": 1, "echo": True}, {"logprobs": True, "top_logprobs": 2},
     {"stream": True, "max_tokens": 4, "stream_options": {"include_usage": True}},
     {"stream": True, "max_tokens": 4, "n": 2, "logprobs": 1}, {"stream": True, "logprobs": True},
+    {"stream": True, "max_tokens": 2, "nsa_trace": True}, {"nsa_trace": True},
     {"temperature": 3}, {"model": "another"}, {"timeout": 1e-6}])
 def test_answers_to_post(http, path, extra):
     check(http.post(path, json=BASE[path] | extra), path, "post")

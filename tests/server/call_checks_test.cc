@@ -170,6 +170,25 @@ TEST(CallChecksTest, PriorityHasBounds) {
   EXPECT_EQ(with(21).status().message(), "priority is 21; allowed: -20 to 20");
 }
 
+TEST(CallChecksTest, TracedLayersAreTheModelsAndNamedOnce) {
+  ModelInfo model{.attention = "nsa"};
+  model.config.num_layers = 3;
+  const auto problem = [&](std::vector<int64_t> layers) {
+    const GenerateCall call{.trace = TraceWish{.layers = std::move(layers)}};
+    const absl::Status status = CheckTrace(call, model);
+    EXPECT_EQ(GetDetail(status).code, status.ok() ? "" : "invalid_value");
+    return std::string(status.message());
+  };
+  EXPECT_EQ(problem({}), "");
+  EXPECT_EQ(problem({2, 0, 1}), "");
+  EXPECT_EQ(problem({0, 3}), "nsa_trace.layers is 3; allowed: 0 to 2");
+  EXPECT_EQ(problem({-1}), "nsa_trace.layers is -1; allowed: 0 to 2");
+  EXPECT_EQ(problem({1, 2, 1}), "nsa_trace.layers names layer 1 twice");
+  model.attention = "full";
+  EXPECT_EQ(problem({}), "nsa_trace needs sparse attention; this server runs full attention");
+  EXPECT_TRUE(CheckTrace({}, model).ok());
+}
+
 TEST(CallChecksTest, CacheSalt) {
   const auto check = [](size_t num_bytes) {
     return Check([&](GenerateCall& c) { c.cache_salt = std::string(num_bytes, 's'); }).status();

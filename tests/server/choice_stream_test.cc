@@ -73,6 +73,27 @@ TEST(ChoiceStreamTest, TokensWaitForTheirText) {
   EXPECT_EQ(rest.finish, FinishReason::kNone);
 }
 
+TEST(ChoiceStreamTest, TracesStayInStepWithTheTokens) {
+  const FakeTokenizer tokenizer({"one", " tw", "oX", "YZ"});
+  const auto shape = std::make_shared<TraceShape>();
+  ChoiceStream stream({.tokenizer = &tokenizer, .trace_shape = shape, .stop = {"twoXY"}});
+  const auto push = [&](size_t i) {
+    TokenEvent event = Token(Piece(i));
+    event.trace = std::make_shared<TokenTrace>(TokenTrace{.position = static_cast<int64_t>(i)});
+    return stream.Push(event);
+  };
+  const GenerateEvent first = push(0);
+  ASSERT_EQ(first.traces.size(), 1u);
+  EXPECT_EQ(first.traces[0]->position, 0);
+  EXPECT_EQ(first.trace_shape, shape);
+  EXPECT_TRUE(push(1).traces.empty());  // " tw" may be the stop string's beginning
+  EXPECT_TRUE(push(2).traces.empty());
+  const GenerateEvent last = push(3);  // what lies behind the cut is dropped with its traces
+  EXPECT_EQ(last.tokens, std::vector<int32_t>{Piece(1)});
+  ASSERT_EQ(last.traces.size(), 1u);
+  EXPECT_EQ(last.traces[0]->position, 1);
+}
+
 TEST(ChoiceStreamTest, ACodePointsTokensComeWithIt) {
   const FakeTokenizer tokenizer;
   ChoiceStream stream({.tokenizer = &tokenizer});

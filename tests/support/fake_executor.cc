@@ -254,6 +254,10 @@ absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Collect() {
     if (is_finite) sampled.back().finite = is_finite(batch.rows[r]);
     last_tokens_[r] = sampled.back().token;
   }
+  // Of a traced row, the position of its token.
+  for (const int32_t row : batch.traced_rows) {
+    sampled[row].blocks = {batch.token_position[batch.logit_tokens[row]]};
+  }
   return sampled;
 }
 

@@ -3,9 +3,9 @@
 // one that was computed from a wrong prefix shows. It reads that prefix from where a model would
 // read it: from token ids that earlier steps stored in the pages and, where the limits have a
 // lookback, the recent pages of the sequence.
-// Where a mask allows some tokens only, it is one of them.
-// A step runs when it is collected; one that was launched ahead then finds its tokens in the rows
-// of the step before, as on a GPU.
+// Where a mask allows some tokens only, it is one of them. The blocks of a traced row are one
+// number, the position of its token. A step runs when it is collected; one that was launched ahead
+// then finds its tokens in the rows of the step before, as on a GPU.
 
 #include <cstdint>
 #include <deque>
