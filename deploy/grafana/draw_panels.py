@@ -59,6 +59,7 @@ def draw_lines(axes, panel: dict, found, end: float):
     factor, unit = UNITS.get(defaults["unit"], (1, ""))
     lines = [(legend, [((moment - end) / 60, value * factor) for moment, value in points_of(series)])
              for legend, series in found if points_of(series)]
+    lines = [line for line in lines if any(value for _, value in line[1])] or lines  # legends of what happened
     if defaults["custom"]["stacking"]["mode"] == "normal":
         moments = sorted({moment for _, points in lines for moment, _ in points})
         heights = [[dict(points).get(moment, 0) for moment in moments] for _, points in lines]
@@ -91,14 +92,14 @@ def draw(address: str, picture: pathlib.Path, minutes: float, rate_interval: str
     import matplotlib.pyplot as plt
     board, end = load_board(), time.time()
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
-    figure = plt.figure(figsize=(17, height * 0.33))
+    figure = plt.figure(figsize=(15, height * 0.25))
     for panel in board["panels"]:
         place = panel["gridPos"]
         if panel["type"] == "row":
             figure.text(0.03, 1 - (place["y"] + 0.8) / height, panel["title"], fontsize=13, weight="bold")
             continue
-        axes = figure.add_axes((place["x"] / 24 + 0.035, 1 - (place["y"] + place["h"] - 1.3) / height,
-                                place["w"] / 24 - 0.045, (place["h"] - 2.6) / height))
+        axes = figure.add_axes((place["x"] / 24 + 0.035, 1 - (place["y"] + place["h"] - 1) / height,
+                                place["w"] / 24 - 0.045, (place["h"] - 2.2) / height))
         axes.set_title(panel["title"], fontsize=9, loc="left")
         axes.tick_params(labelsize=6)
         found = query_panel(address, panel, end - minutes * 60, end, minutes * 60 / 120, rate_interval)
@@ -107,7 +108,7 @@ def draw(address: str, picture: pathlib.Path, minutes: float, rate_interval: str
             axes.set_xlim(-minutes, 0)
         else:
             draw_text(axes, panel, found)
-    figure.savefig(picture, dpi=75)
+    figure.savefig(picture, dpi=80)
 
 
 def main():

@@ -13,7 +13,7 @@ from dockerfile import ROOT, Stage
 
 MODEL = ROOT / "models" / "nsa-story-27m"
 BUILD_TOOLS = re.compile(r"^((x86_64-linux-gnu-)?(gcc|g\+\+|cc|c\+\+|cpp|as|ld|ld\.(bfd|gold|lld))(-\d+)?|clang.*|cc1|"
-                         r"cc1plus|nvcc|ptxas|make|cmake|ninja|ccache|pkg-config|protoc|python3?(\.\d+)?|curl|wget|git)$")
+                         r"cc1plus|nvcc|ptxas|make|cmake|ninja|ccache|protoc|python3?(\.\d+)?|curl|wget|git)$")
 START_TIMEOUT_S = 60
 
 
