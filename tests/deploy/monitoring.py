@@ -19,6 +19,7 @@ from server_process import ServerProcess, build_dir  # noqa: E402
 
 RULES = ROOT / "deploy" / "prometheus"
 LOAD_S = 6
+NOBODY = "127.0.0.1:1"  # a target that is down
 EXTERNAL = {"namespace", "job", "instance", "alertname", "alertstate", "severity"}  # labels that no server writes
 METRIC_LINE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? \S+$")
 SELECTOR = re.compile(r"\b((?:vllm:|nsa_|model:)[a-z0-9_:]+)(?:\{([^}]*)\})?")
@@ -31,7 +32,7 @@ class Prometheus:
         config = yaml.safe_load((RULES / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
         config["rule_files"] = [str(RULES / name) for name in config["rule_files"]]
-        config["scrape_configs"][0]["static_configs"] = [{"targets": [target]}]
+        config["scrape_configs"][0]["static_configs"] = [{"targets": [target, NOBODY]}]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         with socket.socket() as listener:
             listener.bind(("127.0.0.1", 0))

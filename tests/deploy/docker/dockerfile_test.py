@@ -118,6 +118,11 @@ def test_what_is_copied_exists():
                     assert dockerfile.select(context, source), f"line {copy.line}: {source}"
 
 
+def test_the_context_has_every_folder_that_the_build_enters():
+    entered = re.findall(r"^add_subdirectory\((\S+)\)", (ROOT / "CMakeLists.txt").read_text(), re.MULTILINE)
+    assert len(entered) > 4 and all(dockerfile.select(dockerfile.context(), folder) for folder in entered)
+
+
 def test_the_context_is_the_sources_alone():
     context = dockerfile.context()
     assert {"CMakeLists.txt", "server/main.cc", "models/nsa-story-27m/model.safetensors"} <= set(context)

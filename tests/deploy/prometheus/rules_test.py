@@ -76,6 +76,12 @@ def test_prometheus_evaluates_every_rule_and_a_healthy_server_raises_no_alert(mo
     assert not firing
 
 
+def test_a_target_that_is_down_is_noticed(monitored):
+    monitored.prometheus.wait_for(f'ALERTS{{alertname="NsaTargetDown", instance="{monitoring.NOBODY}"}}')
+    down = next(rule for rule in monitored.prometheus.rules() if rule["name"] == "NsaTargetDown")
+    assert [alert["labels"]["instance"] for alert in down["alerts"]] == [monitoring.NOBODY]
+
+
 @pytest.mark.parametrize("rule", rules_of("recording.yml"), ids=lambda rule: rule["record"])
 def test_every_recorded_series_has_a_value(monitored, rule):
     monitored.prometheus.wait_for(f'{rule["record"]} >= 0')
