@@ -29,9 +29,7 @@ constexpr int64_t kMaxHeaderBytes = 1 << 20;
 constexpr int64_t kMaxLoggedBytes = 1 << 16;
 
 struct Flag {
-  std::string name;
-  std::string value;  // what stands for the value in --help
-  std::string help;
+  FlagHelp help;
   FlagSetter set;
 };
 
@@ -145,7 +143,7 @@ std::string EnvironmentName(const std::string& flag_name) {
 absl::Status ApplyEnvironment(const std::vector<Flag>& flags, const Environment& environment,
                               ServerConfig* config) {
   for (const Flag& flag : flags) {
-    const std::string name = EnvironmentName(flag.name);
+    const std::string name = EnvironmentName(flag.help.name);
     const std::string value = environment(name);
     if (!value.empty()) NSA_RETURN_IF_ERROR(Apply(flag, name, value, config));
   }
@@ -195,7 +193,7 @@ absl::Status ApplyArgument(const std::vector<Flag>& flags,
   const size_t equals = argument.find('=');
   const std::string name = argument.substr(0, equals);
   const auto flag = std::find_if(flags.begin(), flags.end(),
-                                 [&](const Flag& f) { return name == "--" + f.name; });
+                                 [&](const Flag& f) { return name == "--" + f.help.name; });
   if (flag == flags.end()) {
     return absl::InvalidArgumentError(
         absl::StrCat("unknown argument '", name, "'; --help lists all flags"));
@@ -226,9 +224,11 @@ absl::StatusOr<CommandLine> ParseServerConfig(const std::vector<std::string>& ar
     if (argument == "--version") command_line.action = CommandLine::Action::kVersion;
   }
   if (command_line.action != CommandLine::Action::kServe) return command_line;
+  const bool is_doctor = !arguments.empty() && arguments.front() == "doctor";
+  if (is_doctor) command_line.action = CommandLine::Action::kDoctor;
   const std::vector<Flag> flags = Flags();
   NSA_RETURN_IF_ERROR(ApplyEnvironment(flags, environment, &config));
-  for (size_t next = 0; next < arguments.size();) {
+  for (size_t next = is_doctor ? 1 : 0; next < arguments.size();) {
     NSA_RETURN_IF_ERROR(ApplyArgument(flags, arguments, &next, &config));
   }
   NSA_RETURN_IF_ERROR(CheckTogether(config));
@@ -249,17 +249,10 @@ absl::Status ApplyDeviceDefaults(DeviceType device, ServerConfig* config) {
   return CheckStepHasRoom(*config);
 }
 
-std::string ServerHelp() {
-  std::string help =
-      "nsa-server --model=FOLDER [flags]: serves a model over HTTP and gRPC.\n"
-      "Each flag can also be set in the environment: --http-port as NSA_HTTP_PORT.\n\n";
-  for (const Flag& flag : Flags()) {
-    absl::StrAppendFormat(&help, "  %-28s %s\n", absl::StrCat("--", flag.name, "=", flag.value),
-                          flag.help);
-  }
-  absl::StrAppendFormat(&help, "  %-28s %s\n", "--help", "prints this");
-  absl::StrAppendFormat(&help, "  %-28s %s\n", "--version", "prints the version");
-  return help;
+std::vector<FlagHelp> FlagHelps() {
+  std::vector<FlagHelp> helps;
+  for (Flag& flag : Flags()) helps.push_back(std::move(flag.help));
+  return helps;
 }
 
 }  // namespace nsa

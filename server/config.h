@@ -60,7 +60,7 @@ struct ServerConfig {
 
 // What a command line asks for.
 struct CommandLine {
-  enum class Action : uint8_t { kServe, kHelp, kVersion };
+  enum class Action : uint8_t { kServe, kDoctor, kHelp, kVersion };
   Action action = Action::kServe;
   ServerConfig config;
 };
@@ -69,9 +69,9 @@ struct CommandLine {
 using Environment = std::function<std::string(const std::string& name)>;
 std::string ProcessEnvironment(const std::string& name);
 
-// `arguments` without the program's name: --name=value or --name value. A flag that is not given
-// takes the environment variable NSA_NAME (--http-port: NSA_HTTP_PORT) if that is set.
-// INVALID_ARGUMENT names the flag, the value and what is allowed.
+// `arguments` without the program's name: perhaps "doctor", then --name=value or --name value. A
+// flag that is not given takes the environment variable NSA_NAME (--http-port: NSA_HTTP_PORT) if
+// that is set. INVALID_ARGUMENT names the flag, the value and what is allowed.
 absl::StatusOr<CommandLine> ParseServerConfig(const std::vector<std::string>& arguments,
                                               const Environment& environment);
 
@@ -79,7 +79,13 @@ absl::StatusOr<CommandLine> ParseServerConfig(const std::vector<std::string>& ar
 // is left of its memory. INVALID_ARGUMENT: values that now contradict each other.
 absl::Status ApplyDeviceDefaults(DeviceType device, ServerConfig* config);
 
-// What --help prints.
-std::string ServerHelp();
+// A flag for people.
+struct FlagHelp {
+  std::string name;
+  std::string value;  // what stands for the value
+  std::string help;
+};
+// All of them, in the order of --help.
+std::vector<FlagHelp> FlagHelps();
 
 }  // namespace nsa

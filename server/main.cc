@@ -15,7 +15,9 @@
 #include "absl/time/clock.h"
 #include "base/log.h"
 #include "server/config.h"
+#include "server/doctor.h"
 #include "server/exit_timer.h"
+#include "server/help.h"
 #include "server/server.h"
 #include "server/version.h"
 
@@ -135,6 +137,15 @@ int Serve(const ServerConfig& config) {
   return 0;
 }
 
+int Diagnose(const ServerConfig& config) {
+  const std::vector<Finding> findings = Examine(config, [](const Finding& finding) {
+    std::fputs(FormatFinding(finding).c_str(), stdout);
+    std::fflush(stdout);
+  });
+  std::printf("\n%s\n", SummaryOf(findings).c_str());
+  return IsHealthy(findings) ? 0 : 1;
+}
+
 int Main(const std::vector<std::string>& arguments) {
   const auto command_line = ParseServerConfig(arguments, ProcessEnvironment);
   if (!command_line.ok()) {
@@ -148,6 +159,8 @@ int Main(const std::vector<std::string>& arguments) {
     case CommandLine::Action::kVersion:
       std::printf("nsa-server %s\n", ServerVersion().c_str());
       return 0;
+    case CommandLine::Action::kDoctor:
+      return Diagnose(command_line->config);
     case CommandLine::Action::kServe:
       break;
   }

@@ -15,6 +15,7 @@
 #include "server/http/http_server.h"
 #include "server/http/routes.h"
 #include "server/listen_check.h"
+#include "server/load_options.h"
 #include "server/metrics/metrics.h"
 #include "server/model_folder.h"
 #include "server/version.h"
@@ -23,29 +24,6 @@ namespace nsa {
 namespace {
 
 constexpr char kListenPhase[] = "listen";
-
-LoadOptions MakeLoadOptions(const ServerConfig& config) {
-  return {
-      .attention = config.attention,
-      .cache_dtype = config.kv_cache_dtype,
-      .executor = {.kv_cache_bytes = config.kv_cache_bytes,
-                   .memory_utilization = config.gpu_memory_utilization,
-                   .max_num_seqs = config.max_num_seqs,
-                   .max_chunk_tokens = std::min(config.max_chunk_tokens, config.max_batched_tokens),
-                   .max_batched_tokens = config.max_batched_tokens,
-                   .max_seq_tokens = config.max_model_tokens,
-                   .record_graphs = config.cuda_graphs,
-                   .share_prefixes = config.prefix_caching}};
-}
-
-// The longest request: what the flag says, else what the model was made for.
-absl::StatusOr<int64_t> MaxModelTokens(const ServerConfig& config, const ModelConfig& model) {
-  if (config.max_model_tokens == 0) return model.max_position;
-  if (config.max_model_tokens <= model.max_position) return config.max_model_tokens;
-  return absl::InvalidArgumentError(absl::StrCat("--max-model-tokens is ", config.max_model_tokens,
-                                                 "; the model's max_position_embeddings is ",
-                                                 model.max_position));
-}
 
 std::string TokenizerLine(const TextAssets& text) {
   return absl::StrCat(
@@ -86,7 +64,6 @@ class Server::Impl {
  private:
   absl::Status CheckPorts() const;
   absl::Status StartDevice();
-  absl::Status CheckConfig(const ModelConfig& config) const;
   absl::Status LoadText();
   absl::Status LoadWeights();
   absl::Status LoadAccess();
@@ -151,23 +128,6 @@ absl::Status Server::Impl::StartDevice() {
   return absl::OkStatus();
 }
 
-// What the flags and the text side ask of the model.
-absl::Status Server::Impl::CheckConfig(const ModelConfig& config) const {
-  NSA_RETURN_IF_ERROR(MaxModelTokens(config_, config).status());
-  if (text_.tokenizer->vocab_size() > config.vocab_size) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        config_.model, ": ", text_.tokenizer_file, " has ", text_.tokenizer->vocab_size(),
-        " tokens, vocab_size of config.json is ", config.vocab_size));
-  }
-  for (const int32_t token : text_.eos_tokens) {
-    if (token < config.vocab_size) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(config_.model, ": generation_config.json: eos_token_id is ", token,
-                     "; allowed: 0 to ", config.vocab_size - 1));
-  }
-  return absl::OkStatus();
-}
-
 void Server::Impl::Report(const std::string& phase, const std::string& detail,
                           absl::Duration elapsed) {
   phases_.emplace_back(phase, absl::ToDoubleSeconds(elapsed));
@@ -192,9 +152,11 @@ absl::Status Server::Impl::LoadText() {
 absl::Status Server::Impl::LoadWeights() {
   const auto report = [this](const std::string& phase, const std::string& detail,
                              absl::Duration elapsed) { Report(phase, detail, elapsed); };
-  LoadOptions options = MakeLoadOptions(config_);
+  LoadOptions options = LoadOptionsOf(config_);
   options.device = device_;
-  options.check_config = [this](const ModelConfig& config) { return CheckConfig(config); };
+  options.check_config = [this](const ModelConfig& config) {
+    return CheckModelConfig(config, config_, text_);
+  };
   NSA_ASSIGN_OR_RETURN(model_, LoadModel(config_.model, options, report));
   if (model_.attention_overridden) {
     NSA_LOG_WARNING << "ATTENTION OVERRIDDEN: --attention=" << config_.attention
