@@ -29,7 +29,7 @@ constexpr int64_t kMaxHeaderBytes = 1 << 20;
 constexpr int64_t kMaxLoggedBytes = 1 << 16;
 
 struct Flag {
-  FlagHelp help;
+  std::string name, value, help;  // as FlagHelp
   FlagSetter set;
 };
 
@@ -143,7 +143,7 @@ std::string EnvironmentName(const std::string& flag_name) {
 absl::Status ApplyEnvironment(const std::vector<Flag>& flags, const Environment& environment,
                               ServerConfig* config) {
   for (const Flag& flag : flags) {
-    const std::string name = EnvironmentName(flag.help.name);
+    const std::string name = EnvironmentName(flag.name);
     const std::string value = environment(name);
     if (!value.empty()) NSA_RETURN_IF_ERROR(Apply(flag, name, value, config));
   }
@@ -193,7 +193,7 @@ absl::Status ApplyArgument(const std::vector<Flag>& flags,
   const size_t equals = argument.find('=');
   const std::string name = argument.substr(0, equals);
   const auto flag = std::find_if(flags.begin(), flags.end(),
-                                 [&](const Flag& f) { return name == "--" + f.help.name; });
+                                 [&](const Flag& f) { return name == "--" + f.name; });
   if (flag == flags.end()) {
     return absl::InvalidArgumentError(
         absl::StrCat("unknown argument '", name, "'; --help lists all flags"));
@@ -251,7 +251,7 @@ absl::Status ApplyDeviceDefaults(DeviceType device, ServerConfig* config) {
 
 std::vector<FlagHelp> FlagHelps() {
   std::vector<FlagHelp> helps;
-  for (Flag& flag : Flags()) helps.push_back(std::move(flag.help));
+  for (const Flag& flag : Flags()) helps.push_back({flag.name, flag.value, flag.help});
   return helps;
 }
 
