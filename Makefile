@@ -39,9 +39,9 @@ test-deploy: server venv test-packages  ## only the tests of deploy/
 	@cmake --build $(BUILD) -j $(JOBS) --target serving_bench
 	@NSA_BUILD_DIR=$(BUILD) $(PYTHON) -m pytest -q tests/deploy
 
-test-image: venv  ## as root: build the container image step by step without a container engine, and run it
+test-image: venv  ## as root: build the container image (buildah, no daemon) and run it read-only
 	@tools/install_packages.sh image
-	@$(PYTHON) tests/deploy/docker/replay.py
+	@$(PYTHON) tests/deploy/docker/build_image.py
 
 test-training: packages build/training/.ready  ## tests of training/, in an environment with PyTorch (gigabytes)
 	@build/training/bin/python -m pytest -q tests/training

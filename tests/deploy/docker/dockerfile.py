@@ -92,18 +92,6 @@ def parse(text: str, arguments: dict[str, str] | None = None) -> list[Stage]:
     return stages
 
 
-def needed_stages(stages: list[Stage], target: str) -> list[Stage]:
-    """Those that the target is made of, in order."""
-    by_name, wanted, queue = {stage.name: stage for stage in stages}, set(), [target]
-    while queue:
-        name = queue.pop()
-        if name in by_name and name not in wanted:
-            wanted.add(name)
-            queue.append(by_name[name].base)
-            queue += [source for copy in by_name[name].of("COPY") for source in copy.flags.get("from", [])]
-    return [stage for stage in stages if stage.name in wanted]
-
-
 def chain(stages: list[Stage], target: str) -> list[Stage]:
     """The target and the stages it stands on, the lowest first: what its image consists of."""
     by_name, found = {stage.name: stage for stage in stages}, []

@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import httpx
-from dockerfile import ROOT, Stage
+from dockerfile import ROOT
 
 MODEL = ROOT / "models" / "nsa-story-27m"
 BUILD_TOOLS = re.compile(r"^((x86_64-linux-gnu-)?(gcc|g\+\+|cc|c\+\+|cpp|as|ld|ld\.(bfd|gold|lld))(-\d+)?|clang.*|cc1|"
@@ -24,22 +24,23 @@ def free_port() -> int:
 
 
 class Image:
-    """A root folder with what its stages say about running it."""
+    """A root folder, and the configuration of its image as Docker has it."""
 
-    def __init__(self, root: pathlib.Path, environment: dict[str, str], stages: list[Stage]):
+    def __init__(self, root: pathlib.Path, config: dict):
         self.root = root
-        self.environment = environment
-        last = {instruction.name: instruction for stage in stages for instruction in stage.instructions}
-        self.user = last["USER"].text
-        self.entrypoint = last["ENTRYPOINT"].words()
-        self.healthcheck = last["HEALTHCHECK"].text.partition("CMD ")[2]
-        self.labels = last["LABEL"].pairs()
+        self.environment = dict(pair.split("=", 1) for pair in config["Env"])
+        self.user = config["User"]
+        self.entrypoint = config["Entrypoint"]
+        kind, *self.healthcheck = config["Healthcheck"]["Test"]
+        assert kind == "CMD"
+        self.labels = config["Labels"]
 
     def command(self, *words: str, mounts: dict[pathlib.Path, str] | None = None) -> list[str]:
-        """`words` as the image's user, without capabilities, on a read-only root with a fresh /tmp and /proc."""
+        """`words` as the image's user, without capabilities, on a read-only root with a fresh /tmp, /proc and /dev."""
         uid, _, gid = self.user.partition(":")
         root = self.root
-        setup = [f"mount --bind {root} {root}", f"mount -t proc proc {root}/proc", f"mount -t tmpfs tmpfs {root}/tmp"]
+        setup = [f"mount --bind {root} {root}", f"mount -t proc proc {root}/proc", f"mount -t tmpfs tmpfs {root}/tmp",
+                 f"mount --bind /dev {root}/dev"]
         setup += [f"mount --bind {source} {root}{target}" for source, target in (mounts or {}).items()]
         setup += [f"mount -o remount,bind,ro {root}", 'exec chroot "$@"']
         return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--ipc", "sh", "-c", " && ".join(setup), "sh",
@@ -110,7 +111,6 @@ def check_files(image: Image):
 
 
 def check_server(image: Image) -> dict:
-    healthcheck = image.healthcheck.strip('[]"')
     with image.serve() as (address, ports, pid):
         status = status_of(pid)
         assert status["Uid"].split() == [image.user.split(":")[0]] * 4 and status["NoNewPrivs"] == "1"
@@ -121,13 +121,13 @@ def check_server(image: Image) -> dict:
         seconds = time.monotonic() - start
         assert answer.status_code == 200 and answer.json()["usage"]["completion_tokens"] == 32, answer.text
         assert httpx.get(address + "/v1/models").json()["data"][0]["id"] == MODEL.name
-        healthy = image.run(healthcheck, **ports)
+        healthy = image.run(*image.healthcheck, **ports)
         assert healthy.returncode == 0, healthy.stderr
         over_grpc = image.run("/usr/local/bin/nsa-cli", "generate", "Once", "--max-tokens=4",
                               f"--address=127.0.0.1:{ports['NSA_GRPC_PORT']}")
         assert over_grpc.returncode == 0 and over_grpc.stdout, over_grpc.stderr
         stopped = {"NSA_HTTP_PORT": str(free_port())}
-        assert image.run(healthcheck, **stopped).returncode != 0, "healthy without a server"
+        assert image.run(*image.healthcheck, **stopped).returncode != 0, "healthy without a server"
     with image.serve("--model=/models", "--served-model-name=other", mounts={MODEL: "/models"}) as (address, *_):
         assert httpx.get(address + "/v1/models").json()["data"][0]["id"] == "other"
     return {"completion_seconds": round(seconds, 2)}

@@ -1,0 +1,79 @@
+"""Builds the image of deploy/docker/Dockerfile with buildah and runs it, without a daemon: build_image.py [--target=cpu].
+
+The pinned bases come from registries; here they are replaced (by the Dockerfile's arguments DEBIAN and CUDA) with a
+Debian 12 that mmdebstrap installs and with a copy of --toolkit. Every other step is done as it is written. The image is
+then run as its user without any capability, on a read-only root with only /tmp writable, and has to answer. Needs root.
+What is kept in build/image (the bases, the compiler's cache) only saves time.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import time
+
+import image_run
+from dockerfile import DOCKERFILE, ROOT
+
+WORK = ROOT / "build" / "image"
+DEBIAN, CUDA = "localhost/nsa-debian:12", "localhost/nsa-cuda:13.0"
+MIRROR = "http://deb.debian.org"
+SOURCES = [f"deb {MIRROR}/debian bookworm main", f"deb {MIRROR}/debian bookworm-updates main",
+           f"deb {MIRROR}/debian-security bookworm-security main"]
+
+
+def buildah(*arguments, show: bool = False) -> str:
+    """Its output, or nothing if that is shown. Layers and mounted caches are in build/image."""
+    command = ["buildah", "--root", WORK / "storage", "--runroot", "/run/nsa-image", *arguments]
+    (WORK / "tmp").mkdir(parents=True, exist_ok=True)
+    result = subprocess.run(command, check=True, text=True, stdout=None if show else subprocess.PIPE,
+                            env={**os.environ, "TMPDIR": str(WORK / "tmp")})
+    return "" if show else result.stdout.strip()
+
+
+def make_base(name: str, content: pathlib.Path, target: str):
+    """An image of one archive, or of one folder at `target`."""
+    if buildah("images", "-q", "--filter", f"reference={name}"):
+        return
+    container = buildah("from", "scratch")
+    buildah("add", container, content, target)
+    buildah("commit", "-q", "--rm", container, name)
+
+
+def make_debian():
+    archive = WORK / "debian.tar"
+    if not archive.exists():
+        part = WORK / "part.tar"
+        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", part, *SOURCES], check=True)
+        part.rename(archive)
+    make_base(DEBIAN, archive, "/")
+
+
+def build(target: str, toolkit: pathlib.Path | None) -> image_run.Image:
+    make_debian()
+    if toolkit:
+        make_base(CUDA, toolkit.resolve(), "/usr/local/cuda-13.0")
+    image = f"localhost/nsa-serve:{target}"
+    bases = (f"--build-arg=DEBIAN={DEBIAN}", f"--build-arg=CUDA={CUDA if toolkit else DEBIAN}")
+    buildah("build", "--isolation=chroot", "--format=docker", *bases, f"--target={target}", "-t", image,
+            "-f", DOCKERFILE, ROOT, show=True)
+    container = buildah("from", "--pull-never", image)
+    config = json.loads(buildah("inspect", "--type=image", image))["Docker"]["config"]
+    return image_run.Image(pathlib.Path(buildah("mount", container)), config)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--target", default="cpu")
+    parser.add_argument("--toolkit", type=pathlib.Path, help="a CUDA toolkit, for --target=cuda")
+    arguments = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    image = build(arguments.target, arguments.toolkit)
+    seconds = round(time.monotonic() - start)
+    print(json.dumps({"target": arguments.target, "build_seconds": seconds, **image_run.prove(image)}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
