@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -10,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+#include "base/machine.h"
 #include "base/status.h"
 #include "engine/executor.h"
 #include "server/flag_setters.h"
@@ -64,7 +64,8 @@ std::vector<Flag> Flags() {
       {"prefix-caching", "ON_OFF",
        "prompts begin in what is cached of earlier requests; default on",
        OnOffFlag(&C::prefix_caching)},
-      {"threads", "N", "threads of the model; default: all cores",
+      {"threads", "N",
+       "threads of the model; default: one per core, in a container those of its share",
        NumberFlag(&C::num_threads, 1, kMaxThreads)},
       {"max-num-seqs", "N", "sequences in the cache at once; default 16, on a GPU 64",
        NumberFlag(&C::max_num_seqs, 1, 4096)},
@@ -218,7 +219,7 @@ absl::StatusOr<CommandLine> ParseServerConfig(const std::vector<std::string>& ar
                                               const Environment& environment) {
   CommandLine command_line;
   ServerConfig& config = command_line.config;
-  config.num_threads = std::clamp<int64_t>(std::thread::hardware_concurrency(), 1, kMaxThreads);
+  config.num_threads = std::min(NumUsableCores(), kMaxThreads);
   for (const std::string& argument : arguments) {
     if (argument == "--help") command_line.action = CommandLine::Action::kHelp;
     if (argument == "--version") command_line.action = CommandLine::Action::kVersion;

@@ -3,15 +3,14 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <fstream>
 #include <memory>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "base/machine.h"
 #include "engine/engine_core.h"
 #include "engine/load_model.h"
 #include "server/api_keys.h"
@@ -32,25 +31,11 @@ std::string Gib(int64_t num_bytes) {
   return absl::StrFormat("%.1f GiB", static_cast<double>(num_bytes) / (int64_t{1} << 30));
 }
 
+std::string Counted(int64_t count, const std::string& noun) {
+  return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
+}
+
 std::string Text(const absl::Status& status) { return std::string(status.message()); }
-
-// The number behind `name` in a file of "name: number kB" lines, in bytes.
-std::optional<int64_t> FindKib(const std::string& path, const std::string& name) {
-  std::ifstream file(path);
-  std::string word;
-  int64_t value = 0;
-  while (file >> word) {
-    if (word == name && file >> value) return value << 10;
-  }
-  return std::nullopt;
-}
-
-// What the control group of a container allows; nothing where there is no limit.
-std::optional<int64_t> ContainerMemory() {
-  int64_t num_bytes = 0;
-  if (std::ifstream("/sys/fs/cgroup/memory.max") >> num_bytes) return num_bytes;
-  return std::nullopt;
-}
 
 // Keeps what a run of the engine told.
 class TrialSink : public TokenSink {
@@ -117,13 +102,12 @@ class Examination {
 };
 
 void Examination::ExamineMachine() {
-  const auto num_cores = static_cast<int64_t>(std::thread::hardware_concurrency());
-  const int64_t total = FindKib("/proc/meminfo", "MemTotal:").value_or(0);
-  const int64_t available = FindKib("/proc/meminfo", "MemAvailable:").value_or(0);
-  std::string detail = absl::StrCat(num_cores, num_cores == 1 ? " core, " : " cores, ", Gib(total),
-                                    " of memory, ", Gib(available), " available");
-  if (const auto limit = ContainerMemory(); limit.has_value() && *limit < total) {
-    absl::StrAppend(&detail, ", this container's limit ", Gib(*limit));
+  const int64_t num_cores = NumUsableCores();
+  const MachineMemory memory = GetMachineMemory();
+  std::string detail = absl::StrCat(Counted(num_cores, "core"), ", ", Gib(memory.total),
+                                    " of memory, ", Gib(memory.available), " available");
+  if (memory.container_limit.has_value()) {
+    absl::StrAppend(&detail, ", this container's limit ", Gib(*memory.container_limit));
   }
   if (config_.num_threads <= num_cores) return Ok("machine", detail);
   Warn("machine", absl::StrCat(detail, "; --threads is ", config_.num_threads),
@@ -287,10 +271,6 @@ void Examination::ExamineStep(const LoadedModel& model) {
 int64_t NumOf(const std::vector<Finding>& findings, Verdict verdict) {
   return std::count_if(findings.begin(), findings.end(),
                        [&](const Finding& finding) { return finding.verdict == verdict; });
-}
-
-std::string Counted(int64_t count, const std::string& noun) {
-  return absl::StrCat(count, " ", noun, count == 1 ? "" : "s");
 }
 
 }  // namespace
