@@ -39,7 +39,7 @@ def test_it_is_confined(tmp_path):
 
 def test_a_drain_has_its_time_and_settings_name_flags():
     help_text = subprocess.run([build_dir() / "bin" / "nsa-server", "--help"], capture_output=True, text=True).stdout
-    drain = int(re.search(r"--drain-timeout=.*default (\d+)", help_text).group(1))
+    drain = int(re.search(r"--drain-timeout=.*?default (\d+)", help_text, re.DOTALL).group(1))
     assert int(settings()["TimeoutStopSec"][0]) >= drain + 10
     flags = {"NSA_" + flag.upper().replace("-", "_") for flag in re.findall(r"^  --([a-z-]+)", help_text, re.MULTILINE)}
     assert {pair.split("=")[0] for pair in settings()["Environment"][0].split()} <= flags
