@@ -159,13 +159,6 @@ def test_flag_values_are_written_as_the_server_reads_them(helm):
         "cors-origins": "https://a.example,https://b.example"}
 
 
-def test_threads_follow_the_cpu_limit_unless_they_are_set(helm):
-    def variable(values):
-        return [item for item in server(helm.objects(values))["env"] if item["name"] == "NSA_THREADS"]
-    assert variable({})[0]["valueFrom"] == {"resourceFieldRef": {"resource": "limits.cpu"}}
-    assert variable({"server": {"threads": 3}}) == []
-
-
 @pytest.mark.parametrize("model, path, volume", [
     ({}, "/usr/share/nsa-serve/models/nsa-story-27m", None),
     ({"source": "pvc", "pvc": {"claimName": "c", "path": "m"}}, "/models/m",

@@ -32,12 +32,6 @@ def test_rendered_flags_exist(preset):
     assert set(flags(objects)) <= server_flags()
 
 
-def test_variables_are_flags(preset):
-    _, objects = preset
-    names = {item["name"] for item in server(objects)["env"]} - {"HOME"}
-    assert names <= {"NSA_" + flag.upper().replace("-", "_") for flag in server_flags()}
-
-
 def test_settable_flags_exist_and_none_is_set_twice():
     assert set(settable()) <= server_flags()
     assert not set(settable()) & MANAGED

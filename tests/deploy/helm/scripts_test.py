@@ -142,7 +142,7 @@ def served(helm, tmp_path, *more: str):
     arguments = [f"--{name}={own.get(name, value)}" for name, value in flags(objects).items()]
     binary = chart.build_dir() / "bin" / "nsa-server"
     process = subprocess.Popen([str(binary), *arguments, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               env={**os.environ, "HOME": str(tmp_path), "NSA_THREADS": "2"})
+                               env={**os.environ, "HOME": str(tmp_path)})
     try:
         lines = iter(process.stdout.readline, "")
         address = next((line.split()[1] for line in lines if line.startswith("HTTP  ")), None)

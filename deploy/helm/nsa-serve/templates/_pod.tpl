@@ -41,11 +41,6 @@ args: {{- include "nsa.args" . | nindent 2 }}
 env:
   - name: HOME  # where CUDA keeps what it compiles
     value: /tmp
-  {{- if not (hasKey .Values.server "threads") }}
-  - name: NSA_THREADS
-    valueFrom:
-      resourceFieldRef: {resource: limits.cpu}
-  {{- end }}
   {{- with .Values.extraEnv }}{{ toYaml . | nindent 2 }}{{ end }}
 ports:
   - {name: http, containerPort: 8000, protocol: TCP}
