@@ -1,4 +1,4 @@
-"""Builds the image of deploy/docker/Dockerfile with buildah and runs it, without a daemon: build_image.py [--target=cpu].
+"""Builds the image of deploy/docker/Dockerfile with buildah and runs it, no daemon needed: build_image.py [--target=cpu].
 
 The pinned bases come from registries; here they are replaced (by the Dockerfile's arguments DEBIAN and CUDA) with a
 Debian 12 that mmdebstrap installs and with a copy of --toolkit. Every other step is done as it is written. The image is
@@ -50,7 +50,8 @@ def make_debian():
     make_base(DEBIAN, archive, "/")
 
 
-def build(target: str, toolkit: pathlib.Path | None) -> image_run.Image:
+def build(target: str, toolkit: pathlib.Path | None) -> str:
+    """The name of the image."""
     make_debian()
     if toolkit:
         make_base(CUDA, toolkit.resolve(), "/usr/local/cuda-13.0")
@@ -58,9 +59,17 @@ def build(target: str, toolkit: pathlib.Path | None) -> image_run.Image:
     bases = (f"--build-arg=DEBIAN={DEBIAN}", f"--build-arg=CUDA={CUDA if toolkit else DEBIAN}")
     buildah("build", "--isolation=chroot", "--format=docker", *bases, f"--target={target}", "-t", image,
             "-f", DOCKERFILE, ROOT, show=True)
-    container = buildah("from", "--pull-never", image)
+    buildah("rmi", "--prune", "--force")  # what had the name before
+    return image
+
+
+def prove(image: str) -> dict:
     config = json.loads(buildah("inspect", "--type=image", image))["Docker"]["config"]
-    return image_run.Image(pathlib.Path(buildah("mount", container)), config)
+    container = buildah("from", "--pull-never", image)
+    try:
+        return image_run.prove(image_run.Image(pathlib.Path(buildah("mount", container)), config))
+    finally:
+        buildah("rm", container)
 
 
 def main():
@@ -72,7 +81,7 @@ def main():
     start = time.monotonic()
     image = build(arguments.target, arguments.toolkit)
     seconds = round(time.monotonic() - start)
-    print(json.dumps({"target": arguments.target, "build_seconds": seconds, **image_run.prove(image)}, indent=1))
+    print(json.dumps({"image": image, "build_seconds": seconds, **prove(image)}, indent=1))
 
 
 if __name__ == "__main__":
