@@ -95,6 +95,7 @@ struct ServiceHarness {
                                                  .constraints = &constraints};
     dependencies.model.name = "tiny";
     dependencies.model.attention = "nsa";
+    dependencies.model.config.nsa.emplace();
     dependencies.model.config.architecture = "NsaForCausalLM";
     dependencies.model.config.vocab_size = tokenizer.vocab_size();
     dependencies.model.config.eos_tokens = {FakeTokenizer::kEos};

@@ -52,6 +52,7 @@ void ApiTest::Start() {
   ModelInfo& model = dependencies.model;
   model.name = "tiny/test";
   model.attention = "nsa";
+  model.config.nsa.emplace();
   model.max_request_tokens = engine_->max_request_tokens();
   model.page_tokens = kPageTokens;
   model.num_pages = kNumPages;

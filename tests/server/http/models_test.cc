@@ -11,7 +11,9 @@ class ModelsTest : public ApiTest {
 };
 
 constexpr char kModel[] =
-    R"({"id":"tiny/test","object":"model","created":1700000000,"owned_by":"nsa-serve","max_model_len":512})";
+    R"({"id":"tiny/test","object":"model","created":1700000000,"owned_by":"nsa-serve",)"
+    R"("max_model_len":512,"nsa":{"num_layers":0,"num_kv_heads":0,"block_tokens":64,)"
+    R"("num_selected_blocks":16,"window_tokens":512,"span_tokens":32,"span_stride":16}})";
 
 TEST_F(ModelsTest, ListsTheServedModel) {
   const RawResponse response = Fetch(port(), Get("/v1/models"));
