@@ -102,6 +102,7 @@ std::vector<Flag> Flags() {
        &SetCorsOriginsFlag},
       {"strict", "ON_OFF", "fields of HTTP requests that are not known are refused; default off",
        OnOffFlag(&C::strict)},
+      {"console", "ON_OFF", "the page for browsers at /; default on", OnOffFlag(&C::console)},
       {"max-body-bytes", "BYTES", "of a request, over HTTP and gRPC; default 16MiB",
        BytesFlag(&C::max_body_bytes, 1024, kMaxBodyBytes)},
       {"max-total-body-bytes", "BYTES",

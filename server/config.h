@@ -46,6 +46,7 @@ struct ServerConfig {
   std::string tls_cert, tls_key;        // files; both empty: no TLS
   std::vector<std::string> cors_origins;
   bool strict = false;                                // unknown fields of HTTP requests are refused
+  bool console = true;                                // the page at /
   int64_t max_body_bytes = int64_t{16} << 20;         // of a request, over HTTP and gRPC
   int64_t max_total_body_bytes = int64_t{256} << 20;  // of all together, over each of the two
   int64_t max_header_bytes = int64_t{32} << 10;

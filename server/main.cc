@@ -70,6 +70,7 @@ void ReportAddresses(const Server& server, const ServerConfig& config) {
   }
   std::printf("\n%s is served.\nHTTP  %s\ngRPC  %s:%d\n\nTry:\n", server.model_name().c_str(),
               http.c_str(), host.c_str(), server.grpc_port());
+  if (config.console) std::printf("open %s/ in a browser\n", http.c_str());
   std::printf(
       "curl %s/v1/completions -H 'Content-Type: application/json' \\\n"
       "  -d '{\"prompt\": \"Once upon a time\", \"max_tokens\": 64}'\n\n",

@@ -35,7 +35,7 @@ std::string TokenizerLine(const TextAssets& text) {
 std::shared_ptr<const RequestLogOptions> MakeRequestLog(const ServerConfig& config) {
   RequestLogOptions options{.access = config.access_log, .prompt_bytes = config.log_prompts_bytes};
   for (const Route& route : Routes()) {
-    if (route.is_probe) options.probe_routes.emplace_back(route.path);
+    if (route.access == RouteAccess::kProbe) options.probe_routes.emplace_back(route.path);
   }
   return std::make_shared<const RequestLogOptions>(std::move(options));
 }
@@ -224,6 +224,7 @@ void Server::Impl::MakeMetrics() {
   api_ = MakeApiContext(service_.get(), metrics_.get(), ServerVersion());
   api_.access = access_;
   if (config_.strict) api_.unknown_fields = UnknownFields::kRefused;
+  api_.serves_console = config_.console;
 }
 
 absl::Status Server::Impl::Listen() {

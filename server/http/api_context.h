@@ -27,6 +27,7 @@ struct ApiContext {
   std::string fingerprint;  // system_fingerprint: changes when server or model do
   HttpAccess access;
   UnknownFields unknown_fields = UnknownFields::kIgnored;  // of requests
+  bool serves_console = true;                              // else its routes do not exist
 };
 
 ApiContext MakeApiContext(GenerationService* service, const Metrics* metrics, std::string version);

@@ -35,5 +35,7 @@ void HandleOpenapi(const ApiContext& api, const HttpRequest& request,
                    std::shared_ptr<HttpResponder> responder);
 void HandleMetrics(const ApiContext& api, const HttpRequest& request,
                    std::shared_ptr<HttpResponder> responder);
+void HandleConsole(const ApiContext& api, const HttpRequest& request,
+                   std::shared_ptr<HttpResponder> responder);
 
 }  // namespace nsa

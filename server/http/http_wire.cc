@@ -17,6 +17,7 @@ struct StatusName {
 constexpr StatusName kStatusNames[] = {
     {200, "OK"},
     {204, "No Content"},
+    {304, "Not Modified"},
     {400, "Bad Request"},
     {401, "Unauthorized"},
     {404, "Not Found"},
@@ -43,8 +44,8 @@ absl::string_view ReasonPhrase(int status) {
 void AppendFraming(const HttpResponse& response, BodyFraming framing, std::string* head) {
   switch (framing) {
     case BodyFraming::kLength:
-      // 204 has no body by definition, and must not say so.
-      if (response.status != 204) {
+      // 204 and 304 have no body by definition, and must not say so.
+      if (response.status != 204 && response.status != 304) {
         absl::StrAppend(head, "Content-Length: ", response.body.size(), "\r\n");
       }
       return;

@@ -21,11 +21,13 @@ constexpr Route kRoutes[] = {
     {"POST", "/tokenize", &HandleTokenize},
     {"POST", "/detokenize", &HandleDetokenize},
     {"GET", "/tokenizer_info", &HandleTokenizerInfo},
-    {"GET", "/health", &HandleHealth, /*is_probe=*/true},
-    {"GET", "/health/ready", &HandleReady, /*is_probe=*/true},
+    {"GET", "/health", &HandleHealth, RouteAccess::kProbe},
+    {"GET", "/health/ready", &HandleReady, RouteAccess::kProbe},
     {"GET", "/version", &HandleVersion},
     {"GET", "/openapi.json", &HandleOpenapi},
-    {"GET", "/metrics", &HandleMetrics, /*is_probe=*/true},
+    {"GET", "/metrics", &HandleMetrics, RouteAccess::kProbe},
+    {"GET", "/", &HandleConsole, RouteAccess::kConsole},
+    {"GET", "/console/{file}", &HandleConsole, RouteAccess::kConsole},
 };
 
 bool PathMatches(absl::string_view pattern, absl::string_view path) {
@@ -34,11 +36,15 @@ bool PathMatches(absl::string_view pattern, absl::string_view path) {
   return path.size() > brace && absl::StartsWith(path, pattern.substr(0, brace));
 }
 
+bool IsServed(const ApiContext& api, const Route& route) {
+  return route.access != RouteAccess::kConsole || api.serves_console;
+}
+
 // The methods that a path answers to; none: no such path.
-std::vector<absl::string_view> AllowedMethods(absl::string_view path) {
+std::vector<absl::string_view> AllowedMethods(const ApiContext& api, absl::string_view path) {
   std::vector<absl::string_view> methods;
   for (const Route& route : kRoutes) {
-    if (path != "*" && !PathMatches(route.path, path)) continue;
+    if (!IsServed(api, route) || (path != "*" && !PathMatches(route.path, path))) continue;
     methods.push_back(route.method);
     if (route.method == "GET") methods.push_back("HEAD");
   }
@@ -47,10 +53,14 @@ std::vector<absl::string_view> AllowedMethods(absl::string_view path) {
   return methods;
 }
 
-const Route* FindRoute(absl::string_view method, absl::string_view path) {
+const Route* FindRoute(const ApiContext& api, const HttpRequest& request) {
+  const absl::string_view method = request.method;
   const absl::string_view served_as = method == "HEAD" ? "GET" : method;
   for (const Route& route : kRoutes) {
-    if (route.method == served_as && PathMatches(route.path, path)) return &route;
+    if (route.method == served_as && PathMatches(route.path, request.path) &&
+        IsServed(api, route)) {
+      return &route;
+    }
   }
   return nullptr;
 }
@@ -78,8 +88,8 @@ std::string MediaTypeProblem(const HttpRequest& request) {
   return "";
 }
 
-void SendNoRoute(const CorsPolicy& cors, const HttpRequest& request, HttpResponder* responder) {
-  const std::vector<absl::string_view> methods = AllowedMethods(request.path);
+void SendNoRoute(const ApiContext& api, const HttpRequest& request, HttpResponder* responder) {
+  const std::vector<absl::string_view> methods = AllowedMethods(api, request.path);
   if (methods.empty()) {
     return responder->Send(ErrorResponse(ProtocolError(
         404, absl::StrCat("there is no ", request.method, " ", request.path.substr(0, 200)))));
@@ -89,7 +99,7 @@ void SendNoRoute(const CorsPolicy& cors, const HttpRequest& request, HttpRespond
   if (request.method == "OPTIONS") {
     response.status = 204;
     response.content_type = "";
-    cors.AnswerPreflight(request, allow, &response.headers);
+    api.access.cors.AnswerPreflight(request, allow, &response.headers);
   } else {
     response = ErrorResponse(ProtocolError(
         405, absl::StrCat(request.path, " answers to ", allow, ", not to ", request.method)));
@@ -98,13 +108,17 @@ void SendNoRoute(const CorsPolicy& cors, const HttpRequest& request, HttpRespond
   responder->Send(std::move(response));
 }
 
+bool IsOpen(const HttpAccess& access, const Route* route) {
+  if (route == nullptr) return false;
+  return route->access == RouteAccess::kConsole ||
+         (route->access == RouteAccess::kProbe && !access.protect_probes);
+}
+
 // The caller's name; UNAUTHENTICATED where a key is needed and not there. A path without a route
 // needs one too, so that nothing is learnt without.
 absl::StatusOr<std::string> CheckKey(const HttpAccess& access, const Route* route,
                                      const HttpRequest& request) {
-  const bool is_open = request.method == "OPTIONS" ||
-                       (route != nullptr && route->is_probe && !access.protect_probes);
-  if (!access.keys.has_value() || is_open) return "";
+  if (!access.keys.has_value() || request.method == "OPTIONS" || IsOpen(access, route)) return "";
   const std::string* header = request.Header("Authorization");
   return access.keys->CheckAuthorization(
       header == nullptr ? std::nullopt : std::optional<absl::string_view>(*header));
@@ -112,18 +126,18 @@ absl::StatusOr<std::string> CheckKey(const HttpAccess& access, const Route* rout
 
 // True if the request's head is in order and its endpoint reads the body.
 bool NeedsBody(const ApiContext& api, const HttpRequest& head) {
-  const Route* route = FindRoute(head.method, head.path);
+  const Route* route = FindRoute(api, head);
   return route != nullptr && route->method == "POST" && CheckKey(api.access, route, head).ok() &&
          MediaTypeProblem(head).empty();
 }
 
 void Serve(const ApiContext& api, HttpRequest request, std::shared_ptr<HttpResponder> responder) {
-  const Route* route = FindRoute(request.method, request.path);
+  const Route* route = FindRoute(api, request);
   if (route != nullptr) responder->SetRoute(std::string(route->path));
   absl::StatusOr<std::string> caller = CheckKey(api.access, route, request);
   if (!caller.ok()) return responder->Send(ErrorResponse(ErrorFromStatus(caller.status())));
   request.caller = *std::move(caller);
-  if (route == nullptr) return SendNoRoute(api.access.cors, request, responder.get());
+  if (route == nullptr) return SendNoRoute(api, request, responder.get());
   if (request.method == "POST") {
     if (std::string problem = MediaTypeProblem(request); !problem.empty()) {
       return responder->Send(ErrorResponse(ProtocolError(415, std::move(problem))));

@@ -1,6 +1,7 @@
 #pragma once
 // The route table, and the handler that serves it.
 
+#include <cstdint>
 #include <span>
 #include <string>
 
@@ -11,12 +12,17 @@
 
 namespace nsa {
 
+enum class RouteAccess : uint8_t {
+  kKey,      // wants an API key where there are keys
+  kProbe,    // what probes and scrapers read: open unless HttpAccess says otherwise
+  kConsole,  // open; not there at all without ApiContext::serves_console
+};
+
 struct Route {
   absl::string_view method;  // GET routes answer HEAD too
   absl::string_view path;    // "{...}" at the end stands for one or more characters
   Endpoint endpoint;
-  // What probes and scrapers read: open without an API key unless HttpAccess says otherwise.
-  bool is_probe = false;
+  RouteAccess access = RouteAccess::kKey;
 };
 
 std::span<const Route> Routes();

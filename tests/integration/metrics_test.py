@@ -20,7 +20,8 @@ REQUEST_SECONDS = [0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60,
 STEP_TOKENS = [1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384]
 REQUEST_TOKENS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000]  # while not above the longest request, 8192
 ROUTES = ["/v1/completions", "/v1/chat/completions", "/v1/models", "/v1/models/{id}", "/tokenize", "/detokenize",
-          "/tokenizer_info", "/health", "/health/ready", "/version", "/openapi.json", "/metrics"]
+          "/tokenizer_info", "/health", "/health/ready", "/version", "/openapi.json", "/metrics", "/",
+          "/console/{file}"]
 
 # name: type, labels beside ENGINE
 SINGLE = {

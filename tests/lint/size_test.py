@@ -16,7 +16,7 @@ def tracked(*patterns: str) -> list[str]:
 
 def test_files_are_within_their_limit():
     too_long = []
-    for path in tracked("*.h", "*.cc", "*.cu", "*.cuh", "*.py"):
+    for path in tracked("*.h", "*.cc", "*.cu", "*.cuh", "*.py", "server/http/console/*"):
         is_kernel = path.startswith("kernels/") or path.endswith((".cu", ".cuh"))
         limit = MAX_KERNEL_LINES if is_kernel else MAX_HOST_LINES
         num_lines = len((ROOT / path).read_text(encoding="utf-8").splitlines())

@@ -59,7 +59,9 @@ TEST(ConfigTest, AccessAndLimits) {
               "--cors-origins=https://a.b", "--max-body-bytes=1MiB", "--max-header-bytes=8KiB",
               "--max-connections=7", "--max-streams=8", "--idle-timeout=5", "--read-timeout=6",
               "--max-queued-tokens=1000", "--max-concurrent-requests=20",
-              "--max-total-body-bytes=1MiB", "--strict=on"});
+              "--max-total-body-bytes=1MiB", "--strict=on", "--console=off"});
+  EXPECT_FALSE(config.console);
+  EXPECT_TRUE(Config({}).console);
   EXPECT_TRUE(config.strict);
   EXPECT_FALSE(Config({}).strict);
   EXPECT_EQ(config.api_key_file, "k");

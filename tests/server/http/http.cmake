@@ -6,6 +6,7 @@ nsa_test(http_test
     http/byte_budget_test.cc
     http/chat_shape_test.cc
     http/completion_shape_test.cc
+    http/console_test.cc
     http/constraint_fields_test.cc
     http/cors_test.cc
     http/end_to_end_test.cc

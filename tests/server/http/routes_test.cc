@@ -6,6 +6,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "tests/server/http/api_fixture.h"
 
 namespace nsa {
@@ -22,6 +23,11 @@ class RoutesTest : public ApiTest {
                                       "Content-Length: 0\r\n\r\n"));
   }
 };
+
+// A path that the route answers to.
+std::string PathOf(const Route& route) {
+  return absl::StrReplaceAll(route.path, {{"{id}", "x"}, {"{file}", "style.css"}});
+}
 
 TEST(Routes, AreUnique) {
   std::set<std::string> seen;
@@ -75,8 +81,8 @@ TEST_F(RoutesTest, ReadyUntilItDrains) {
 }
 
 TEST_F(RoutesTest, UnknownPathsAreNotFound) {
-  for (const char* path : {"/", "/v1", "/v1/completions/", "/v1/completion", "/Health", "/health/x",
-                           "//health", "/v1/models/"}) {
+  for (const char* path : {"/console", "/console/", "/v1", "/v1/completions/", "/v1/completion",
+                           "/Health", "/health/x", "//health", "/v1/models/"}) {
     EXPECT_EQ(ErrorOf(Call("GET", path)), R"(404 invalid_request_error "not_found" null)") << path;
     EXPECT_EQ(Call("POST", path).status, 404) << path;
     EXPECT_EQ(Call("OPTIONS", path).status, 404) << path;
@@ -85,7 +91,7 @@ TEST_F(RoutesTest, UnknownPathsAreNotFound) {
 
 TEST_F(RoutesTest, WrongMethodsAreToldTheRightOnes) {
   for (const Route& route : Routes()) {
-    const std::string path(route.path == "/v1/models/{id}" ? "/v1/models/x" : route.path);
+    const std::string path = PathOf(route);
     const bool is_get = route.method == "GET";
     for (const char* method : {"PUT", "DELETE", "PATCH", is_get ? "POST" : "GET"}) {
       const RawResponse response = Call(method, path);
@@ -123,9 +129,9 @@ class ApiKeyTest : public RoutesTest {
 
 TEST_F(ApiKeyTest, EveryRouteButProbesWantsAKey) {
   for (const Route& route : Routes()) {
-    const std::string path(route.path == "/v1/models/{id}" ? "/v1/models/x" : route.path);
+    const std::string path = PathOf(route);
     const RawResponse response = Call(std::string(route.method), path);
-    if (route.is_probe) {
+    if (route.access != RouteAccess::kKey) {
       EXPECT_EQ(response.status, 200) << path;
       continue;
     }
@@ -161,7 +167,9 @@ TEST_F(ApiKeyTest, NoSpellingOfAPathGoesAround) {
                            "/health;x",
                            "/%2e/health/%2e%2e/v1/models",
                            "/nowhere",
-                           "/"}) {
+                           "//",
+                           "/console",
+                           "/console/"}) {
     EXPECT_EQ(Call("GET", path).status, 401) << path;
     EXPECT_EQ(Call("HEAD", path).status, 401) << path;
   }
@@ -221,6 +229,17 @@ TEST_F(ApiKeyTest, CachedPromptsAreNotSharedAcrossKeys) {
   EXPECT_GT(cached_tokens("key-of-team-a"), 0);
   EXPECT_EQ(cached_tokens("key-of-team-b"), 0);
   EXPECT_GT(cached_tokens("key-of-team-b"), 0);
+}
+
+// Without the page its paths are like any that do not exist.
+TEST_F(ApiKeyTest, WithoutAConsoleThereIsNoPath) {
+  EXPECT_EQ(Call("GET", "/").status, 200);
+  api_.serves_console = false;
+  for (const char* path : {"/", "/console/style.css"}) {
+    EXPECT_EQ(Call("GET", path).status, 401) << path;
+    EXPECT_EQ(ErrorOf(Call("GET", path, kKey)), R"(404 invalid_request_error "not_found" null)");
+    EXPECT_EQ(Call("OPTIONS", path).status, 404) << path;
+  }
 }
 
 class ProtectedProbesTest : public RoutesTest {
