@@ -16,12 +16,12 @@ FACT = "The secret number of the silver lantern is {number}."
 QUESTION = "\n\nQuestion: What is the secret number of the silver lantern?\nAnswer:"
 
 
-def start_server(build: pathlib.Path, model: str) -> tuple[subprocess.Popen, str]:
-    """The server on free ports, and its gRPC address, once it accepts requests."""
+def start_server(build: pathlib.Path, model: str, transport: str) -> tuple[subprocess.Popen, str]:
+    """The server on free ports, and its address for "gRPC" or "HTTP", once it accepts requests."""
     command = [build / "bin" / "nsa-server", f"--model={model}", "--http-port=0", "--grpc-port=0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     for line in server.stdout:
-        match = re.search(r"gRPC\s+(\S+:\d+)", line)
+        match = re.search(rf"{transport}\s+(\S+:\d+)", line)
         if match:
             return server, match.group(1)
     sys.exit("The server did not start; try `make serve` to see why.")
@@ -45,7 +45,7 @@ def main() -> int:
     print(f"Planted {depth:.0%} into {len(prompt.split()):,} words of The Five Orange Pips:")
     print(f"    {FACT.format(number=number)}")
     print(f"Asked at the end:{QUESTION}\n", flush=True)
-    server, address = start_server(build, model)
+    server, address = start_server(build, model, "gRPC")
     try:
         answer = subprocess.run(
             [build / "bin" / "nsa-cli", "generate", f"--address={address}", f"--file={prompt_file}",

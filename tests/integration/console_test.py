@@ -1,0 +1,234 @@
+"""The console page in headless Chromium over a real server. Whatever a test does, an error on the browser's console, a
+violation of the page's policy or a script's exception fails it."""
+
+import json
+import re
+
+import pytest
+from console_browser import assert_no_sideways_scroll, finish, generate
+from playwright.sync_api import expect
+from server_process import ServerProcess
+
+STORY = "Once upon a time there was a little fox who"
+
+
+def events_of(server, **fields) -> list[dict]:
+    """The trace of a streamed completion, asked for without a browser."""
+    entries = []
+    body = {"stream": True, "nsa_trace": True, **fields}
+    with server.client() as client, client.stream("POST", "/v1/completions", json=body) as stream:
+        for line in stream.iter_lines():
+            if line.startswith("data: {"):
+                for choice in json.loads(line[6:])["choices"]:
+                    entries += choice.get("nsa_trace", [])
+    return entries
+
+
+def tokens_of(server, text: str) -> list[int]:
+    with server.client() as client:
+        return client.post("/tokenize", json={"prompt": text}).json()["tokens"]
+
+
+def text_of(server, tokens: list[int]) -> str:
+    with server.client() as client:
+        return client.post("/detokenize", json={"tokens": tokens}).json()["prompt"]
+
+
+def chosen(entry: dict, layer: int | None = None) -> dict[int, float]:
+    """Block -> share of the (layer, head) pairs that chose it."""
+    lists = [blocks for of in entry["layers"] if layer in (None, of["layer"]) for blocks in of["blocks"]]
+    return {block: sum(block in blocks for blocks in lists) / len(lists) for block in set().union(*lists)}
+
+
+def drawn(page) -> dict[int, float]:
+    """The same as the strip shows it."""
+    cells = page.locator("#strip i.chosen").evaluate_all(
+        "all => all.map(cell => [Number(cell.dataset.block), parseFloat(cell.style.getPropertyValue('--share'))])")
+    return {block: (share - 25) / 75 for block, share in cells}
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def test_an_answer_streams_and_its_figures_are_the_servers(server, visit):
+    page = visit(server)
+    expect(page.locator("#model")).to_have_text("nsa-story-27m · 8,192 tokens")
+    generate(page, STORY, temperature=0, max_tokens=40)
+    expect(page.locator("#answer span").nth(2)).to_be_visible()
+    finish(page)
+    with server.client() as client:
+        answer = client.post("/v1/completions", json={"prompt": STORY, "temperature": 0, "max_tokens": 40}).json()
+    assert page.locator("#answer").text_content() == answer["choices"][0]["text"]
+    expect(page.locator("#figure-prompt")).to_have_text(str(answer["usage"]["prompt_tokens"]))
+    for figure in ("first", "speed", "cached"):
+        expect(page.locator(f"#figure-{figure}")).to_have_text(re.compile(r"^\d"))
+
+
+def test_stop_ends_the_answer_and_frees_its_pages(server, visit):
+    page = visit(server)
+    generate(page, STORY, max_tokens=4000, seed=1)
+    expect(page.locator("#answer span").nth(20)).to_be_visible()
+    page.click("#stop")
+    expect(page.locator("#status")).to_have_text("Stopped.")
+    expect(page.locator("#send")).to_be_enabled()
+    server.wait_until_idle()
+    length = len(page.locator("#answer").text_content())
+    generate(page, STORY, max_tokens=4)  # works again, and nothing of the other answer is left
+    finish(page)
+    assert len(page.locator("#answer").text_content()) < length
+
+
+def test_sampling_fields_are_sent_and_refusals_are_shown(server, visit):
+    page = visit(server, allowed="status of 400")
+    with page.expect_request("**/v1/completions") as request:
+        generate(page, STORY, temperature=0.5, top_p=0.9, top_k=7, min_p=0.1, repetition_penalty=1.1, seed=3,
+                 max_tokens=2, stop_text="\\n\\n")
+    sent = request.value.post_data_json
+    expected = {"temperature": 0.5, "top_p": 0.9, "top_k": 7, "min_p": 0.1, "repetition_penalty": 1.1, "seed": 3,
+                "max_tokens": 2, "stop": "\n\n"}
+    assert {name: sent[name] for name in expected} == expected
+    finish(page)
+    generate(page, STORY, max_tokens=9000)
+    expect(page.locator("#problem")).to_contain_text("9000")
+
+
+def test_a_text_from_disk_stands_before_the_prompt(server, visit, tmp_path):
+    text = "The old woman opened the door. " * 100
+    (tmp_path / "long.txt").write_text(text)
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    page = visit(server)
+    page.set_input_files("#file", tmp_path / "latin.txt")
+    expect(page.locator("#problem")).to_have_text("latin.txt is not a text in UTF-8.")
+    page.set_input_files("#file", tmp_path / "long.txt")
+    expect(page.locator("#document-size")).to_have_text(f"3.03 KiB · {len(tokens_of(server, text)):,} tokens")
+    with page.expect_request("**/v1/completions") as request:
+        generate(page, "And then", max_tokens=1)
+    assert request.value.post_data_json["prompt"] == tokens_of(server, f"{text.strip()}\n\nAnd then")
+    finish(page)
+    page.click("#document-remove")
+    expect(page.locator("#document")).to_be_hidden()
+
+
+def test_a_chat_keeps_its_turns(server, visit):
+    page = visit(server, "#chat")
+    page.fill("#system", "A tale.")
+    generate(page, "Who lives in the wood?", temperature=0, max_tokens=8)
+    finish(page)
+    answer = page.locator("#messages .assistant .answer").text_content()
+    with page.expect_request("**/v1/chat/completions") as request:
+        generate(page, "And then?")
+    assert request.value.post_data_json["messages"] == [
+        {"role": "system", "content": "A tale."}, {"role": "user", "content": "Who lives in the wood?"},
+        {"role": "assistant", "content": answer}, {"role": "user", "content": "And then?"}]
+    finish(page)
+    expect(page.locator("#messages li")).to_have_count(4)
+    page.click("#clear")
+    expect(page.locator("#messages li")).to_have_count(0)
+
+
+# --- what a token read -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tale(server):
+    """A prompt of some 22 blocks, of which a layer chooses 16."""
+    return "".join(f"On day {i} the {animal} went to the {place}. "
+                   for i, (animal, place) in enumerate([("fox", "mill"), ("hare", "sea"), ("king", "wood")] * 35))
+
+
+def test_the_strip_marks_exactly_the_blocks_of_the_events(server, visit, tale):
+    page = visit(server)
+    generate(page, tale, temperature=0, max_tokens=4)
+    finish(page)
+    entries = events_of(server, prompt=tale, temperature=0, max_tokens=4)
+    assert len(entries) == 4
+    for index in range(3, -1, -1):
+        expect(page.locator("#token-number")).to_have_text(f"{index + 1} of 4")
+        expect(page.locator("#strip i:not(.unseen)")).to_have_count(entries[index]["position"] // 64 + 1)
+        assert drawn(page) == pytest.approx(chosen(entries[index]))
+        read, dense = (sum(entry[f"kv_{kind}_bytes"] for entry in entries[:index + 1]) for kind in ("read", "dense"))
+        assert page.locator("#total-less").text_content() in (f"{dense / read:.1f}× less", f"{read / dense:.1f}× more")
+        if index:
+            page.click("#earlier")
+    for layer in (0, 5):
+        page.select_option("#layer", str(layer))
+        assert drawn(page) == pytest.approx(chosen(entries[0], layer))
+        assert len(drawn(page)) == 16
+
+
+def test_a_block_shows_its_text_to_pointer_and_keys(server, visit, tale):
+    page = visit(server)
+    tokens = tokens_of(server, tale)
+    generate(page, tale, temperature=0, max_tokens=3)
+    finish(page)
+    page.hover("#strip i[data-block='3']")
+    expect(page.locator("#block-where")).to_contain_text("Block 3 · tokens 192 to 255")
+    expect(page.locator("#block-text")).to_have_text(text_of(server, tokens[192:256]), use_inner_text=True)
+    page.focus("#strip")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#block-text")).to_have_text(text_of(server, tokens[256:320]), use_inner_text=True)
+    expect(page.locator("#strip")).to_have_attribute("aria-valuetext", re.compile("Block 4 · tokens 256 to 319 .*: .+"))
+    page.keyboard.press("End")
+    expect(page.locator("#block-where")).to_contain_text("in the window")
+
+
+def test_the_needle_lights_up(server, visit):
+    page = visit(server)
+    chapter = page.request.get(f"{server.http}/console/demo_chapter.txt").text()
+    short = "\n\n".join(chapter.split("\n\n")[:14])  # the whole one takes seconds
+    page.route("**/console/demo_chapter.txt", lambda route: route.fulfill(body=short))
+    page.click("#demo")
+    expect(page.locator("#document-size")).to_contain_text("tokens")
+    number = re.search(r"lantern is (\d{5})", page.locator("#document-size").text_content()).group(1)
+    page.click("#send")
+    finish(page)
+    assert number in page.locator("#answer").text_content()
+    expect(page.locator("#block-text mark")).to_have_text(f"The secret number of the silver lantern is {number}.")
+    page.click("#planted-layer")
+    expect(page.locator("#strip i.planted.chosen").first).to_be_visible()
+
+
+def test_sixty_four_thousand_tokens(server, visit):
+    """A thousand blocks and 200 tokens of 64 (layer, head) pairs: made up, but for the page as from a server."""
+    nsa = {"num_layers": 32, "num_kv_heads": 2, "block_tokens": 64, "window_tokens": 512, "num_selected_blocks": 16,
+           "span_tokens": 32, "span_stride": 16}
+    first = 65_536 - 201
+    entries = [{"token_id": 300, "position": first + i, "kv_read_bytes": 1, "kv_dense_bytes": 12, "layers": [
+        {"layer": layer, "blocks": [[0, *range(10 + i, 23 + i), 1022, 1023], [0, *range(100, 113), 1022, 1023]]}
+        for layer in range(32)]} for i in range(200)]
+    chunks = [{"choices": [{"index": 0, "text": " a", "nsa_trace": [entry]}]} for entry in entries]
+    stream = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+    model = {"id": "long", "max_model_len": 65_536, "nsa": nsa}
+    page = visit(server, "#engine")
+    page.route("**/v1/models", lambda route: route.fulfill(json={"data": [model]}))
+    page.route("**/tokenize", lambda route: route.fulfill(json={"tokens": [300] * (first + 1)}))
+    page.route("**/v1/completions", lambda route: route.fulfill(body=stream))
+    page.goto(f"{server.http}/#complete")
+    page.reload()
+    generate(page, "a")
+    finish(page)
+    expect(page.locator("#token-number")).to_have_text("200 of 200")
+    expect(page.locator("#strip i")).to_have_count(1024)
+    assert drawn(page) == pytest.approx(chosen(entries[-1]))
+    last_window = page.locator("#strip i.in-window").evaluate_all("all => all.map(cell => Number(cell.dataset.block))")
+    assert last_window == list(range((entries[-1]["position"] - 511) // 64, 1024))
+    start = page.evaluate("performance.now()")
+    page.focus("#token")
+    for _ in range(20):
+        page.keyboard.press("ArrowLeft")
+    expect(page.locator("#token-number")).to_have_text("180 of 200")
+    assert drawn(page) == pytest.approx(chosen(entries[179]))
+    assert page.evaluate("performance.now()") - start < 10_000
+    assert_no_sideways_scroll(page)
+
+
+def test_full_attention_has_no_strip(visit):
+    server = ServerProcess("--attention=full")
+    page = visit(server)
+    expect(page.locator("#no-reading")).to_contain_text("full attention")
+    expect(page.locator("#reading")).to_be_hidden()
+    with page.expect_request("**/v1/completions") as request:
+        generate(page, STORY, max_tokens=2)
+    assert "nsa_trace" not in request.value.post_data_json
+    finish(page)
+    assert server.terminate() == 0
