@@ -168,8 +168,13 @@ def test_a_block_shows_its_text_to_pointer_and_keys(server, visit, tale):
     page.keyboard.press("ArrowRight")
     expect(page.locator("#block-text")).to_have_text(text_of(server, tokens[256:320]), use_inner_text=True)
     expect(page.locator("#strip")).to_have_attribute("aria-valuetext", re.compile("Block 4 · tokens 256 to 319 .*: .+"))
-    page.keyboard.press("End")
+    page.keyboard.press("End")  # the block of the query, as far as it sees it
     expect(page.locator("#block-where")).to_contain_text("in the window")
+    entries = events_of(server, prompt=tale, temperature=0, max_tokens=3)
+    context = tokens + [entry["token_id"] for entry in entries]
+    end = entries[-1]["position"] + 1
+    expect(page.locator("#block-text")).to_have_text(text_of(server, context[(end - 1) // 64 * 64:end]),
+                                                     use_inner_text=True)
 
 
 def test_the_needle_lights_up(server, visit):
