@@ -7,7 +7,7 @@ from grpc_tools import protoc
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import server_process  # noqa: E402
-from console_browser import chromium, visit  # noqa: E402, F401
+from console_browser import chromium, serve, visit  # noqa: E402, F401
 
 
 PROTO = server_process.ROOT / "proto"

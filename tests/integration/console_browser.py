@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
+from server_process import ServerProcess
 
 
 @pytest.fixture(scope="module")  # its event loop must be gone before other modules have theirs
@@ -15,6 +16,19 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=path)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def serve():
+    """serve(*flags) -> a server of the test's own, which ends with it."""
+    running = []
+
+    def serve(*flags):
+        running.append(ServerProcess(*flags))
+        return running[-1]
+
+    yield serve
+    assert [server.terminate() for server in running] == [0] * len(running)
 
 
 @pytest.fixture

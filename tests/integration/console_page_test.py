@@ -6,16 +6,15 @@ import re
 import pytest
 from console_browser import assert_no_sideways_scroll, finish, generate
 from playwright.sync_api import expect
-from server_process import ServerProcess
 
 KEY = "key-of-the-console-test"
 PHONE = {"width": 360, "height": 740}
 STORY = "Once upon a time there was a little fox who"
 
 
-def test_a_key_is_asked_for_kept_in_the_tab_and_sent(visit, tmp_path):
+def test_a_key_is_asked_for_kept_in_the_tab_and_sent(serve, visit, tmp_path):
     (tmp_path / "keys").write_text(KEY + "\n")
-    server = ServerProcess(f"--api-key-file={tmp_path / 'keys'}", "--protect-probes=on")
+    server = serve(f"--api-key-file={tmp_path / 'keys'}", "--protect-probes=on")
     page = visit(server, allowed="status of 401")
     expect(page.locator("#problem")).to_be_visible()
     expect(page.locator("#key")).to_be_focused()
@@ -32,16 +31,14 @@ def test_a_key_is_asked_for_kept_in_the_tab_and_sent(visit, tmp_path):
     finish(page)
     page.click("text=Engine")
     expect(page.locator("#m-ended")).to_have_text("1")
-    assert server.terminate() == 0
 
 
-def test_without_the_console_there_is_no_page():
-    server = ServerProcess("--console=off")
+def test_without_the_console_there_is_no_page(serve):
+    server = serve("--console=off")
     with server.client() as client:
         assert client.get("/").status_code == 404
         assert client.get("/console/main.js").status_code == 404
         assert client.get("/version").status_code == 200
-    assert server.terminate() == 0
 
 
 def test_the_engine_is_seen_at_work(server, visit):

@@ -7,7 +7,6 @@ import re
 import pytest
 from console_browser import assert_no_sideways_scroll, finish, generate
 from playwright.sync_api import expect
-from server_process import ServerProcess
 
 STORY = "Once upon a time there was a little fox who"
 
@@ -227,8 +226,8 @@ def test_sixty_four_thousand_tokens(server, visit):
     assert_no_sideways_scroll(page)
 
 
-def test_full_attention_has_no_strip(visit):
-    server = ServerProcess("--attention=full")
+def test_full_attention_has_no_strip(serve, visit):
+    server = serve("--attention=full")
     page = visit(server)
     expect(page.locator("#no-reading")).to_contain_text("full attention")
     expect(page.locator("#reading")).to_be_hidden()
@@ -236,4 +235,3 @@ def test_full_attention_has_no_strip(visit):
         generate(page, STORY, max_tokens=2)
     assert "nsa_trace" not in request.value.post_data_json
     finish(page)
-    assert server.terminate() == 0
