@@ -1,4 +1,4 @@
-"""Builds the image of deploy/docker/Dockerfile with buildah and runs it, no daemon needed: build_image.py [--target=cpu].
+"""Builds the image of deploy/docker/Dockerfile with buildah and runs it: build_image.py [--target=cpu].
 
 The pinned bases come from registries; here they are replaced (by the Dockerfile's arguments DEBIAN and CUDA) with a
 Debian 12 that mmdebstrap installs and with a copy of --toolkit. Every other step is done as it is written. The image is
