@@ -110,7 +110,7 @@ std::vector<Flag> Flags() {
        BytesFlag(&C::max_total_body_bytes, 1024, kMaxCacheBytes)},
       {"max-header-bytes", "BYTES", "of an HTTP request; default 32KiB",
        BytesFlag(&C::max_header_bytes, 1024, kMaxHeaderBytes)},
-      {"max-connections", "N", "over HTTP; more are answered 503; default 1024",
+      {"max-connections", "N", "over HTTP; more are answered 503, but for probes; default 1024",
        NumberFlag(&C::max_connections, 1, kMaxConnections)},
       {"max-streams", "N", "gRPC calls at once on one connection; default 1024",
        NumberFlag(&C::max_streams, 1, kMaxConnections)},

@@ -74,12 +74,12 @@ void HttpConnection::FinishUp() {
   PostOnStrand([](HttpConnection& c) {
     // A request that has not arrived whole would be refused. BeginRequest closes those that are
     // being answered.
-    if (c.state_ == State::kReceiving) c.Close();
+    if (c.state_ == State::kOpening || c.state_ == State::kReceiving) c.Close();
   });
 }
 
-void HttpConnection::Abort() {
-  PostOnStrand([](HttpConnection& c) { c.Disconnect("shutdown"); });
+void HttpConnection::Abort(std::string_view cause) {
+  PostOnStrand([cause](HttpConnection& c) { c.Disconnect(cause); });
 }
 
 void HttpConnection::ConfigureSocket() {
@@ -95,7 +95,7 @@ void HttpConnection::ConfigureSocket() {
 
 void HttpConnection::Open(Task then) {
   ConfigureSocket();
-  ArmReadTimer(host_->options.read_timeout);
+  ArmReadTimer(refusing_ ? host_->options.linger_timeout : host_->options.read_timeout);
   socket_.AsyncHandshake([self = shared_from_this(), then = std::move(then)](ErrorCode error) {
     if (self->state_ == State::kClosed) return;
     if (error) return self->Close();
@@ -133,14 +133,14 @@ void HttpConnection::ProcessInput() {
     case HttpRequestReader::State::kError:
       return SendError(reader_.error());
     case HttpRequestReader::State::kReady:
-      return refusing_ ? SendRefusal() : Dispatch();
+      return refusing_ ? AnswerBeyondLimit() : Dispatch();
   }
 }
 
 void HttpConnection::Dispatch() {
   HttpRequest request = reader_.Take();
   BeginExchange(request);
-  keep_alive_ = reader_.keep_alive();
+  keep_alive_ = reader_.keep_alive() && !refusing_;
   http_1_0_ = reader_.http_1_0();
   is_head_ = reader_.is_head();
   request.record = record_;
@@ -186,9 +186,8 @@ void HttpConnection::ArmReadTimer(absl::Duration timeout) {
 
 void HttpConnection::OnReadTimeout() {
   if (refusing_ && state_ == State::kReceiving) return SendRefusal();
-  if (state_ == State::kLingering || (state_ == State::kReceiving && !request_begun_)) {
-    return Close();
-  }
+  if (state_ == State::kOpening || state_ == State::kLingering) return Close();
+  if (state_ == State::kReceiving && !request_begun_) return Close();
   if (state_ != State::kReceiving) return;
   SendError(ProtocolError(408, absl::StrCat("the request did not arrive within ",
                                             absl::FormatDuration(host_->options.read_timeout))));

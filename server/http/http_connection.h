@@ -52,16 +52,16 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   // For the acceptor, before Start.
   boost::asio::ip::tcp::socket& socket() { return socket_.tcp(); }
 
-  // From any thread, after the socket is connected: serve; answer the first request 503 and close;
-  // close as soon as no request is in progress; close now.
+  // From any thread, after the socket is connected: serve; answer the first request, 503 unless it
+  // is a probe, and close; close as soon as no request is in progress; close now.
   void Start();
   void Refuse();
   void FinishUp();
-  void Abort();
+  void Abort(std::string_view cause);  // for the log
 
  private:
   class Responder;
-  enum class State : uint8_t { kReceiving, kAnswering, kLingering, kClosed };
+  enum class State : uint8_t { kOpening, kReceiving, kAnswering, kLingering, kClosed };
   using Task = std::function<void(HttpConnection&)>;
   using ErrorCode = boost::system::error_code;
 
@@ -91,6 +91,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void SendHead(const HttpResponse& response, BodyFraming framing);
   void SendWhole(const HttpResponse& response);
   void SendError(const HttpError& error);
+  void AnswerBeyondLimit();
   void SendRefusal();
   void BeginStream(const HttpResponse& head, StreamHeartbeat heartbeat);
   void WriteToStream(const std::string& data);
@@ -113,7 +114,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   boost::asio::strand<boost::asio::io_context::executor_type> strand_;
   HttpSocket socket_;
   boost::asio::steady_timer read_timer_, write_timer_, heartbeat_timer_;
-  State state_ = State::kReceiving;
+  State state_ = State::kOpening;
 
   HttpRequestReader reader_;
   ByteShare body_share_;  // covers the body in reader_, and in the handler

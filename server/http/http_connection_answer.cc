@@ -148,6 +148,12 @@ void HttpConnection::SendError(const HttpError& error) {
   SendWhole(response);
 }
 
+void HttpConnection::AnswerBeyondLimit() {
+  const auto& is_probe = host_->options.is_probe;
+  if (is_probe && is_probe(reader_.head())) return Dispatch();
+  SendRefusal();
+}
+
 void HttpConnection::SendRefusal() {
   SendError(ProtocolError(503, absl::StrCat("the server has its limit of ",
                                             host_->options.max_connections, " connections open")));

@@ -9,6 +9,7 @@
 #include <boost/asio/strand.hpp>
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <mutex>
 #include <thread>
 #include <utility>
@@ -28,8 +29,9 @@ namespace {
 namespace asio = boost::asio;
 using asio::ip::tcp;
 
-// Connections over the limit that are being told so at the same time; more are closed unanswered.
-constexpr int64_t kMaxRefusing = 64;
+// Connections over the limit that are open to be told so, or for a probe. One more closes the
+// oldest, so that whoever says nothing keeps no probe out.
+constexpr size_t kMaxRefused = 64;
 constexpr auto kAcceptRetryDelay = std::chrono::milliseconds(100);
 constexpr absl::Duration kMaxDrain = absl::Hours(24);
 
@@ -65,6 +67,7 @@ class HttpServer::Impl {
   mutable std::mutex mutex_;  // not absl::Mutex, which ThreadSanitizer cannot see into
   std::condition_variable closed_;
   absl::flat_hash_set<std::shared_ptr<HttpConnection>> connections_;  // guarded by mutex_
+  std::deque<std::shared_ptr<HttpConnection>> refused_;  // likewise; over the limit, oldest first
 };
 
 HttpServer::Impl::Impl(HttpOptions options, HttpHandler handler)
@@ -135,33 +138,40 @@ void HttpServer::Impl::Accept() {
 }
 
 void HttpServer::Impl::OnAccepted(const std::shared_ptr<HttpConnection>& connection) {
-  const int64_t limit = host_->options.max_connections;
-  int64_t num_open = 0;
+  std::shared_ptr<HttpConnection> oldest_refused;
   {
     const std::lock_guard lock(mutex_);
     if (host_->draining) return;  // Shutdown no longer sees it
-    num_open = static_cast<int64_t>(connections_.size());
-    if (num_open >= limit + kMaxRefusing) return;
-    connections_.insert(connection);
+    if (static_cast<int64_t>(connections_.size()) < host_->options.max_connections) {
+      connections_.insert(connection);
+      return connection->Start();
+    }
+    if (refused_.size() == kMaxRefused) {
+      oldest_refused = refused_.front();
+      refused_.pop_front();
+    }
+    refused_.push_back(connection);
   }
-  if (num_open >= limit) return connection->Refuse();
-  connection->Start();
+  if (oldest_refused != nullptr) oldest_refused->Abort("client_too_slow");
+  connection->Refuse();
 }
 
 void HttpServer::Impl::OnClosed(const std::shared_ptr<HttpConnection>& connection) {
   const std::lock_guard lock(mutex_);
-  connections_.erase(connection);
+  if (connections_.erase(connection) == 0) std::erase(refused_, connection);
   closed_.notify_all();
 }
 
 std::vector<std::shared_ptr<HttpConnection>> HttpServer::Impl::Connections() const {
   const std::lock_guard lock(mutex_);
-  return {connections_.begin(), connections_.end()};
+  std::vector<std::shared_ptr<HttpConnection>> all(connections_.begin(), connections_.end());
+  all.insert(all.end(), refused_.begin(), refused_.end());
+  return all;
 }
 
 int64_t HttpServer::Impl::num_connections() const {
   const std::lock_guard lock(mutex_);
-  return static_cast<int64_t>(connections_.size());
+  return static_cast<int64_t>(connections_.size() + refused_.size());
 }
 
 void HttpServer::Impl::StopAccepting() {
@@ -174,7 +184,7 @@ void HttpServer::Impl::StopAccepting() {
 
 bool HttpServer::Impl::WaitUntilEmpty(absl::Time deadline) {
   std::unique_lock lock(mutex_);
-  const auto is_empty = [this] { return connections_.empty(); };
+  const auto is_empty = [this] { return connections_.empty() && refused_.empty(); };
   // Clipped, because far-away times overflow the clock's range.
   const absl::Duration wait = std::clamp(deadline - absl::Now(), absl::ZeroDuration(), kMaxDrain);
   return closed_.wait_for(lock, absl::ToChronoNanoseconds(wait), is_empty);
@@ -189,7 +199,7 @@ void HttpServer::Impl::Shutdown(absl::Time deadline) {
   }
   for (const auto& connection : Connections()) connection->FinishUp();
   if (!WaitUntilEmpty(deadline)) {
-    for (const auto& connection : Connections()) connection->Abort();
+    for (const auto& connection : Connections()) connection->Abort("shutdown");
   }
   // The handlers that are still queued run before run() returns, so nothing is left that would keep
   // a connection alive.

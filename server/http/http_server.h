@@ -24,10 +24,10 @@ struct HttpOptions {
   int64_t max_body_bytes = 16 << 20;    // of a request
   // Of all requests that are being read or turned into calls; one that needs more is answered 503.
   int64_t max_total_body_bytes = 256 << 20;
-  int64_t max_connections = 1024;        // more are answered 503
+  int64_t max_connections = 1024;  // more are answered 503, but for probes
   // Unsent bytes of a stream beside its largest chunk; more: the reader is dropped.
   int64_t max_buffered_bytes = 1 << 20;
-  int64_t socket_send_buffer_bytes = 0;  // SO_SNDBUF; 0: the system's
+  int64_t socket_send_buffer_bytes = 0;              // SO_SNDBUF; 0: the system's
   absl::Duration idle_timeout = absl::Seconds(75);   // between requests
   absl::Duration read_timeout = absl::Seconds(60);   // from a request's first byte to its last
   absl::Duration write_timeout = absl::Seconds(60);  // without the peer taking a byte
@@ -37,6 +37,9 @@ struct HttpOptions {
   // answer the same whatever the body says. The handler then gets the request without its body,
   // and the connection ends with the response. Empty: always true.
   std::function<bool(const HttpRequest& head)> needs_body;
+  // Asked of connections beyond max_connections: true if the handler answers this request even
+  // there. Empty: always false.
+  std::function<bool(const HttpRequest& head)> is_probe;
   // Called with each refusal of the server itself (408, 413, 431, 503 ...), to add headers. `head`:
   // what is known of the request. May be empty.
   std::function<void(const HttpRequest& head, HttpResponse* response)> on_error;

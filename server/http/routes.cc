@@ -159,6 +159,10 @@ HttpHandler MakeApiHandler(const ApiContext* api) {
 
 void SetApiHooks(const ApiContext* api, HttpOptions* options) {
   options->needs_body = [api](const HttpRequest& head) { return NeedsBody(*api, head); };
+  options->is_probe = [api](const HttpRequest& head) {
+    const Route* route = FindRoute(*api, head);
+    return route != nullptr && route->access == RouteAccess::kProbe;
+  };
   options->on_error = [api](const HttpRequest& head, HttpResponse* response) {
     api->access.cors.AddHeaders(head, &response->headers);
   };

@@ -13,8 +13,10 @@
 namespace nsa {
 
 enum class RouteAccess : uint8_t {
-  kKey,      // wants an API key where there are keys
-  kProbe,    // what probes and scrapers read: open unless HttpAccess says otherwise
+  kKey,  // wants an API key where there are keys
+  // What probes and scrapers read: open unless HttpAccess says otherwise, and answered beyond the
+  // limit of connections.
+  kProbe,
   kConsole,  // open; not there at all without ApiContext::serves_console
 };
 

@@ -82,7 +82,7 @@ TEST_F(CrowdedCorsTest, ARefusedConnectionToo) {
   RawClient first(port());
   first.Send(Get("/health"));
   EXPECT_EQ(first.Receive().status, 200);
-  const RawResponse refused = Call("GET", "/health", "Origin: https://chat.example\r\n");
+  const RawResponse refused = Call("GET", "/version", "Origin: https://chat.example\r\n");
   EXPECT_EQ(refused.status, 503);
   EXPECT_EQ(refused.headers.at("access-control-allow-origin"), "https://chat.example");
 }

@@ -53,6 +53,38 @@ TEST_F(HttpServerTest, ConnectionsOverTheLimitAreAnswered503) {
   EXPECT_EQ(Fetch(server_->port(), Get("/echo")).status, 200);
 }
 
+HttpOptions OneConnectionAndProbes() {
+  return {.max_connections = 1,
+          .is_probe = [](const HttpRequest& head) { return head.path == "/echo"; }};
+}
+
+TEST_F(HttpServerTest, ProbesAreAnsweredBeyondTheLimit) {
+  Start(OneConnectionAndProbes());
+  RawClient first(server_->port());
+  ASSERT_TRUE(WaitForConnections(1));
+  RawClient probe(server_->port());
+  probe.Send(Get("/echo"));
+  const RawResponse response = probe.Receive();
+  EXPECT_EQ(response.status, 200);
+  EXPECT_EQ(response.headers.at("connection"), "close");
+  EXPECT_EQ(Fetch(server_->port(), "HEAD /echo HTTP/1.1\r\nHost: h\r\n\r\n").status, 200);
+  EXPECT_EQ(Fetch(server_->port(), Get("/half")).status, 503);
+}
+
+// Neither do those that are refused stand in the way of others: not of probes, not of the next one
+// within the limit.
+TEST_F(HttpServerTest, SilentConnectionsBeyondTheLimitKeepNobodyOut) {
+  Start(OneConnectionAndProbes());
+  auto first = std::make_unique<RawClient>(server_->port());
+  ASSERT_TRUE(WaitForConnections(1));
+  std::vector<std::unique_ptr<RawClient>> silent;
+  for (int i = 0; i < 200; ++i) silent.push_back(std::make_unique<RawClient>(server_->port()));
+  EXPECT_EQ(Fetch(server_->port(), Get("/echo")).status, 200);
+  EXPECT_LE(server_->num_connections(), 1 + 64);
+  first.reset();
+  EXPECT_TRUE(WaitForStatus(Get("/half"), 200));
+}
+
 TEST_F(HttpServerTest, ARefusedConnectionThatSaysNothingIsNotWaitedForLong) {
   Start({.max_connections = 1, .linger_timeout = absl::Milliseconds(200)});
   RawClient first(server_->port());

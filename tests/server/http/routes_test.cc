@@ -46,6 +46,22 @@ TEST_F(RoutesTest, HealthVersionAndMetrics) {
   EXPECT_THAT(metrics.body, HasSubstr("vllm:num_requests_running{"));
 }
 
+class CrowdedRoutesTest : public RoutesTest {
+ protected:
+  CrowdedRoutesTest() { http_options_.max_connections = 1; }
+};
+
+TEST_F(CrowdedRoutesTest, ProbesAreAnsweredBeyondTheLimitOfConnections) {
+  RawClient first(port());
+  first.Send(Get("/version"));
+  EXPECT_EQ(first.Receive().status, 200);
+  for (const Route& route : Routes()) {
+    const RawResponse response = Call(std::string(route.method), std::string(route.path));
+    EXPECT_EQ(response.status, route.access == RouteAccess::kProbe ? 200 : 503) << route.path;
+  }
+  EXPECT_EQ(Call("POST", "/health").status, 503);
+}
+
 // Held steps make an engine that hangs: not before the timeout, not without work.
 class HungEngineTest : public RoutesTest {
  protected:
