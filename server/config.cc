@@ -25,6 +25,7 @@ constexpr int64_t kMaxRequests = 1 << 20;
 constexpr int64_t kMaxQueuedTokens = int64_t{1} << 40;
 constexpr int64_t kMaxConnections = 1 << 20;
 constexpr int64_t kMaxBodyBytes = int64_t{1} << 30;
+constexpr int64_t kMinConstraintBytes = int64_t{1} << 27;  // of one, with room
 constexpr int64_t kMaxHeaderBytes = 1 << 20;
 constexpr int64_t kMaxLoggedBytes = 1 << 16;
 
@@ -108,6 +109,9 @@ std::vector<Flag> Flags() {
       {"max-total-body-bytes", "BYTES",
        "of all requests being read, over HTTP and again over gRPC; default 256MiB",
        BytesFlag(&C::max_total_body_bytes, 1024, kMaxCacheBytes)},
+      {"max-constraint-bytes", "BYTES",
+       "of all compiled constraints, of which a quarter is kept for later requests; default 1GiB",
+       BytesFlag(&C::max_constraint_bytes, kMinConstraintBytes, kMaxCacheBytes)},
       {"max-header-bytes", "BYTES", "of an HTTP request; default 32KiB",
        BytesFlag(&C::max_header_bytes, 1024, kMaxHeaderBytes)},
       {"max-connections", "N", "over HTTP; more are answered 503, but for probes; default 1024",

@@ -49,6 +49,7 @@ struct ServerConfig {
   bool console = true;                                // the page at /
   int64_t max_body_bytes = int64_t{16} << 20;         // of a request, over HTTP and gRPC
   int64_t max_total_body_bytes = int64_t{256} << 20;  // of all together, over each of the two
+  int64_t max_constraint_bytes = int64_t{1} << 30;    // compiled, of all together
   int64_t max_header_bytes = int64_t{32} << 10;
   int64_t max_connections = 1024;  // over HTTP
   int64_t max_streams = 1024;      // over gRPC, of one connection

@@ -27,6 +27,11 @@ absl::StatusOr<ConstraintPlaces::Place> ConstraintPlaces::Reserve(const std::str
   });
 }
 
+void ConstraintPlaces::CountRejected(int64_t num_requests) {
+  const std::lock_guard lock(taken_->mutex);
+  taken_->num_rejected += num_requests;
+}
+
 int64_t ConstraintPlaces::num_rejected() const {
   const std::lock_guard lock(taken_->mutex);
   return taken_->num_rejected;

@@ -28,6 +28,8 @@ class ConstraintPlaces {
   // RESOURCE_EXHAUSTED: none is left; so many requests are counted as refused.
   absl::StatusOr<Place> Reserve(const std::string& caller, int64_t num_requests);
 
+  // Those that were refused for another reason.
+  void CountRejected(int64_t num_requests);
   int64_t num_rejected() const;  // requests
 
  private:

@@ -69,7 +69,9 @@ class ConstraintQueue {
 
   int64_t num_waiting() const;  // not yet begun
   int64_t num_cached() const { return compiler_.num_cached(); }
-  int64_t num_rejected() const { return places_.num_rejected(); }  // requests without a place
+  // Requests without a place, and those of which it is counted.
+  int64_t num_rejected() const { return places_.num_rejected(); }
+  void CountRejected(int64_t num_requests) { places_.CountRejected(num_requests); }
 
  private:
   struct Job {

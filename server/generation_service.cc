@@ -116,9 +116,10 @@ ConstraintQueue::Ticket GenerationService::Complete(std::vector<PreparedCall> pr
   ConstraintQueue::Order order{.place = std::move(prepared.front().constraint_place),
                                .spec = {given, &given->spec},
                                .deadline = prepared.front().request.deadline};
-  auto completed = [prepared = std::move(prepared), done = std::move(done),
-                    field = given->field](ConstraintQueue::Compiled compiled) mutable {
+  auto completed = [prepared = std::move(prepared), done = std::move(done), field = given->field,
+                    this](ConstraintQueue::Compiled compiled) mutable {
     if (!compiled.ok()) {
+      if (absl::IsResourceExhausted(compiled.status())) CountRejected(prepared);
       prepared.clear();  // their places are free before anybody hears of it
       return done(WithEngineDetail(compiled.status(), field));
     }
@@ -126,6 +127,13 @@ ConstraintQueue::Ticket GenerationService::Complete(std::vector<PreparedCall> pr
     done(std::move(prepared));
   };
   return dependencies_.constraints->Compile(std::move(order), std::move(completed));
+}
+
+// By the memory of all constraints.
+void GenerationService::CountRejected(const std::vector<PreparedCall>& calls) const {
+  int64_t num_requests = 0;
+  for (const PreparedCall& call : calls) num_requests += call.num_choices;
+  dependencies_.constraints->CountRejected(num_requests);
 }
 
 void GenerationService::CancelCompletion(ConstraintQueue::Ticket ticket) {

@@ -230,6 +230,7 @@ class GenerationService {
   absl::StatusOr<std::vector<CallOptions>> CheckCalls(std::span<const GenerateCall> calls) const;
   absl::StatusOr<Places> Reserve(std::span<const GenerateCall> calls,
                                  const std::vector<CallOptions>& options) const;
+  void CountRejected(const std::vector<PreparedCall>& calls) const;
   absl::StatusOr<PreparedCall> PrepareOne(const GenerateCall& call, CallOptions options) const;
   // Token ids of the call's input, at least one.
   absl::StatusOr<std::vector<int32_t>> BuildPrompt(const GenerateCall& call) const;

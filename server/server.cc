@@ -204,7 +204,9 @@ void Server::Impl::MakeConstraints(const std::vector<int32_t>& eos_tokens) {
                     << tokens.status().message();
     return;
   }
-  constraints_ = std::make_unique<ConstraintQueue>(*tokens, ConstraintQueueOptions());
+  ConstraintQueueOptions options{.cache_bytes = config_.max_constraint_bytes / 4};
+  options.limits.max_total_bytes = config_.max_constraint_bytes;
+  constraints_ = std::make_unique<ConstraintQueue>(*tokens, options);
 }
 
 void Server::Impl::MakeMetrics() {

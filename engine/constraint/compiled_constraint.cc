@@ -12,8 +12,8 @@ namespace {
 using constraint::Automaton;
 using constraint::AutomatonFailure;
 
-// Old automaton, current one, a new one: the third failure is final.
-constexpr int kMaxAttempts = 3;
+// In the automaton that is there and in a new one.
+constexpr int kMaxAttempts = 2;
 
 absl::Status TooComplex(const ConstraintLimits& limits) {
   return absl::InvalidArgumentError(
@@ -25,23 +25,26 @@ absl::Status TooComplex(const ConstraintLimits& limits) {
 
 absl::StatusOr<std::shared_ptr<const CompiledConstraint>> CompiledConstraint::Create(
     constraint::Grammar grammar, std::shared_ptr<const TokenTable> tokens,
-    const ConstraintLimits& limits, absl::Time deadline) {
+    const ConstraintLimits& limits, absl::Time deadline, std::shared_ptr<ByteBudget> memory) {
   std::shared_ptr<CompiledConstraint> compiled(
-      new CompiledConstraint(std::move(grammar), std::move(tokens), limits));
+      new CompiledConstraint(std::move(grammar), std::move(tokens), limits, std::move(memory)));
   NSA_RETURN_IF_ERROR(compiled->WarmUp(deadline));
   return std::shared_ptr<const CompiledConstraint>(std::move(compiled));
 }
 
 CompiledConstraint::CompiledConstraint(constraint::Grammar grammar,
                                        std::shared_ptr<const TokenTable> tokens,
-                                       const ConstraintLimits& limits)
+                                       const ConstraintLimits& limits,
+                                       std::shared_ptr<ByteBudget> memory)
     : grammar_(std::move(grammar)),
       tokens_(std::move(tokens)),
       limits_(limits),
-      current_(NewEpoch()) {}
+      memory_(std::move(memory)),
+      current_(NewEpoch()),
+      share_(memory_.get()) {}
 
-std::shared_ptr<CompiledConstraint::Epoch> CompiledConstraint::NewEpoch() const {
-  return std::make_shared<Epoch>(&grammar_, tokens_.get(), limits_);
+std::unique_ptr<CompiledConstraint::Epoch> CompiledConstraint::NewEpoch() const {
+  return std::make_unique<Epoch>(&grammar_, tokens_.get(), limits_);
 }
 
 // States come in the order in which outputs reach them, so the first masks are the likeliest.
@@ -65,9 +68,18 @@ absl::Status CompiledConstraint::WarmUp(absl::Time deadline) {
   return absl::OkStatus();
 }
 
+bool CompiledConstraint::TakeMemory() const {
+  const std::lock_guard lock(mutex_);
+  return share_.GrowTo(NumBytes() + kGrowthBytes);
+}
+
+int64_t CompiledConstraint::NumBytes() const {
+  return grammar_.memory_bytes() + current_->memory_bytes();
+}
+
 int64_t CompiledConstraint::memory_bytes() const {
   const std::lock_guard lock(mutex_);
-  return grammar_.memory_bytes() + current_->memory_bytes();
+  return NumBytes();
 }
 
 int64_t CompiledConstraint::num_automaton_states() const {
@@ -75,70 +87,111 @@ int64_t CompiledConstraint::num_automaton_states() const {
   return current_->automaton.num_states();
 }
 
-CompiledConstraint::Place CompiledConstraint::Start() const {
+CompiledConstraint::OutputId CompiledConstraint::AddOutput() const {
   const std::lock_guard lock(mutex_);
-  return {current_, current_->automaton.start()};
+  states_[++last_output_] = current_->automaton.start();
+  return last_output_;
 }
 
-// Moves the place to an automaton with room. False: there is none.
-bool CompiledConstraint::MakeRoom(Place* place) const {
-  if (place->epoch->automaton.failure() != AutomatonFailure::kFull) return false;
-  if (place->epoch == current_) current_ = NewEpoch();
-  current_->automaton.StartWork();
-  const int32_t state = current_->automaton.Import(place->epoch->automaton, place->state);
-  if (state == Automaton::kFailed) return false;
-  *place = {current_, state};
+CompiledConstraint::OutputId CompiledConstraint::CopyOutput(OutputId output) const {
+  const std::lock_guard lock(mutex_);
+  const int32_t state = states_.at(output);
+  states_[++last_output_] = state;
+  return last_output_;
+}
+
+void CompiledConstraint::RemoveOutput(OutputId output) const {
+  const std::lock_guard lock(mutex_);
+  states_.erase(output);
+}
+
+void CompiledConstraint::BeginAnew() const {
+  const std::unique_ptr<Epoch> old = std::exchange(current_, NewEpoch());
+  for (auto& [output, state] : states_) {
+    if (state == Automaton::kFailed) continue;
+    current_->automaton.StartWork();
+    state = current_->automaton.Import(old->automaton, state);
+  }
+}
+
+// After a failure. False: it was not for want of room.
+bool CompiledConstraint::MakeRoom() const {
+  if (current_->automaton.failure() != AutomatonFailure::kFull) return false;
+  BeginAnew();
   return true;
 }
 
-CompiledConstraint::Outcome CompiledConstraint::Advance(int32_t token, Place* place) const {
+// After anything that may have grown. What the memory of all has no room for is given up.
+void CompiledConstraint::HoldMemory() const {
+  if (!share_.GrowTo(NumBytes())) BeginAnew();
+}
+
+CompiledConstraint::Outcome CompiledConstraint::Advance(int32_t token, OutputId output) const {
   const std::lock_guard lock(mutex_);
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
-    Automaton& automaton = place->epoch->automaton;
+    Automaton& automaton = current_->automaton;
     automaton.StartWork();
-    int32_t state = place->state;
+    int32_t state = states_.at(output);
+    if (state == Automaton::kFailed) break;
     for (const char byte : tokens_->bytes(token)) {
       state = automaton.Step(state, static_cast<uint8_t>(byte));
       if (state == Automaton::kDead) return Outcome::kNotAllowed;
       if (state == Automaton::kFailed) break;
     }
     if (state != Automaton::kFailed) {
-      place->state = state;
+      states_[output] = state;
+      HoldMemory();
       return Outcome::kDone;
     }
-    if (!MakeRoom(place)) break;
+    if (!MakeRoom()) break;
   }
   return Outcome::kTooComplex;
 }
 
-CompiledConstraint::Outcome CompiledConstraint::FillMask(Place* place,
+CompiledConstraint::Outcome CompiledConstraint::FillMask(OutputId output,
                                                          std::span<uint32_t> words) const {
   const std::lock_guard lock(mutex_);
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {
-    if (place->epoch->masks.Fill(place->state, words)) return Outcome::kDone;
-    if (!MakeRoom(place)) break;
+    const int32_t state = states_.at(output);
+    if (state == Automaton::kFailed) break;
+    if (current_->masks.Fill(state, words)) {
+      HoldMemory();
+      return Outcome::kDone;
+    }
+    if (!MakeRoom()) break;
   }
   return Outcome::kTooComplex;
 }
 
-bool CompiledConstraint::FillReadyMask(const Place& place, std::span<uint32_t> words) const {
+bool CompiledConstraint::FillReadyMask(OutputId output, std::span<uint32_t> words) const {
   const std::unique_lock lock(mutex_, std::try_to_lock);
-  return lock.owns_lock() && place.epoch->masks.is_ready(place.state) &&
-         place.epoch->masks.Fill(place.state, words);
+  if (!lock.owns_lock()) return false;
+  const int32_t state = states_.at(output);
+  return state != Automaton::kFailed && current_->masks.is_ready(state) &&
+         current_->masks.Fill(state, words);
 }
 
-bool CompiledConstraint::is_accepting(const Place& place) const {
+bool CompiledConstraint::is_accepting(OutputId output) const {
   const std::lock_guard lock(mutex_);
-  return place.epoch->automaton.is_accepting(place.state);
+  const int32_t state = states_.at(output);
+  return state != Automaton::kFailed && current_->automaton.is_accepting(state);
 }
 
-bool CompiledConstraint::can_continue(const Place& place) const {
+bool CompiledConstraint::can_continue(OutputId output) const {
   const std::lock_guard lock(mutex_);
-  return place.epoch->automaton.can_continue(place.state);
+  const int32_t state = states_.at(output);
+  return state == Automaton::kFailed || current_->automaton.can_continue(state);
 }
 
 ConstraintState::ConstraintState(std::shared_ptr<const CompiledConstraint> constraint)
-    : constraint_(std::move(constraint)), place_(constraint_->Start()) {}
+    : constraint_(std::move(constraint)), output_(constraint_->AddOutput()) {}
+
+ConstraintState::ConstraintState(const ConstraintState& other)
+    : constraint_(other.constraint_),
+      output_(constraint_->CopyOutput(other.output_)),
+      has_ended_(other.has_ended_) {}
+
+ConstraintState::~ConstraintState() { constraint_->RemoveOutput(output_); }
 
 bool ConstraintState::Advance(int32_t token) {
   const TokenTable& tokens = constraint_->tokens();
@@ -148,7 +201,7 @@ bool ConstraintState::Advance(int32_t token) {
     return has_ended_;
   }
   if (tokens.bytes(token).empty()) return false;
-  return constraint_->Advance(token, &place_) == CompiledConstraint::Outcome::kDone;
+  return constraint_->Advance(token, output_) == CompiledConstraint::Outcome::kDone;
 }
 
 absl::Status ConstraintState::FillMask(std::span<uint32_t> words) {
@@ -156,7 +209,7 @@ absl::Status ConstraintState::FillMask(std::span<uint32_t> words) {
     std::fill(words.begin(), words.end(), 0);
     return absl::OkStatus();
   }
-  if (constraint_->FillMask(&place_, words) == CompiledConstraint::Outcome::kDone) {
+  if (constraint_->FillMask(output_, words) == CompiledConstraint::Outcome::kDone) {
     return absl::OkStatus();
   }
   return absl::ResourceExhaustedError(
@@ -164,13 +217,13 @@ absl::Status ConstraintState::FillMask(std::span<uint32_t> words) {
 }
 
 bool ConstraintState::FillReadyMask(std::span<uint32_t> words) const {
-  return !has_ended_ && constraint_->FillReadyMask(place_, words);
+  return !has_ended_ && constraint_->FillReadyMask(output_, words);
 }
 
-bool ConstraintState::is_accepting() const { return constraint_->is_accepting(place_); }
+bool ConstraintState::is_accepting() const { return constraint_->is_accepting(output_); }
 
 bool ConstraintState::is_complete() const {
-  return has_ended_ || (is_accepting() && !constraint_->can_continue(place_));
+  return has_ended_ || (is_accepting() && !constraint_->can_continue(output_));
 }
 
 }  // namespace nsa

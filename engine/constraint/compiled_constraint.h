@@ -8,9 +8,11 @@
 #include <span>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/byte_budget.h"
 #include "engine/constraint/automaton.h"
 #include "engine/constraint/constraint_spec.h"
 #include "engine/constraint/grammar.h"
@@ -20,18 +22,24 @@
 namespace nsa {
 
 // What it says never changes. Its automaton and masks grow as outputs reach new places, behind a
-// mutex and within ConstraintLimits::max_cache_bytes: a full automaton begins anew and each output
-// carries its place over. Thread-safe; shared by all outputs of one spec.
+// mutex and within ConstraintLimits::max_cache_bytes and what is left of the memory of all: a full
+// automaton begins anew and takes the places of all outputs along. Thread-safe; shared by all
+// outputs of one spec.
 class CompiledConstraint {
  public:
   // The grammar must be finished. Prepares masks until warm_up_time or `deadline` is over.
   // INVALID_ARGUMENT: an output would have too many readings at once.
   static absl::StatusOr<std::shared_ptr<const CompiledConstraint>> Create(
       constraint::Grammar grammar, std::shared_ptr<const TokenTable> tokens,
-      const ConstraintLimits& limits, absl::Time deadline);
+      const ConstraintLimits& limits, absl::Time deadline, std::shared_ptr<ByteBudget> memory);
 
   CompiledConstraint(const CompiledConstraint&) = delete;
   CompiledConstraint& operator=(const CompiledConstraint&) = delete;
+
+  // Before the first output: takes what it has grown to, and kGrowthBytes, from the memory of all
+  // until its end. False: too little is left.
+  static constexpr int64_t kGrowthBytes = int64_t{1} << 20;
+  bool TakeMemory() const ABSL_LOCKS_EXCLUDED(mutex_);
 
   const TokenTable& tokens() const { return *tokens_; }
   int64_t memory_bytes() const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -50,38 +58,47 @@ class CompiledConstraint {
     constraint::MaskCache masks;
     int64_t memory_bytes() const { return automaton.memory_bytes() + masks.memory_bytes(); }
   };
-  struct Place {
-    std::shared_ptr<Epoch> epoch;
-    int32_t state = 0;
-  };
+  using OutputId = uint64_t;
   enum class Outcome : uint8_t { kDone, kNotAllowed, kTooComplex };
 
   CompiledConstraint(constraint::Grammar grammar, std::shared_ptr<const TokenTable> tokens,
-                     const ConstraintLimits& limits);
+                     const ConstraintLimits& limits, std::shared_ptr<ByteBudget> memory);
   absl::Status WarmUp(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mutex_);
-  Place Start() const ABSL_LOCKS_EXCLUDED(mutex_);
-  Outcome Advance(int32_t token, Place* place) const ABSL_LOCKS_EXCLUDED(mutex_);
-  Outcome FillMask(Place* place, std::span<uint32_t> words) const ABSL_LOCKS_EXCLUDED(mutex_);
-  bool FillReadyMask(const Place& place, std::span<uint32_t> words) const
-      ABSL_LOCKS_EXCLUDED(mutex_);
-  bool is_accepting(const Place& place) const ABSL_LOCKS_EXCLUDED(mutex_);
-  bool can_continue(const Place& place) const ABSL_LOCKS_EXCLUDED(mutex_);
-  bool MakeRoom(Place* place) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  std::shared_ptr<Epoch> NewEpoch() const;
+  OutputId AddOutput() const ABSL_LOCKS_EXCLUDED(mutex_);  // at the start
+  OutputId CopyOutput(OutputId output) const ABSL_LOCKS_EXCLUDED(mutex_);
+  void RemoveOutput(OutputId output) const ABSL_LOCKS_EXCLUDED(mutex_);
+  Outcome Advance(int32_t token, OutputId output) const ABSL_LOCKS_EXCLUDED(mutex_);
+  Outcome FillMask(OutputId output, std::span<uint32_t> words) const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool FillReadyMask(OutputId output, std::span<uint32_t> words) const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool is_accepting(OutputId output) const ABSL_LOCKS_EXCLUDED(mutex_);
+  bool can_continue(OutputId output) const ABSL_LOCKS_EXCLUDED(mutex_);
+  std::unique_ptr<Epoch> NewEpoch() const;
+  void BeginAnew() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool MakeRoom() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void HoldMemory() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  int64_t NumBytes() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const constraint::Grammar grammar_;
   const std::shared_ptr<const TokenTable> tokens_;
   const ConstraintLimits limits_;
-  // Guards the contents of every epoch too. Not absl::Mutex: ThreadSanitizer cannot see into a
+  const std::shared_ptr<ByteBudget> memory_;  // of all constraints
+  // Guards the contents of the epoch too. Not absl::Mutex: ThreadSanitizer cannot see into a
   // prebuilt Abseil.
   mutable std::mutex mutex_;
-  mutable std::shared_ptr<Epoch> current_ ABSL_GUARDED_BY(mutex_);
+  mutable std::unique_ptr<Epoch> current_ ABSL_GUARDED_BY(mutex_);
+  // Where each output stands in it; Automaton::kFailed: nowhere, it had no room.
+  mutable absl::flat_hash_map<OutputId, int32_t> states_ ABSL_GUARDED_BY(mutex_);
+  mutable OutputId last_output_ ABSL_GUARDED_BY(mutex_) = 0;
+  mutable ByteShare share_ ABSL_GUARDED_BY(mutex_);
 };
 
 // One per output; copied when an output forks. Not thread-safe itself; copies are independent.
 class ConstraintState {
  public:
   explicit ConstraintState(std::shared_ptr<const CompiledConstraint> constraint);
+  ConstraintState(const ConstraintState& other);
+  ConstraintState& operator=(const ConstraintState&) = delete;
+  ~ConstraintState();
 
   // Takes the next token of the output. False: it is not allowed, and nothing changes. An
   // end-of-sequence token is allowed where is_accepting(); nothing is allowed after it.
@@ -105,8 +122,8 @@ class ConstraintState {
   bool is_complete() const;
 
  private:
-  std::shared_ptr<const CompiledConstraint> constraint_;
-  CompiledConstraint::Place place_;
+  const std::shared_ptr<const CompiledConstraint> constraint_;
+  const CompiledConstraint::OutputId output_;
   bool has_ended_ = false;
 };
 

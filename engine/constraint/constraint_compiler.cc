@@ -82,6 +82,7 @@ ConstraintCompiler::ConstraintCompiler(std::shared_ptr<const TokenTable> tokens,
                                        std::function<absl::Time()> clock)
     : tokens_(std::move(tokens)),
       limits_(limits),
+      memory_(std::make_shared<ByteBudget>(limits.max_total_bytes)),
       clock_(std::move(clock)),
       constraints_(cache_bytes, [](const auto& kept) { return kept->memory_bytes(); }),
       failures_(kMaxFailureBytes, [](const Failure& failure) {
@@ -100,7 +101,20 @@ ConstraintCompiler::Compiled ConstraintCompiler::Compile(const ConstraintSpec& s
   lock.lock();
   in_progress_.erase(key);
   compiled_.notify_all();
+  made = TakeMemory(std::move(made));
   Keep(key, made);
+  return made;
+}
+
+// What is kept and not in use makes room.
+ConstraintCompiler::Compiled ConstraintCompiler::TakeMemory(Compiled made) {
+  const auto is_unused = [](const auto& kept) { return kept.use_count() == 1; };
+  while (made.ok() && !(*made)->TakeMemory()) {
+    if (constraints_.EraseOldest(is_unused)) continue;
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "the constraints of requests that wait or run, and this one of ", (*made)->memory_bytes(),
+        " bytes, need more than ", limits_.max_total_bytes, " bytes, which is the limit"));
+  }
   return made;
 }
 
@@ -122,6 +136,7 @@ std::optional<ConstraintCompiler::Compiled> ConstraintCompiler::Use(const std::s
 
 void ConstraintCompiler::Keep(const std::string& key, const Compiled& made) {
   if (made.ok()) return constraints_.Put(key, *made);
+  if (absl::IsResourceExhausted(made.status())) return;  // another time there may be room
   failures_.Put(key, {.status = made.status(), .until = clock_() + kFailureAge});
 }
 
@@ -130,7 +145,7 @@ ConstraintCompiler::Compiled ConstraintCompiler::CompileAnew(const ConstraintSpe
   Grammar grammar(limits_.max_grammar_states);
   NSA_RETURN_IF_ERROR(AddSpec(spec, limits_, deadline, &grammar));
   NSA_RETURN_IF_ERROR(grammar.Finish(limits_.max_output_nesting));
-  return CompiledConstraint::Create(std::move(grammar), tokens_, limits_, deadline);
+  return CompiledConstraint::Create(std::move(grammar), tokens_, limits_, deadline, memory_);
 }
 
 int64_t ConstraintCompiler::num_cached() const {

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "base/byte_budget.h"
 #include "engine/constraint/compiled_constraint.h"
 #include "engine/constraint/constraint_spec.h"
 #include "engine/constraint/lru_cache.h"
@@ -33,7 +34,8 @@ class ConstraintCompiler {
 
   // Specs that are equal share one constraint, and are compiled once even if they come together.
   // INVALID_ARGUMENT: names the limit, or the place in the schema or expression; the same error is
-  // given for a minute without another attempt.
+  // given for a minute without another attempt. RESOURCE_EXHAUSTED: those in use have left too
+  // little of max_total_bytes.
   Compiled Compile(const ConstraintSpec& spec) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // What Compile gives at once: what is kept of an equal spec.
@@ -49,11 +51,13 @@ class ConstraintCompiler {
 
   Compiled CompileAnew(const ConstraintSpec& spec) const;
   std::optional<Compiled> Use(const std::string& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  Compiled TakeMemory(Compiled made) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Keep(const std::string& key, const Compiled& made) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::shared_ptr<const TokenTable> tokens_;
   const ConstraintLimits limits_;
-  const std::function<absl::Time()> clock_;  // for the age of failures
+  const std::shared_ptr<ByteBudget> memory_;  // of all that live
+  const std::function<absl::Time()> clock_;   // for the age of failures
   mutable std::mutex mutex_;
   std::condition_variable compiled_;
   LruCache<std::shared_ptr<const CompiledConstraint>> constraints_ ABSL_GUARDED_BY(mutex_);

@@ -23,7 +23,7 @@ struct ConstraintSpec {
   bool operator==(const ConstraintSpec&) const = default;
 };
 
-// A spec that needs more is refused with INVALID_ARGUMENT, which names the limit.
+// A spec that needs more is refused with INVALID_ARGUMENT, which names the limit; but for the last.
 struct ConstraintLimits {
   int64_t max_source_bytes = int64_t{128} << 10;  // of source and choices together
   int64_t max_source_nesting = 64;                // brackets of a schema, groups of a regex
@@ -35,6 +35,9 @@ struct ConstraintLimits {
   absl::Duration max_compile_time = absl::Seconds(1);
   // Part of the compile time that may go into masks that no step has asked for yet.
   absl::Duration warm_up_time = absl::Milliseconds(250);
+  // Of all constraints that are in use or kept. One more is refused with RESOURCE_EXHAUSTED; those
+  // in use then grow no further.
+  int64_t max_total_bytes = int64_t{1} << 30;
 };
 
 }  // namespace nsa

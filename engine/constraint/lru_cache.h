@@ -1,6 +1,7 @@
 #pragma once
 // LruCache: values by key within a bound of bytes; the least recently used go first.
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <list>
@@ -50,6 +51,15 @@ class LruCache {
     if (it == by_key_.end()) return;
     entries_.erase(it->second);
     by_key_.erase(it);
+  }
+
+  // Of the values for which `may_go` is true the least recently used one. False: there is none.
+  bool EraseOldest(const std::function<bool(const Value&)>& may_go) {
+    const auto it = std::find_if(entries_.rbegin(), entries_.rend(),
+                                 [&](const Entry& entry) { return may_go(entry.value); });
+    if (it == entries_.rend()) return false;
+    Erase(std::string(it->key));
+    return true;
   }
 
   int64_t num_entries() const { return static_cast<int64_t>(entries_.size()); }

@@ -18,7 +18,7 @@
 #include <string_view>
 #include <utility>
 
-#include "server/http/byte_budget.h"
+#include "base/byte_budget.h"
 #include "server/http/http_request_reader.h"
 #include "server/http/http_server.h"
 #include "server/http/http_socket.h"

@@ -59,7 +59,8 @@ TEST(ConfigTest, AccessAndLimits) {
               "--cors-origins=https://a.b", "--max-body-bytes=1MiB", "--max-header-bytes=8KiB",
               "--max-connections=7", "--max-streams=8", "--idle-timeout=5", "--read-timeout=6",
               "--max-queued-tokens=1000", "--max-concurrent-requests=20",
-              "--max-total-body-bytes=1MiB", "--strict=on", "--console=off"});
+              "--max-total-body-bytes=1MiB", "--max-constraint-bytes=2GiB", "--strict=on",
+              "--console=off"});
   EXPECT_FALSE(config.console);
   EXPECT_TRUE(Config({}).console);
   EXPECT_TRUE(config.strict);
@@ -78,6 +79,7 @@ TEST(ConfigTest, AccessAndLimits) {
   EXPECT_EQ(config.max_queued_tokens, 1000);
   EXPECT_EQ(config.max_concurrent_requests, 20);
   EXPECT_EQ(config.max_total_body_bytes, 1 << 20);
+  EXPECT_EQ(config.max_constraint_bytes, int64_t{2} << 30);
 }
 
 TEST(ConfigTest, Logs) {

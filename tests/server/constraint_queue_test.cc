@@ -207,6 +207,28 @@ absl::Status Refusal(ServiceHarness& harness, const GenerateCall& call) {
   return harness.service.Generate(call, std::make_shared<CollectingObserver>()).status();
 }
 
+TEST(ConstrainedCallTest, BeyondTheMemoryOfAllIsOverload) {
+  ConstraintQueueOptions options;
+  options.limits.max_total_bytes = CompiledConstraint::kGrowthBytes * 3 / 2;
+  ServiceHarness harness({}, {}, options);
+  const GenerateCall first = Matching("ab");
+  std::promise<absl::StatusOr<std::vector<PreparedCall>>> promise;
+  harness.service.Complete(harness.service.Prepare({&first, 1}).value(),
+                           [&](auto completed) { promise.set_value(std::move(completed)); });
+  auto held = promise.get_future().get();
+  ASSERT_TRUE(held.ok());
+  GenerateCall second = Matching("cd");
+  second.n = 3;
+  const absl::Status refused = Refusal(harness, second);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(GetDetail(refused).code, "overloaded");
+  EXPECT_EQ(harness.service.engine_stats()
+                .num_rejected[static_cast<size_t>(RejectReason::kConstraintQueue)],
+            3);
+  held->clear();
+  EXPECT_EQ(RunCall(harness, second)->last().kind, Kind::kDone);
+}
+
 TEST(ConstrainedCallTest, EveryChoiceFollowsTheConstraint) {
   ServiceHarness harness;
   GenerateCall call = Matching("ab[xy]{3}");

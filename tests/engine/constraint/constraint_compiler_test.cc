@@ -1,7 +1,9 @@
 #include "engine/constraint/constraint_compiler.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
 #include <thread>
 
 #include "absl/strings/match.h"
@@ -10,6 +12,8 @@
 
 namespace nsa {
 namespace {
+
+using ::testing::HasSubstr;
 
 constexpr int64_t kLargeCache = int64_t{1} << 30;
 
@@ -71,6 +75,60 @@ TEST(ConstraintCompilerTest, ACacheWithoutRoomKeepsTheLastOne) {
   EXPECT_EQ(compiler.Compile(Choice({"a"})).value(), compiled);
   compiler.Compile(Choice({"b"})).value();
   EXPECT_EQ(compiler.num_cached(), 1);
+}
+
+// Two in use, and no third.
+TEST(ConstraintCompilerTest, AllTogetherAreBounded) {
+  const auto spec = [](int i) { return Choice({absl::StrCat("choice ", i)}); };
+  ConstraintCompiler probe(Words().table, {}, kLargeCache);
+  const auto bytes_of = [&](int i) {
+    return probe.Compile(spec(i)).value()->memory_bytes() + CompiledConstraint::kGrowthBytes;
+  };
+  const int64_t bytes_of_two = bytes_of(1) + bytes_of(2);
+  ConstraintCompiler compiler(Words().table, {.max_total_bytes = bytes_of_two}, kLargeCache);
+  auto first = compiler.Compile(spec(1)).value();
+  const auto second = compiler.Compile(spec(2)).value();
+  for (int i = 0; i < 2; ++i) {  // a refusal is not kept
+    const absl::Status refused = compiler.Compile(spec(3)).status();
+    EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+    EXPECT_THAT(std::string(refused.message()),
+                HasSubstr(absl::StrCat("more than ", bytes_of_two, " bytes")));
+  }
+  EXPECT_EQ(compiler.num_cached(), 2);
+  EXPECT_EQ(compiler.Compile(spec(1)).value(), first);  // a known one takes nothing
+  first = nullptr;
+  EXPECT_TRUE(compiler.Compile(spec(3)).ok());  // what is only kept makes room
+  EXPECT_FALSE(compiler.Find(spec(1)).has_value());
+  EXPECT_EQ(**compiler.Find(spec(2)), second);
+
+  ConstraintCompiler smaller(Words().table, {.max_total_bytes = bytes_of_two - 1}, kLargeCache);
+  const auto alone = smaller.Compile(spec(1)).value();
+  EXPECT_FALSE(smaller.Compile(spec(2)).ok());
+}
+
+// One that may not grow has the masks of one that may.
+TEST(ConstraintCompilerTest, WithoutRoomToGrowAnOutputGoesOn) {
+  const ConstraintSpec spec = {.kind = ConstraintKind::kRegex, .source = "(a|b)*a(a|b){12}"};
+  const ConstraintLimits roomy = {.warm_up_time = absl::ZeroDuration()};
+  ConstraintLimits tight = roomy;
+  tight.max_total_bytes = 3 << 19;
+  ConstraintCompiler free_compiler(Words().table, roomy, kLargeCache);
+  ConstraintCompiler tight_compiler(Words().table, tight, kLargeCache);
+  const auto free = free_compiler.Compile(spec).value();
+  const auto bounded = tight_compiler.Compile(spec).value();
+  std::mt19937_64 random(1);
+  std::vector<uint32_t> words(Words().table->num_mask_words()), expected = words;
+  ConstraintState state(bounded), reference(free);
+  const ConstraintState waiting = state;
+  for (int i = 0; i < 20'000; ++i) {
+    const int32_t token = random() % 2 == 0 ? 'a' : 'b';
+    ASSERT_TRUE(state.Advance(token) && reference.Advance(token));
+    ASSERT_TRUE(state.FillMask(words).ok() && reference.FillMask(expected).ok());
+    ASSERT_EQ(words, expected) << i;
+    ASSERT_LE(bounded->memory_bytes(), tight.max_total_bytes);
+  }
+  EXPECT_GT(free->memory_bytes(), tight.max_total_bytes);
+  EXPECT_TRUE(Accepts(waiting, Words(), "baaaaaaaaaaaaa"));
 }
 
 TEST(ConstraintCompilerTest, FindGivesWhatIsKeptAndMakesItTheLastUsed) {

@@ -48,5 +48,16 @@ TEST(LruCache, AKeyHasOneValue) {
   EXPECT_EQ(cache.num_entries(), 0);
 }
 
+TEST(LruCache, TheOldestThatMayGoIsErased) {
+  LruCache<std::string> cache = MakeCache(30);
+  for (const char* key : {"a", "b", "c"}) cache.Put(key, key);
+  const auto may_go = [](const std::string& value) { return value != "a"; };
+  EXPECT_TRUE(cache.EraseOldest(may_go));
+  EXPECT_EQ(cache.Find("b"), nullptr);
+  EXPECT_TRUE(cache.EraseOldest(may_go));
+  EXPECT_FALSE(cache.EraseOldest(may_go));
+  EXPECT_NE(cache.Find("a"), nullptr);
+}
+
 }  // namespace
 }  // namespace nsa

@@ -3,7 +3,6 @@ nsa_test(http_test
   SOURCES
     http/api_context_test.cc
     http/api_fixture.cc
-    http/byte_budget_test.cc
     http/chat_shape_test.cc
     http/completion_shape_test.cc
     http/console_test.cc

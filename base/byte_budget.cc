@@ -1,4 +1,4 @@
-#include "server/http/byte_budget.h"
+#include "base/byte_budget.h"
 
 #include <utility>
 
