@@ -16,6 +16,10 @@ absl::Status WithDetail(absl::Status status, ErrorDetail detail) {
   return status;
 }
 
+absl::Status LoadingError() {
+  return WithDetail(absl::UnavailableError("the model is being loaded"), {.code = "unavailable"});
+}
+
 ErrorDetail GetDetail(const absl::Status& status) {
   const auto payload = status.GetPayload(kPayloadUrl);
   if (!payload.has_value()) return {};

@@ -16,6 +16,9 @@ struct ErrorDetail {
 
 // The status with this detail attached, replacing an earlier one.
 absl::Status WithDetail(absl::Status status, ErrorDetail detail);
+// What is answered before there is a model.
+absl::Status LoadingError();
+
 // The attached detail; empty fields where there is none.
 ErrorDetail GetDetail(const absl::Status& status);
 

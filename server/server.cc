@@ -1,6 +1,7 @@
 #include "server/server.h"
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 #include <utility>
 #include <vector>
@@ -22,8 +23,6 @@
 
 namespace nsa {
 namespace {
-
-constexpr char kListenPhase[] = "listen";
 
 std::string TokenizerLine(const TextAssets& text) {
   return absl::StrCat(
@@ -71,6 +70,9 @@ class Server::Impl {
   void MakeConstraints(const std::vector<int32_t>& eos_tokens);
   void MakeMetrics();
   absl::Status Listen();
+  absl::Status ListenGrpc(const std::shared_ptr<const RequestLogOptions>& log);
+  absl::Status ListenHttp(const std::shared_ptr<const RequestLogOptions>& log);
+  void Serve();
   void Report(const std::string& phase, const std::string& detail, absl::Duration elapsed);
 
   ServerConfig config_;  // complete once the device is known
@@ -87,7 +89,8 @@ class Server::Impl {
   std::unique_ptr<Metrics> metrics_;
   HttpAccess access_;
   TlsFiles tls_;
-  ApiContext api_;
+  ApiContext loading_api_, api_;         // before and since there is a model
+  std::atomic<bool> is_serving_{false};  // from then on
   std::unique_ptr<GrpcServer> grpc_;
   std::unique_ptr<HttpServer> http_;
 };
@@ -95,12 +98,14 @@ class Server::Impl {
 absl::Status Server::Impl::Start() {
   NSA_RETURN_IF_ERROR(CheckPorts());
   NSA_RETURN_IF_ERROR(LoadAccess());
+  NSA_RETURN_IF_ERROR(Listen());  // what asks meanwhile is told that the model is being loaded
   NSA_RETURN_IF_ERROR(StartDevice());
   NSA_RETURN_IF_ERROR(LoadText());
   NSA_RETURN_IF_ERROR(LoadWeights());
   NSA_RETURN_IF_ERROR(MakeService());
   MakeMetrics();
-  return Listen();
+  Serve();
+  return absl::OkStatus();
 }
 
 absl::Status Server::Impl::CheckPorts() const {
@@ -220,7 +225,6 @@ void Server::Impl::MakeMetrics() {
                            .attention = info.attention,
                            .http_routes = RoutePaths(),
                            .grpc_methods = {"Generate", "Tokenize", "Detokenize", "GetModelInfo"}};
-  options.startup_phases = {kListenPhase};  // 0 until it is over
   metrics_ = std::make_unique<Metrics>(std::move(options));
   for (const auto& [phase, seconds] : phases_) metrics_->SetStartupPhase(phase, seconds);
   api_ = MakeApiContext(service_.get(), metrics_.get(), ServerVersion());
@@ -232,37 +236,62 @@ void Server::Impl::MakeMetrics() {
 absl::Status Server::Impl::Listen() {
   const absl::Time start = absl::Now();
   const auto request_log = MakeRequestLog(config_);
-  GrpcOptions grpc_options{.host = config_.host,
-                           .port = static_cast<int>(config_.grpc_port),
-                           .max_message_bytes = config_.max_body_bytes,
-                           .max_total_message_bytes = config_.max_total_body_bytes,
-                           .max_streams = config_.max_streams,
-                           .idle_timeout = config_.idle_timeout,
-                           .keys = api_.access.keys.has_value() ? &*api_.access.keys : nullptr,
-                           .tls = tls_,
-                           .log = request_log};
-  grpc_options.on_end = [this](std::string_view method, int code) {
-    metrics_->CountGrpcCall(method, code);
-  };
-  NSA_ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(grpc_options, service_.get()));
-  HttpOptions http_options{.host = config_.host,
-                           .port = static_cast<int>(config_.http_port),
-                           .max_header_bytes = config_.max_header_bytes,
-                           .max_body_bytes = config_.max_body_bytes,
-                           .max_total_body_bytes = config_.max_total_body_bytes,
-                           .max_connections = config_.max_connections,
-                           .idle_timeout = config_.idle_timeout,
-                           .read_timeout = config_.read_timeout,
-                           .tls = tls_,
-                           .log = request_log};
-  http_options.on_response = [this](std::string_view route, int status) {
-    metrics_->CountHttpRequest(route, status);
-  };
-  SetApiHooks(&api_, &http_options);
-  NSA_ASSIGN_OR_RETURN(http_, HttpServer::Start(std::move(http_options), MakeApiHandler(&api_)));
-  Report(kListenPhase, "HTTP and gRPC", absl::Now() - start);
-  metrics_->SetStartupPhase(phases_.back().first, phases_.back().second);
+  NSA_RETURN_IF_ERROR(ListenGrpc(request_log));
+  NSA_RETURN_IF_ERROR(ListenHttp(request_log));
+  Report("listen", absl::StrCat("port ", http_->port(), " for HTTP, ", grpc_->port(), " for gRPC"),
+         absl::Now() - start);
   return absl::OkStatus();
+}
+
+absl::Status Server::Impl::ListenGrpc(const std::shared_ptr<const RequestLogOptions>& log) {
+  GrpcOptions options{.host = config_.host,
+                      .port = static_cast<int>(config_.grpc_port),
+                      .max_message_bytes = config_.max_body_bytes,
+                      .max_total_message_bytes = config_.max_total_body_bytes,
+                      .max_streams = config_.max_streams,
+                      .idle_timeout = config_.idle_timeout,
+                      .keys = access_.keys.has_value() ? &*access_.keys : nullptr,
+                      .tls = tls_,
+                      .log = log};
+  options.on_end = [this](std::string_view method, int code) {
+    if (is_serving_) metrics_->CountGrpcCall(method, code);
+  };
+  NSA_ASSIGN_OR_RETURN(grpc_, GrpcServer::Start(options));
+  return absl::OkStatus();
+}
+
+absl::Status Server::Impl::ListenHttp(const std::shared_ptr<const RequestLogOptions>& log) {
+  HttpOptions options{.host = config_.host,
+                      .port = static_cast<int>(config_.http_port),
+                      .max_header_bytes = config_.max_header_bytes,
+                      .max_body_bytes = config_.max_body_bytes,
+                      .max_total_body_bytes = config_.max_total_body_bytes,
+                      .max_connections = config_.max_connections,
+                      .idle_timeout = config_.idle_timeout,
+                      .read_timeout = config_.read_timeout,
+                      .tls = tls_,
+                      .log = log};
+  options.on_response = [this](std::string_view route, int status) {
+    if (is_serving_) metrics_->CountHttpRequest(route, status);
+  };
+  loading_api_.version = ServerVersion();
+  loading_api_.access = access_;
+  loading_api_.serves_console = config_.console;
+  SetApiHooks(&loading_api_, &options);
+  NSA_ASSIGN_OR_RETURN(
+      http_, HttpServer::Start(
+                 std::move(options),
+                 [this, loading = MakeApiHandler(&loading_api_), serving = MakeApiHandler(&api_)](
+                     HttpRequest request, std::shared_ptr<HttpResponder> to) {
+                   const HttpHandler& handler = is_serving_ ? serving : loading;
+                   handler(std::move(request), std::move(to));
+                 }));
+  return absl::OkStatus();
+}
+
+void Server::Impl::Serve() {
+  is_serving_ = true;
+  grpc_->Serve(service_.get());
 }
 
 void Server::Impl::Drain(absl::Time deadline) {

@@ -20,8 +20,9 @@ inline constexpr absl::Duration kFlushTime = absl::Seconds(3);
 
 class Server {
  public:
-  // Loads the model and listens. An error is one line that names the file, flag or port at fault.
-  // `on_lost` is EngineOptions::on_lost: it must lead to the end of the process.
+  // Listens and loads the model; until it is there, requests are answered UNAVAILABLE. An error is
+  // one line that names the file, flag or port at fault. `on_lost` is EngineOptions::on_lost: it
+  // must lead to the end of the process.
   static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerConfig& config,
                                                        const StartupReporter& report,
                                                        std::function<void()> on_lost);

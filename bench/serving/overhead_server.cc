@@ -76,12 +76,13 @@ int Serve(const OverheadOptions& options, const sigset_t& signals) {
   http_options.on_response = [&](const std::string& route, int status) {
     metrics.CountHttpRequest(route, status);
   };
-  auto grpc = GrpcServer::Start({.port = 0}, &service);
+  auto grpc = GrpcServer::Start({.port = 0});
   auto http = HttpServer::Start(http_options, MakeApiHandler(&api));
   if (!grpc.ok() || !http.ok()) {
     std::fprintf(stderr, "overhead_server: cannot listen\n");
     return 1;
   }
+  (*grpc)->Serve(&service);
   std::printf("HTTP  http://127.0.0.1:%d\ngRPC  127.0.0.1:%d\n", (*http)->port(), (*grpc)->port());
   std::fflush(stdout);
   int signal = 0;

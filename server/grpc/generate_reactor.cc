@@ -107,7 +107,7 @@ void GenerateReactor::OnCancel() {
     Abandon();
     Proceed();
   }
-  service_->CancelCompletion(ticket);
+  if (ticket != ConstraintQueue::kNoTicket) service_->CancelCompletion(ticket);
 }
 
 // The client is gone. The engine confirms the cancellation with a last event, which ends the call,

@@ -36,9 +36,14 @@ absl::StatusOr<std::string> GenerationRpc::CheckKey(
   return keys.CheckAuthorization(absl::string_view(header->second.data(), header->second.size()));
 }
 
+absl::Status GenerationRpc::CheckServing() const {
+  return service_.load() == nullptr ? LoadingError() : absl::OkStatus();
+}
+
 absl::StatusOr<GenerateCall> GenerationRpc::CallOf(const grpc::CallbackServerContext& context,
                                                    const grpc::ByteBuffer& request) const {
   NSA_ASSIGN_OR_RETURN(std::string caller, CheckKey(context));
+  NSA_RETURN_IF_ERROR(CheckServing());
   NSA_ASSIGN_OR_RETURN(const v1::GenerateRequest message, FromWire<v1::GenerateRequest>(request));
   GenerateCall call = ToGenerateCall(message);
   call.caller = std::move(caller);
@@ -59,11 +64,12 @@ absl::StatusOr<v1::TokenizeResponse> GenerationRpc::AnswerTokenize(
   const bool add_special_tokens = !request.has_add_special_tokens() || request.add_special_tokens();
   NSA_ASSIGN_OR_RETURN(
       const std::vector<int32_t> tokens,
-      request.has_chat() ? service_->TokenizeChat(request.model(), ToMessages(request.chat()))
-                         : service_->Tokenize(request.model(), request.text(), add_special_tokens));
+      request.has_chat()
+          ? service_.load()->TokenizeChat(request.model(), ToMessages(request.chat()))
+          : service_.load()->Tokenize(request.model(), request.text(), add_special_tokens));
   v1::TokenizeResponse response;
   response.mutable_token_ids()->Add(tokens.begin(), tokens.end());
-  response.set_max_model_tokens(service_->model().max_request_tokens);
+  response.set_max_model_tokens(service_.load()->model().max_request_tokens);
   return response;
 }
 
@@ -71,13 +77,14 @@ absl::StatusOr<v1::DetokenizeResponse> GenerationRpc::AnswerDetokenize(
     const v1::DetokenizeRequest& request) const {
   const std::vector<int64_t> tokens(request.token_ids().begin(), request.token_ids().end());
   v1::DetokenizeResponse response;
-  NSA_ASSIGN_OR_RETURN(*response.mutable_text(), service_->Detokenize(request.model(), tokens));
+  NSA_ASSIGN_OR_RETURN(*response.mutable_text(),
+                       service_.load()->Detokenize(request.model(), tokens));
   return response;
 }
 
 absl::StatusOr<v1::GetModelInfoResponse> GenerationRpc::AnswerModelInfo(
     const v1::GetModelInfoRequest& /*request*/) const {
-  return ToModelInfoResponse(service_->model());
+  return ToModelInfoResponse(service_.load()->model());
 }
 
 template <typename Request, typename Response>
@@ -85,6 +92,7 @@ absl::Status GenerationRpc::Answer(const UnaryCall& call,
                                    absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&)
                                        const) const {
   NSA_RETURN_IF_ERROR(CheckKey(*call.context).status());
+  NSA_RETURN_IF_ERROR(CheckServing());
   NSA_ASSIGN_OR_RETURN(const Request request, FromWire<Request>(*call.request));
   NSA_ASSIGN_OR_RETURN(const Response response, (this->*answer)(request));
   *call.response = ToWire(response);

@@ -2,6 +2,7 @@
 // GenerationRpc: nsa.v1.GenerationService on gRPC's callback API. Translates; the work is
 // GenerationService's.
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -34,9 +35,11 @@ class GenerationRpc : public RawGenerationService {
     CallEnded on_end;
     std::shared_ptr<const RequestLogOptions> log;
   };
-  // The service and the keys must outlive this.
-  GenerationRpc(GenerationService* service, Options options)
-      : service_(service), options_(std::move(options)) {}
+  // The keys must outlive this.
+  explicit GenerationRpc(Options options) : options_(std::move(options)) {}
+
+  // Until then calls are UNAVAILABLE. The service must outlive this.
+  void Serve(GenerationService* service) { service_ = service; }
 
   grpc::ServerWriteReactor<grpc::ByteBuffer>* Generate(grpc::CallbackServerContext* context,
                                                        const grpc::ByteBuffer* request) override;
@@ -84,8 +87,10 @@ class GenerationRpc : public RawGenerationService {
                                              grpc::CallbackServerContext* context) const;
   // The caller's name, as ApiKeys::CheckAuthorization; empty where keys are not asked for.
   absl::StatusOr<std::string> CheckKey(const grpc::CallbackServerContext& context) const;
+  // UNAVAILABLE before Serve.
+  absl::Status CheckServing() const;
 
-  GenerationService* const service_;
+  std::atomic<GenerationService*> service_{nullptr};
   const Options options_;
 };
 

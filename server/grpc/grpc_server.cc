@@ -69,17 +69,21 @@ std::string JoinHostPort(const std::string& host, int port) {
 
 class GrpcServer::Impl {
  public:
-  Impl(const GrpcOptions& options, GenerationService* service)
-      : rpc_(service, {.keys = options.keys,
-                       .max_queued_bytes = options.max_queued_bytes,
-                       .on_end = options.on_end,
-                       .log = options.log}) {}
+  explicit Impl(const GrpcOptions& options)
+      : rpc_({.keys = options.keys,
+              .max_queued_bytes = options.max_queued_bytes,
+              .on_end = options.on_end,
+              .log = options.log}) {}
 
   absl::Status Start(const GrpcOptions& options);
   int port() const { return port_; }
-  void StopServing() {
+  void Serve(GenerationService* service) {
+    rpc_.Serve(service);
+    SetServing(true);
+  }
+  void SetServing(bool serving) {
     server_->GetHealthCheckService()->SetServingStatus(v1::GenerationService::service_full_name(),
-                                                       false);
+                                                       serving);
   }
   void Shutdown(absl::Time deadline) {
     server_->Shutdown(absl::ToChronoTime(deadline));
@@ -106,14 +110,12 @@ absl::Status GrpcServer::Impl::Start(const GrpcOptions& options) {
     return absl::UnavailableError(absl::StrCat("gRPC cannot listen on ", address,
                                                ": the port is in use or the address is not local"));
   }
-  server_->GetHealthCheckService()->SetServingStatus(v1::GenerationService::service_full_name(),
-                                                     true);
+  SetServing(false);
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions& options,
-                                                              GenerationService* service) {
-  auto impl = std::make_unique<Impl>(options, service);
+absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(const GrpcOptions& options) {
+  auto impl = std::make_unique<Impl>(options);
   const absl::Status status = impl->Start(options);
   if (!status.ok()) return status;
   return std::unique_ptr<GrpcServer>(new GrpcServer(std::move(impl)));
@@ -125,7 +127,9 @@ GrpcServer::~GrpcServer() { Shutdown(absl::UnixEpoch()); }
 
 int GrpcServer::port() const { return impl_->port(); }
 
-void GrpcServer::StopServing() { impl_->StopServing(); }
+void GrpcServer::Serve(GenerationService* service) { impl_->Serve(service); }
+
+void GrpcServer::StopServing() { impl_->SetServing(false); }
 
 void GrpcServer::Shutdown(absl::Time deadline) { impl_->Shutdown(deadline); }
 

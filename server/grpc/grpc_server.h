@@ -39,16 +39,18 @@ struct GrpcOptions {
 
 class GrpcServer {
  public:
-  // Listens and serves. The service must outlive the server. Fails with one line that names address
-  // and port.
-  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcOptions& options,
-                                                           GenerationService* service);
+  // Listens; until Serve, calls are UNAVAILABLE and health checks of nsa.v1.GenerationService
+  // answer NOT_SERVING. Fails with one line that names address and port.
+  static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const GrpcOptions& options);
   // Shutdown with a deadline in the past.
   ~GrpcServer();
   GrpcServer(const GrpcServer&) = delete;
   GrpcServer& operator=(const GrpcServer&) = delete;
 
   int port() const;
+
+  // The service must outlive the server.
+  void Serve(GenerationService* service);
 
   // Health checks of nsa.v1.GenerationService answer NOT_SERVING from now on; those of "" (the
   // process is alive) go on as before. Calls are still served.

@@ -21,10 +21,10 @@ struct HttpAccess {
 
 // Outlives the server; so do the things it points to.
 struct ApiContext {
-  GenerationService* service = nullptr;
-  const Metrics* metrics = nullptr;
-  std::string version;      // of the server
-  std::string fingerprint;  // system_fingerprint: changes when server or model do
+  GenerationService* service = nullptr;  // null: the model is still being loaded
+  const Metrics* metrics = nullptr;      // likewise
+  std::string version;                   // of the server
+  std::string fingerprint;               // system_fingerprint: changes when server or model do
   HttpAccess access;
   UnknownFields unknown_fields = UnknownFields::kIgnored;  // of requests
   bool serves_console = true;                              // else its routes do not exist

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "server/error_detail.h"
 #include "server/http/errors.h"
 
 namespace nsa {
@@ -21,10 +22,10 @@ constexpr Route kRoutes[] = {
     {"POST", "/tokenize", &HandleTokenize},
     {"POST", "/detokenize", &HandleDetokenize},
     {"GET", "/tokenizer_info", &HandleTokenizerInfo},
-    {"GET", "/health", &HandleHealth, RouteAccess::kProbe},
+    {"GET", "/health", &HandleHealth, RouteAccess::kProbe, /*needs_model=*/false},
     {"GET", "/health/ready", &HandleReady, RouteAccess::kProbe},
-    {"GET", "/version", &HandleVersion},
-    {"GET", "/openapi.json", &HandleOpenapi},
+    {"GET", "/version", &HandleVersion, RouteAccess::kKey, /*needs_model=*/false},
+    {"GET", "/openapi.json", &HandleOpenapi, RouteAccess::kKey, /*needs_model=*/false},
     {"GET", "/metrics", &HandleMetrics, RouteAccess::kProbe},
     {"GET", "/", &HandleConsole, RouteAccess::kConsole},
     {"GET", "/console/{file}", &HandleConsole, RouteAccess::kConsole},
@@ -142,6 +143,9 @@ void Serve(const ApiContext& api, HttpRequest request, std::shared_ptr<HttpRespo
     if (std::string problem = MediaTypeProblem(request); !problem.empty()) {
       return responder->Send(ErrorResponse(ProtocolError(415, std::move(problem))));
     }
+  }
+  if (route->needs_model && api.service == nullptr) {
+    return responder->Send(ErrorResponse(ErrorFromStatus(LoadingError())));
   }
   route->endpoint(api, request, std::move(responder));
 }

@@ -25,6 +25,7 @@ struct Route {
   absl::string_view path;    // "{...}" at the end stands for one or more characters
   Endpoint endpoint;
   RouteAccess access = RouteAccess::kKey;
+  bool needs_model = true;  // false: answered while the model is loaded, too
 };
 
 std::span<const Route> Routes();

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 
+import grpc
+import httpx
 import pytest
 from server_process import MODEL, ServerProcess, build_dir
 
@@ -125,6 +128,29 @@ def test_full_attention_runs_the_same_model_and_says_so():
         assert server.metric("nsa_kv_bytes_read_total") == server.metric("nsa_kv_bytes_dense_total") > 0
     finally:
         assert server.terminate() == 0
+
+
+def test_the_ports_answer_while_the_model_is_loaded(api, model_copy):
+    config = model_copy / "config.json"
+    config.unlink()
+    os.mkfifo(config)  # whoever reads it waits
+    command = [build_dir() / "bin" / "nsa-server", f"--model={model_copy}", "--http-port=0", "--grpc-port=0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            ports = re.search(r"port (\d+) for HTTP, (\d+) for gRPC", process.stdout.readline()).groups()
+            with (httpx.Client(base_url=f"http://127.0.0.1:{ports[0]}", timeout=60) as http,
+                  grpc.insecure_channel(f"127.0.0.1:{ports[1]}") as channel):
+                stub = api[1].GenerationServiceStub(channel)
+                with pytest.raises(grpc.RpcError) as refused:
+                    stub.GetModelInfo(api[0].GetModelInfoRequest())
+                assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+                assert http.get("/health").status_code == 200
+                for answer in (http.get("/health/ready"), http.get("/v1/models"), http.get("/metrics"),
+                               http.post("/v1/completions", json={"prompt": "Once"})):
+                    assert answer.status_code == 503 and "retry-after" in answer.headers
+                    assert answer.json()["error"]["message"] == "the model is being loaded"
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])

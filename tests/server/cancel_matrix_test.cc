@@ -190,9 +190,10 @@ class CancelMatrixTest : public ApiTest,
     executor_->on_step = [this](const Batch& batch) { return gate_.OnStep(batch); };
     GrpcOptions options{.port = 0, .max_queued_bytes = 16 << 20};
     options.on_end = [this](std::string_view, int) { ++num_grpc_ends_; };
-    auto grpc = GrpcServer::Start(options, service_.get());
+    auto grpc = GrpcServer::Start(options);
     ASSERT_TRUE(grpc.ok()) << grpc.status();
     grpc_ = *std::move(grpc);
+    grpc_->Serve(service_.get());
   }
 
   std::unique_ptr<GenerationService> MakeService(

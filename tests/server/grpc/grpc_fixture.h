@@ -55,8 +55,13 @@ class GrpcServerTest : public testing::Test {
   void SetUp() override { StartServer({.port = 0}); }
 
   void StartServer(const GrpcOptions& options) {
+    Listen(options);
+    server_->Serve(&harness_.service);
+  }
+
+  void Listen(const GrpcOptions& options) {
     server_.reset();
-    auto server = GrpcServer::Start(options, &harness_.service);
+    auto server = GrpcServer::Start(options);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
     grpc::ChannelArguments arguments;

@@ -176,6 +176,24 @@ TEST_F(GrpcServerTest, HealthPerService) {
   EXPECT_EQ(Health("nsa.v1.GenerationService"), "NOT_SERVING");
 }
 
+TEST_F(GrpcServerTest, BeforeThereIsAModelCallsAreUnavailable) {
+  Listen({.port = 0});
+  EXPECT_EQ(Health(""), "SERVING");
+  EXPECT_EQ(Health("nsa.v1.GenerationService"), "NOT_SERVING");
+  const grpc::Status generate = Generate(Hi()).status;
+  EXPECT_EQ(generate.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(generate.error_message(), "the model is being loaded");
+  for (const char* method : {"Tokenize", "Detokenize", "GetModelInfo"}) {
+    std::string response;
+    EXPECT_EQ(RawCall(channel_, absl::StrCat("/nsa.v1.GenerationService/", method), "", &response)
+                  .error_code(),
+              grpc::StatusCode::UNAVAILABLE);
+  }
+  server_->Serve(&harness_.service);
+  EXPECT_EQ(Health("nsa.v1.GenerationService"), "SERVING");
+  EXPECT_TRUE(Generate(Hi()).status.ok());
+}
+
 TEST_F(GrpcServerTest, ReflectionListsTheService) {
   std::string response;
   // Field 7 (list_services), an empty string.
@@ -213,7 +231,7 @@ TEST_F(GrpcServerTest, AMessageOverTheLimitIsRefused) {
 }
 
 TEST_F(GrpcServerTest, APortInUseIsNamed) {
-  const auto second = GrpcServer::Start({.port = server_->port()}, &harness_.service);
+  const auto second = GrpcServer::Start({.port = server_->port()});
   ASSERT_FALSE(second.ok());
   EXPECT_THAT(std::string(second.status().message()),
               HasSubstr(absl::StrCat("127.0.0.1:", server_->port())));
@@ -286,7 +304,8 @@ TEST_F(GrpcServerTest, AConstraintIsFollowedOrRefused) {
 
 TEST(ConstrainedGrpcTest, ACallThatIsCancelledWhileItsConstraintWaitsLeavesNothingBehind) {
   ServiceHarness harness({}, {}, {.num_threads = 0});
-  const auto server = GrpcServer::Start({.port = 0}, &harness.service).value();
+  const auto server = GrpcServer::Start({.port = 0}).value();
+  server->Serve(&harness.service);
   const auto stub = v1::GenerationService::NewStub(grpc::CreateChannel(
       absl::StrCat("127.0.0.1:", server->port()), grpc::InsecureChannelCredentials()));
   v1::GenerateRequest request = Hi();

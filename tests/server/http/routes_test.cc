@@ -46,6 +46,23 @@ TEST_F(RoutesTest, HealthVersionAndMetrics) {
   EXPECT_THAT(metrics.body, HasSubstr("vllm:num_requests_running{"));
 }
 
+TEST(LoadingTest, WhatNeedsTheModelIsUnavailable) {
+  const ApiContext api{.version = "1.2.3"};
+  const auto server = HttpServer::Start({.port = 0}, MakeApiHandler(&api)).value();
+  for (const Route& route : Routes()) {
+    const std::string path(route.path);
+    const RawResponse response =
+        Fetch(server->port(), route.method == "GET" ? Get(path) : PostJson(path, "{}"));
+    EXPECT_EQ(response.status, route.needs_model ? 503 : 200) << path;
+    if (!route.needs_model) continue;
+    EXPECT_EQ(response.headers.count("retry-after"), 1U);
+    EXPECT_THAT(response.body, HasSubstr(R"("message":"the model is being loaded")"));
+    EXPECT_THAT(response.body, HasSubstr(R"("code":"unavailable")"));
+  }
+  EXPECT_EQ(Fetch(server->port(), Get("/health")).status, 200);
+  EXPECT_EQ(Fetch(server->port(), Get("/health/ready")).status, 503);
+}
+
 class CrowdedRoutesTest : public RoutesTest {
  protected:
   CrowdedRoutesTest() { http_options_.max_connections = 1; }
