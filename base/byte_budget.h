@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
+#include <utility>
 
 namespace nsa {
 
@@ -22,10 +24,10 @@ class ByteBudget {
   std::atomic<int64_t> num_free_;
 };
 
-// Not thread-safe. The budget must outlive it; what it holds goes back at its end.
+// Not thread-safe. What it holds goes back at its end.
 class ByteShare {
  public:
-  explicit ByteShare(ByteBudget* budget) : budget_(budget) {}
+  explicit ByteShare(std::shared_ptr<ByteBudget> budget) : budget_(std::move(budget)) {}
   ~ByteShare() { Release(); }
   ByteShare(const ByteShare&) = delete;
   ByteShare& operator=(const ByteShare&) = delete;
@@ -35,7 +37,7 @@ class ByteShare {
   void Release();
 
  private:
-  ByteBudget* const budget_;
+  const std::shared_ptr<ByteBudget> budget_;
   int64_t num_held_ = 0;
 };
 

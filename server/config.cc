@@ -107,7 +107,8 @@ std::vector<Flag> Flags() {
       {"max-body-bytes", "BYTES", "of a request, over HTTP and gRPC; default 16MiB",
        BytesFlag(&C::max_body_bytes, 1024, kMaxBodyBytes)},
       {"max-total-body-bytes", "BYTES",
-       "of all requests being read, over HTTP and again over gRPC; default 256MiB",
+       "of all requests being read, over HTTP and again over gRPC, and of all answers that are not "
+       "streamed; default 256MiB",
        BytesFlag(&C::max_total_body_bytes, 1024, kMaxCacheBytes)},
       {"max-constraint-bytes", "BYTES",
        "of all compiled constraints, of which a quarter is kept for later requests; default 1GiB",

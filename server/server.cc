@@ -229,6 +229,7 @@ void Server::Impl::MakeMetrics() {
   for (const auto& [phase, seconds] : phases_) metrics_->SetStartupPhase(phase, seconds);
   api_ = MakeApiContext(service_.get(), metrics_.get(), ServerVersion());
   api_.access = access_;
+  api_.whole_answers = std::make_shared<ByteBudget>(config_.max_total_body_bytes);
   if (config_.strict) api_.unknown_fields = UnknownFields::kRefused;
   api_.serves_console = config_.console;
 }

@@ -39,9 +39,8 @@ CompiledConstraint::CompiledConstraint(constraint::Grammar grammar,
     : grammar_(std::move(grammar)),
       tokens_(std::move(tokens)),
       limits_(limits),
-      memory_(std::move(memory)),
       current_(NewEpoch()),
-      share_(memory_.get()) {}
+      share_(std::move(memory)) {}
 
 std::unique_ptr<CompiledConstraint::Epoch> CompiledConstraint::NewEpoch() const {
   return std::make_unique<Epoch>(&grammar_, tokens_.get(), limits_);

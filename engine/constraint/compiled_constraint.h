@@ -81,7 +81,6 @@ class CompiledConstraint {
   const constraint::Grammar grammar_;
   const std::shared_ptr<const TokenTable> tokens_;
   const ConstraintLimits limits_;
-  const std::shared_ptr<ByteBudget> memory_;  // of all constraints
   // Guards the contents of the epoch too. Not absl::Mutex: ThreadSanitizer cannot see into a
   // prebuilt Abseil.
   mutable std::mutex mutex_;
@@ -89,7 +88,7 @@ class CompiledConstraint {
   // Where each output stands in it; Automaton::kFailed: nowhere, it had no room.
   mutable absl::flat_hash_map<OutputId, int32_t> states_ ABSL_GUARDED_BY(mutex_);
   mutable OutputId last_output_ ABSL_GUARDED_BY(mutex_) = 0;
-  mutable ByteShare share_ ABSL_GUARDED_BY(mutex_);
+  mutable ByteShare share_ ABSL_GUARDED_BY(mutex_);  // of the memory of all
 };
 
 // One per output; copied when an output forks. Not thread-safe itself; copies are independent.

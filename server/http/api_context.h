@@ -1,9 +1,11 @@
 #pragma once
 // What the endpoints work with.
 
+#include <memory>
 #include <optional>
 #include <string>
 
+#include "base/byte_budget.h"
 #include "server/api_keys.h"
 #include "server/generation_service.h"
 #include "server/http/cors.h"
@@ -26,6 +28,8 @@ struct ApiContext {
   std::string version;                   // of the server
   std::string fingerprint;               // system_fingerprint: changes when server or model do
   HttpAccess access;
+  // Bytes of answers that are not streamed, while they are collected and sent; null: no limit.
+  std::shared_ptr<ByteBudget> whole_answers;
   UnknownFields unknown_fields = UnknownFields::kIgnored;  // of requests
   bool serves_console = true;                              // else its routes do not exist
 };

@@ -39,12 +39,17 @@ std::vector<std::string> ChatShape::Chunks(int64_t choice, const GenerateEvent& 
   return chunks;
 }
 
-ResponseShape::Json ChatShape::ChoiceOf(int64_t index, const FinishedChoice& choice) const {
+ResponseShape::Json ChatShape::ChoiceOf(int64_t index, const CollectedChoice& choice) const {
   Json message = {{"role", "assistant"}, {"content", choice.text}, {"refusal", nullptr}};
   return {{"index", index},
           {"message", std::move(message)},
-          {"logprobs", meta().with_logprobs ? ChatLogprobs(choice.logprobs) : Json()},
+          {"logprobs", nullptr},
           {"finish_reason", FinishReasonJson(choice.finish)}};
+}
+
+ResponseShape::Json ChatShape::LogprobsOf(std::span<const TokenLogprob> logprobs,
+                                          TextPosition* /*position*/) const {
+  return ChatLogprobs(logprobs);
 }
 
 }  // namespace nsa

@@ -3,6 +3,7 @@
 // content, and one with finish_reason and an empty delta.
 
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,8 @@ class ChatShape final : public ResponseShape {
  protected:
   const char* BodyObject() const override { return "chat.completion"; }
   const char* ChunkObject() const override { return "chat.completion.chunk"; }
-  Json ChoiceOf(int64_t index, const FinishedChoice& choice) const override;
+  Json ChoiceOf(int64_t index, const CollectedChoice& choice) const override;
+  Json LogprobsOf(std::span<const TokenLogprob> logprobs, TextPosition* position) const override;
 
  private:
   std::set<int64_t> started_;  // choices whose role has been sent

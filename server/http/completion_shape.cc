@@ -32,10 +32,13 @@ std::vector<std::string> CompletionShape::Chunks(int64_t choice, const GenerateE
   return {Chunk(chunk)};
 }
 
-Json CompletionShape::ChoiceOf(int64_t index, const FinishedChoice& choice) const {
-  TextPosition start;
-  Json logprobs = meta().with_logprobs ? CompletionLogprobs(choice.logprobs, &start) : Json();
-  return Choice(index, choice.text, std::move(logprobs), choice.finish);
+Json CompletionShape::ChoiceOf(int64_t index, const CollectedChoice& choice) const {
+  return Choice(index, choice.text, nullptr, choice.finish);
+}
+
+Json CompletionShape::LogprobsOf(std::span<const TokenLogprob> logprobs,
+                                 TextPosition* position) const {
+  return CompletionLogprobs(logprobs, position);
 }
 
 }  // namespace nsa

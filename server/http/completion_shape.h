@@ -2,6 +2,7 @@
 // text_completion: a stream's chunks have the same shape as the whole response.
 
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,8 @@ class CompletionShape final : public ResponseShape {
  protected:
   const char* BodyObject() const override { return "text_completion"; }
   const char* ChunkObject() const override { return "text_completion"; }
-  Json ChoiceOf(int64_t index, const FinishedChoice& choice) const override;
+  Json ChoiceOf(int64_t index, const CollectedChoice& choice) const override;
+  Json LogprobsOf(std::span<const TokenLogprob> logprobs, TextPosition* position) const override;
 
  private:
   std::map<int64_t, TextPosition> positions_;  // of the choices being streamed

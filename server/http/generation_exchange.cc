@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/status.h"
+#include "server/error_detail.h"
 #include "server/http/errors.h"
 #include "server/http/sse.h"
 
@@ -35,7 +36,10 @@ GenerationExchange::GenerationExchange(bool stream, std::unique_ptr<ResponseShap
     : stream_(stream),
       shape_(std::move(shape)),
       responder_(std::move(client.responder)),
-      record_(std::move(client.record)) {}
+      record_(std::move(client.record)),
+      share_(client.whole_answers == nullptr
+                 ? nullptr
+                 : std::make_shared<ByteShare>(std::move(client.whole_answers))) {}
 
 void GenerationExchange::Start(GenerationService* service, const GenerationRequest& request,
                                std::unique_ptr<ResponseShape> shape, Client client) {
@@ -116,10 +120,11 @@ void GenerationExchange::OnDelta(int64_t choice, const GenerateEvent& event) {
     if (!events.empty()) responder_->Write(std::move(events));
     return;
   }
-  FinishedChoice& collected = choices_[static_cast<size_t>(choice)];
-  collected.text += event.text;
-  collected.logprobs.insert(collected.logprobs.end(), event.logprobs.begin(), event.logprobs.end());
-  if (event.finish != FinishReason::kNone) collected.finish = event.finish;
+  shape_->Collect(event, &choices_[static_cast<size_t>(choice)], &num_collected_bytes_);
+  if (share_ == nullptr || share_->GrowTo(num_collected_bytes_)) return;
+  Fail(WithDetail(
+      absl::UnavailableError("answers that are not streamed have reached their limit of memory"),
+      {.code = "unavailable"}));
 }
 
 void GenerationExchange::OnDone(const Usage& usage) {
@@ -129,7 +134,10 @@ void GenerationExchange::OnDone(const Usage& usage) {
   if (--num_running_ > 0) return;
   ended_ = true;
   handles_.clear();
-  if (!stream_) return responder_->Send({.body = shape_->Body(choices_, usage_)});
+  if (!stream_) {
+    return responder_->Send(
+        {.body = shape_->Body(std::exchange(choices_, {}), usage_), .kept = share_});
+  }
   std::string end;
   if (shape_->meta().include_usage) end = SseEvent(shape_->UsageChunk(usage_));
   end += kSseDone;
@@ -140,6 +148,8 @@ void GenerationExchange::OnDone(const Usage& usage) {
 void GenerationExchange::Fail(const absl::Status& status) {
   ended_ = true;
   CancelAll();
+  choices_.clear();
+  if (share_ != nullptr) share_->Release();
   const HttpError error = ErrorFromStatus(status);
   if (error.status == 500) {
     WriteLog(LogLevel::kError, "a generation failed",

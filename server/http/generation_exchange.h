@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/byte_budget.h"
 #include "server/generation_service.h"
 #include "server/http/http_message.h"
 #include "server/http/openai_types.h"
@@ -21,6 +22,7 @@ class GenerationExchange : public std::enable_shared_from_this<GenerationExchang
   struct Client {
     std::shared_ptr<HttpResponder> responder;
     std::shared_ptr<RequestRecord> record;
+    std::shared_ptr<ByteBudget> whole_answers;  // as ApiContext
   };
   static void Start(GenerationService* service, const GenerationRequest& request,
                     std::unique_ptr<ResponseShape> shape, Client client);
@@ -48,8 +50,11 @@ class GenerationExchange : public std::enable_shared_from_this<GenerationExchang
   int64_t choices_per_prompt_ = 1;
   size_t num_running_ = 0;  // prompts whose last event is still to come
   bool ended_ = false;
-  std::vector<FinishedChoice> choices_;  // not streaming: what has come so far
-  Usage usage_;                          // of the prompts that are done
+  // Not streaming: what has come so far.
+  std::vector<CollectedChoice> choices_;
+  int64_t num_collected_bytes_ = 0;
+  const std::shared_ptr<ByteShare> share_;  // covers them; null: there is no limit
+  Usage usage_;                             // of the prompts that are done
 };
 
 }  // namespace nsa

@@ -37,7 +37,7 @@ HttpConnection::HttpConnection(std::shared_ptr<HttpHost> host)
                 const auto& needs_body = host_->options.needs_body;
                 return !refusing_ && (!needs_body || needs_body(head));
               }),
-      body_share_(&host_->body_budget) {}
+      body_share_(host_->body_budget) {}
 
 void HttpConnection::RunOnStrand(Task task) {
   if (strand_.running_in_this_thread()) return task(*this);
@@ -218,6 +218,7 @@ void HttpConnection::Close() {
   state_ = State::kClosed;
   on_disconnect_ = nullptr;
   record_.reset();
+  kept_.reset();
   read_timer_.cancel();
   write_timer_.cancel();
   heartbeat_timer_.cancel();

@@ -33,11 +33,13 @@ class HttpConnection;
 // with it the connection, may outlive the server.
 struct HttpHost {
   explicit HttpHost(HttpOptions given)
-      : options(std::move(given)), body_budget(options.max_total_body_bytes) {}
+      : options(std::move(given)),
+        body_budget(std::make_shared<ByteBudget>(options.max_total_body_bytes)) {}
 
   boost::asio::io_context io;
   const HttpOptions options;
-  ByteBudget body_budget;  // of requests that are being read or turned into calls
+  const std::shared_ptr<ByteBudget>
+      body_budget;  // of requests that are being read or turned into calls
   std::optional<boost::asio::ssl::context> tls;
   HttpHandler handler;
   std::atomic<bool> draining{false};
@@ -102,6 +104,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   // Writing.
   void StartWrite();
+  void ArmWriteTimer();
   void WriteSome();
   void OnWrite(ErrorCode error, size_t num_bytes);
 
@@ -128,6 +131,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   uint64_t exchange_ = 0;  // its number
   std::string request_id_, route_;
   std::shared_ptr<RequestRecord> record_;
+  std::shared_ptr<void> kept_;  // as HttpResponse::kept
   bool keep_alive_ = false, http_1_0_ = false, is_head_ = false;
   bool head_sent_ = false, response_complete_ = false;  // as handed to the write buffer
   BodyFraming framing_ = BodyFraming::kLength;
@@ -137,6 +141,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
   std::string pending_, sending_;  // sending_ is with the socket from sent_bytes_ on
   size_t sent_bytes_ = 0;
+  size_t timed_bytes_ = 0;  // sent when the write timer was set
   bool writing_ = false;
   int64_t BufferLimit(int64_t chunk_bytes);
   std::atomic<int64_t> largest_chunk_bytes_{0};  // of its streams

@@ -18,6 +18,9 @@ namespace {
 
 constexpr char kClientTooSlow[] = "client_too_slow";
 
+// A reader has write_timeout for each of these, or for what is left.
+constexpr size_t kTimedWriteBytes = size_t{1} << 20;
+
 // Empty where there is not one valid traceparent.
 std::string TraceIdOf(const HttpHeaders& headers) {
   const auto is_traceparent = [](const auto& header) {
@@ -132,6 +135,7 @@ void HttpConnection::ReportStatus(int status) {
 void HttpConnection::SendWhole(const HttpResponse& response) {
   SendHead(response, BodyFraming::kLength);
   if (!is_head_) pending_ += response.body;
+  kept_ = response.kept;
   response_complete_ = true;
   StartWrite();
 }
@@ -222,6 +226,7 @@ void HttpConnection::FinishExchange() {
   on_disconnect_ = nullptr;
   record_->End();
   record_.reset();
+  kept_.reset();
   if (!keep_alive_ || peer_closed_) return CloseGracefully();
   BeginRequest();
 }
@@ -232,15 +237,21 @@ void HttpConnection::StartWrite() {
   sending_.clear();
   sending_.swap(pending_);
   sent_bytes_ = 0;
+  ArmWriteTimer();
   WriteSome();
 }
 
-void HttpConnection::WriteSome() {
+void HttpConnection::ArmWriteTimer() {
+  timed_bytes_ = sent_bytes_;
   write_timer_.expires_after(absl::ToChronoNanoseconds(host_->options.write_timeout));
   write_timer_.async_wait([self = shared_from_this()](ErrorCode error) {
     if (error || self->write_timer_.expiry() > std::chrono::steady_clock::now()) return;
     self->Disconnect(kClientTooSlow);
   });
+}
+
+void HttpConnection::WriteSome() {
+  if (sent_bytes_ - timed_bytes_ >= kTimedWriteBytes) ArmWriteTimer();
   socket_.AsyncWriteSome(
       boost::asio::buffer(sending_.data() + sent_bytes_, sending_.size() - sent_bytes_),
       [self = shared_from_this()](ErrorCode error, size_t num_bytes) {

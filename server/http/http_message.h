@@ -36,7 +36,8 @@ struct HttpResponse {
   std::string content_type = "application/json";
   HttpHeaders headers;
   std::string body;
-  std::string error_code;  // of an error, for the log
+  std::string error_code;      // of an error, for the log
+  std::shared_ptr<void> kept;  // until the response is out or the peer has left
 };
 
 // Sent when a stream has been silent for `interval`; an empty chunk: nothing is sent.

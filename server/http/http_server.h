@@ -30,7 +30,7 @@ struct HttpOptions {
   int64_t socket_send_buffer_bytes = 0;              // SO_SNDBUF; 0: the system's
   absl::Duration idle_timeout = absl::Seconds(75);   // between requests
   absl::Duration read_timeout = absl::Seconds(60);   // from a request's first byte to its last
-  absl::Duration write_timeout = absl::Seconds(60);  // without the peer taking a byte
+  absl::Duration write_timeout = absl::Seconds(60);  // for the peer to take 1 MiB, or what is left
   absl::Duration linger_timeout = absl::Seconds(2);  // for the peer to close after our last byte
   TlsFiles tls;                                      // empty: no TLS
   // Asked when the head of a request has been read, before its body is: false if the handler will

@@ -62,7 +62,7 @@ void TextPosition::Advance(std::string_view token_bytes) {
   for (const char byte : token_bytes) num_chars_ += IsContinuation(byte) ? 0 : 1;
 }
 
-Json CompletionLogprobs(const std::vector<TokenLogprob>& logprobs, TextPosition* position) {
+Json CompletionLogprobs(std::span<const TokenLogprob> logprobs, TextPosition* position) {
   Json tokens = Json::array(), token_logprobs = Json::array(), top = Json::array(),
        offsets = Json::array();
   for (const TokenLogprob& token : logprobs) {
@@ -78,7 +78,7 @@ Json CompletionLogprobs(const std::vector<TokenLogprob>& logprobs, TextPosition*
           {"text_offset", std::move(offsets)}};
 }
 
-Json ChatLogprobs(const std::vector<TokenLogprob>& logprobs) {
+Json ChatLogprobs(std::span<const TokenLogprob> logprobs) {
   Json content = Json::array();
   for (const TokenLogprob& token : logprobs) {
     Json entry = ChatToken(token);

@@ -2,9 +2,9 @@
 // Log-probabilities in the two shapes of the OpenAI API.
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "nlohmann/json.hpp"
 #include "server/generation_service.h"
@@ -28,10 +28,10 @@ class TextPosition {
 // {"tokens","token_logprobs","top_logprobs","text_offset"}. The chosen token is always among its
 // top_logprobs, with the same number. The position moves on, so that the chunks of a stream
 // continue each other.
-nlohmann::ordered_json CompletionLogprobs(const std::vector<TokenLogprob>& logprobs,
+nlohmann::ordered_json CompletionLogprobs(std::span<const TokenLogprob> logprobs,
                                           TextPosition* position);
 
 // {"content":[{"token","logprob","bytes","top_logprobs":[...]}],"refusal":null}
-nlohmann::ordered_json ChatLogprobs(const std::vector<TokenLogprob>& logprobs);
+nlohmann::ordered_json ChatLogprobs(std::span<const TokenLogprob> logprobs);
 
 }  // namespace nsa

@@ -26,7 +26,7 @@ void HandleCompletions(const ApiContext& api, const HttpRequest& request,
                    .with_logprobs = parsed->calls.front().num_logprobs.has_value(),
                    .include_usage = parsed->include_usage});
   GenerationExchange::Start(api.service, *parsed, std::move(shape),
-                            {std::move(responder), request.record});
+                            {std::move(responder), request.record, api.whole_answers});
 }
 
 }  // namespace nsa

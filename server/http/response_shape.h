@@ -3,11 +3,13 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "nlohmann/json.hpp"
 #include "server/generation_service.h"
+#include "server/http/logprobs_json.h"
 
 namespace nsa {
 
@@ -21,10 +23,30 @@ struct ResponseMeta {
   bool include_usage = false;  // in a stream
 };
 
-// A choice that has been collected whole.
-struct FinishedChoice {
+// Objects whose members are arrays, joined array by array, as text: as values they would take ten
+// times the room.
+class JoinedArrays {
+ public:
+  // All of them have the same members; one that is no array stays as it was first.
+  void Append(const nlohmann::ordered_json& object);
+  std::string Text() const;  // of the whole object
+  int64_t num_bytes() const { return num_bytes_; }
+
+ private:
+  struct Member {
+    std::string name;  // with its quotes
+    std::string text;  // without the brackets of an array
+    bool is_array = false;
+  };
+  std::vector<Member> members_;
+  int64_t num_bytes_ = 0;
+};
+
+// A choice as it is collected whole.
+struct CollectedChoice {
   std::string text;
-  std::vector<TokenLogprob> logprobs;
+  JoinedArrays logprobs;
+  TextPosition position;  // of the next token
   FinishReason finish = FinishReason::kNone;
 };
 
@@ -40,21 +62,26 @@ class ResponseShape {
   virtual std::vector<std::string> Chunks(int64_t choice, const GenerateEvent& delta) = 0;
   // Streaming, with include_usage: the chunk after the last choice.
   std::string UsageChunk(const Usage& usage) const;
-  // The whole response.
-  std::string Body(const std::vector<FinishedChoice>& choices, const Usage& usage) const;
+  // Whole: adds what a kDelta event brings to its choice, and the bytes that it has grown by to
+  // `num_bytes`; then the response.
+  void Collect(const GenerateEvent& delta, CollectedChoice* choice, int64_t* num_bytes) const;
+  std::string Body(std::vector<CollectedChoice> choices, const Usage& usage) const;
 
  protected:
   using Json = nlohmann::ordered_json;
 
   virtual const char* BodyObject() const = 0;
   virtual const char* ChunkObject() const = 0;
-  virtual Json ChoiceOf(int64_t index, const FinishedChoice& choice) const = 0;
+  // The member "logprobs" is null: what LogprobsOf gave is put there.
+  virtual Json ChoiceOf(int64_t index, const CollectedChoice& choice) const = 0;
+  virtual Json LogprobsOf(std::span<const TokenLogprob> logprobs, TextPosition* position) const = 0;
 
   // A chunk around one choice.
   std::string Chunk(const Json& choice);
 
  private:
   Json Envelope(const char* object) const;
+  std::string ChoiceText(int64_t index, const CollectedChoice& choice) const;
 
   const ResponseMeta meta_;
   // Of a chunk, what stands before and behind its one choice: the same in every chunk. Empty before

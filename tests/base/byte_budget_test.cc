@@ -10,41 +10,41 @@ namespace nsa {
 namespace {
 
 TEST(ByteBudget, IsSharedToTheLastByte) {
-  ByteBudget budget(100);
-  ByteShare first(&budget), second(&budget);
+  const auto budget = std::make_shared<ByteBudget>(100);
+  ByteShare first(budget), second(budget);
   EXPECT_TRUE(first.GrowTo(60));
   EXPECT_TRUE(first.GrowTo(10));  // it holds more already
-  EXPECT_EQ(budget.num_free(), 40);
+  EXPECT_EQ(budget->num_free(), 40);
   EXPECT_FALSE(second.GrowTo(41));
-  EXPECT_EQ(budget.num_free(), 40);
+  EXPECT_EQ(budget->num_free(), 40);
   EXPECT_TRUE(second.GrowTo(40));
   EXPECT_FALSE(first.GrowTo(61));
   second.Release();
   EXPECT_TRUE(first.GrowTo(100));
-  EXPECT_EQ(budget.num_free(), 0);
+  EXPECT_EQ(budget->num_free(), 0);
 }
 
 TEST(ByteBudget, AShareGivesBackWhatItHoldsOnce) {
-  ByteBudget budget(100);
+  const auto budget = std::make_shared<ByteBudget>(100);
   {
-    ByteShare share(&budget);
+    ByteShare share(budget);
     EXPECT_TRUE(share.GrowTo(70));
     share.Release();
     share.Release();
-    EXPECT_EQ(budget.num_free(), 100);
+    EXPECT_EQ(budget->num_free(), 100);
     EXPECT_TRUE(share.GrowTo(30));
   }
-  EXPECT_EQ(budget.num_free(), 100);
+  EXPECT_EQ(budget->num_free(), 100);
 }
 
 TEST(ByteBudget, ManyThreadsNeverHoldMore) {
-  ByteBudget budget(1000);
+  const auto budget = std::make_shared<ByteBudget>(1000);
   std::atomic<int64_t> num_held{0};
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {
       for (int i = 0; i < 10000; ++i) {
-        ByteShare share(&budget);
+        ByteShare share(budget);
         if (!share.GrowTo(400)) continue;
         EXPECT_LE(num_held += 400, 1000);
         num_held -= 400;
@@ -52,7 +52,7 @@ TEST(ByteBudget, ManyThreadsNeverHoldMore) {
     });
   }
   for (std::thread& thread : threads) thread.join();
-  EXPECT_EQ(budget.num_free(), 1000);
+  EXPECT_EQ(budget->num_free(), 1000);
 }
 
 }  // namespace

@@ -75,6 +75,7 @@ void ApiTest::Start() {
   api_ = MakeApiContext(service_.get(), metrics_.get(), "1.2.3");
   api_.access = std::move(access);
   api_.unknown_fields = unknown_fields;
+  api_.whole_answers = std::make_shared<ByteBudget>(max_whole_answer_bytes_);
   http_options_.on_response = [this](const std::string& route, int status) {
     metrics_->CountHttpRequest(route, status);
   };

@@ -58,6 +58,7 @@ class ApiTest : public ::testing::Test {
 
   EngineOptions engine_options_;
   absl::Duration liveness_timeout_ = absl::Seconds(30);
+  int64_t max_whole_answer_bytes_ = int64_t{1} << 30;
   ConstraintQueueOptions constraint_options_;
   HttpOptions http_options_;
   ExecutorLimits limits_;

@@ -71,6 +71,31 @@ TEST(CompletionShape, LogprobOffsetsGoOnPerChoice) {
   EXPECT_EQ(offsets(1, "g"), "[2]");
 }
 
+// Joined from many parts, a prompt's among them, it is what one value would be.
+TEST(CompletionShape, CollectedLogprobsAreThoseOfTheParts) {
+  ResponseMeta meta = Meta();
+  meta.with_logprobs = true;
+  const CompletionShape shape(meta);
+  GenerateEvent prompt{.text = R"(","logprobs":null,")"};
+  for (int i = 0; i < 1000; ++i) {
+    prompt.logprobs.push_back(
+        {.bytes = std::string(1, static_cast<char>('a' + i % 26)), .logprob = -0.5 * i});
+  }
+  const GenerateEvent last{
+      .text = "z", .logprobs = {{.bytes = "z"}}, .finish = FinishReason::kStop};
+  CollectedChoice choice;
+  int64_t num_bytes = 0;
+  shape.Collect(prompt, &choice, &num_bytes);
+  shape.Collect(last, &choice, &num_bytes);
+  EXPECT_EQ(num_bytes, static_cast<int64_t>(choice.text.size()) + choice.logprobs.num_bytes());
+  std::vector<TokenLogprob> all = prompt.logprobs;
+  all.push_back(last.logprobs.front());
+  TextPosition start;
+  const auto body = nlohmann::ordered_json::parse(shape.Body({choice}, {}));
+  EXPECT_EQ(body["choices"][0]["logprobs"], CompletionLogprobs(all, &start));
+  EXPECT_EQ(body["choices"][0]["text"], prompt.text + "z");
+}
+
 TEST(CompletionShape, RequestedLogprobsAreThereEvenIfEmpty) {
   ResponseMeta meta = Meta();
   meta.with_logprobs = true;

@@ -70,9 +70,13 @@ class LoggingShape : public ResponseShape {
  protected:
   const char* BodyObject() const override { return "body"; }
   const char* ChunkObject() const override { return "chunk"; }
-  Json ChoiceOf(int64_t /*index*/, const FinishedChoice& choice) const override {
+  Json ChoiceOf(int64_t /*index*/, const CollectedChoice& choice) const override {
     log_->Note();
     return {{"text", choice.text}};
+  }
+  Json LogprobsOf(std::span<const TokenLogprob> /*logprobs*/,
+                  TextPosition* /*position*/) const override {
+    return {};
   }
 
  private:
@@ -110,6 +114,31 @@ TEST_F(GenerationExchangeTest, TheStepThreadNeitherTokenizesNorWritesJson) {
     EXPECT_FALSE(json_threads.contains(*step_threads.begin())) << stream;
   }
   EXPECT_TRUE(WaitUntilIdle());
+}
+
+TEST_F(GenerationExchangeTest, WholeAnswersAreBoundedTogether) {
+  max_whole_answer_bytes_ = 20'000;
+  Start();
+  const auto ask = [&](int max_tokens, const std::string& extra = "") {
+    return Fetch(port(),
+                 PostJson("/v1/completions",
+                          absl::StrCat(R"({"prompt":[1,2,3],"ignore_eos":true,"logprobs":5,)",
+                                       R"("max_tokens":)", max_tokens, extra, "}")));
+  };
+  int64_t num_bytes = 0;
+  for (int i = 0; i < 6; ++i) {  // more than the limit one after another
+    const RawResponse answer = ask(40);
+    EXPECT_EQ(answer.status, 200);
+    num_bytes += static_cast<int64_t>(answer.body.size());
+  }
+  EXPECT_GT(num_bytes, max_whole_answer_bytes_);
+  const RawResponse refused = ask(400);
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_THAT(refused.body, HasSubstr("answers that are not streamed have reached their limit"));
+  EXPECT_THAT(refused.body, HasSubstr(R"("code":"unavailable")"));
+  EXPECT_TRUE(WaitUntilIdle());
+  EXPECT_THAT(ask(400, R"(,"stream":true)").body, HasSubstr("data: [DONE]"));
+  EXPECT_EQ(ask(40).status, 200);
 }
 
 TEST_F(GenerationExchangeTest, ADepartedClientFreesItsPagesWhileStreaming) {

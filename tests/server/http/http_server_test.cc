@@ -37,6 +37,21 @@ TEST_F(HttpServerTest, AReaderThatTakesNothingTimesOut) {
   EXPECT_TRUE(WaitForConnections(0));
 }
 
+TEST_F(HttpServerTest, AReaderThatTakesAFewBytesAtATimeTimesOut) {
+  Start({.socket_send_buffer_bytes = 4096, .write_timeout = absl::Milliseconds(300)});
+  RawClient client(server_->port(), /*receive_buffer_bytes=*/4096);
+  client.Send(Get("/hold"));
+  std::string body;
+  for (int i = 0; i < 16 << 10; ++i) body += std::string(1023, 'x') + "\n";
+  Wait().responder->Send({.body = std::move(body)});
+  const absl::Time deadline = absl::Now() + absl::Seconds(10);
+  while (server_->num_connections() > 0 && absl::Now() < deadline) {
+    client.ReadUntil("\n");
+    absl::SleepFor(absl::Milliseconds(20));
+  }
+  EXPECT_EQ(server_->num_connections(), 0);
+}
+
 TEST_F(HttpServerTest, ConnectionsOverTheLimitAreAnswered503) {
   Start({.max_connections = 2});
   RawClient first(server_->port()), second(server_->port());

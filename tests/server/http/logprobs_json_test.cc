@@ -5,6 +5,8 @@
 namespace nsa {
 namespace {
 
+using Tokens = std::vector<TokenLogprob>;
+
 TokenLogprob Token(const std::string& bytes, double logprob,
                    std::vector<TokenLogprob::Alternative> top = {}) {
   return {.bytes = bytes, .logprob = logprob, .top = std::move(top)};
@@ -20,10 +22,10 @@ TEST(TokenText, SpellsBytesThatAreNotText) {
 
 TEST(CompletionLogprobs, HasFourParallelLists) {
   TextPosition position;
-  const auto json = CompletionLogprobs({Token(" a", -0.5,
-                                              {{.token = 1, .bytes = " a", .logprob = -0.5},
-                                               {.token = 2, .bytes = " b", .logprob = -1.5}}),
-                                        Token("bc", -2.25)},
+  const auto json = CompletionLogprobs(Tokens{Token(" a", -0.5,
+                                                    {{.token = 1, .bytes = " a", .logprob = -0.5},
+                                                     {.token = 2, .bytes = " b", .logprob = -1.5}}),
+                                              Token("bc", -2.25)},
                                        &position);
   EXPECT_EQ(json.dump(),
             R"({"tokens":[" a","bc"],"token_logprobs":[-0.5,-2.25],)"
@@ -35,7 +37,7 @@ TEST(CompletionLogprobs, TheChosenTokenIsAlwaysThereWithTheSameNumber) {
   const double chosen = static_cast<float>(-7.1234567);
   TextPosition position;
   const auto json = CompletionLogprobs(
-      {Token("x", chosen, {{.token = 1, .bytes = "y", .logprob = -0.1F}})}, &position);
+      Tokens{Token("x", chosen, {{.token = 1, .bytes = "y", .logprob = -0.1F}})}, &position);
   EXPECT_EQ(json["top_logprobs"][0].size(), 2U);
   EXPECT_EQ(json["top_logprobs"][0]["x"].dump(), json["token_logprobs"][0].dump());
   const auto reread = nlohmann::json::parse(json.dump());
@@ -44,9 +46,9 @@ TEST(CompletionLogprobs, TheChosenTokenIsAlwaysThereWithTheSameNumber) {
 
 TEST(CompletionLogprobs, OfTwoTokensWithOneTextTheLikelierIsKept) {
   TextPosition position;
-  const auto json = CompletionLogprobs({Token("A", -3,
-                                              {{.token = 1, .bytes = "A", .logprob = -1},
-                                               {.token = 2, .bytes = "A", .logprob = -3}})},
+  const auto json = CompletionLogprobs(Tokens{Token("A", -3,
+                                                    {{.token = 1, .bytes = "A", .logprob = -1},
+                                                     {.token = 2, .bytes = "A", .logprob = -3}})},
                                        &position);
   EXPECT_EQ(json["top_logprobs"][0].dump(), R"({"A":-1.0})");
 }
@@ -55,19 +57,20 @@ TEST(CompletionLogprobs, OffsetsCountCharactersAndGoOnInTheNextChunk) {
   TextPosition position;
   // é as two tokens: both lie in character 1.
   const auto first = CompletionLogprobs(
-      {Token("x", 0), Token("\xC3", 0), Token("\xA9", 0), Token("", 0)}, &position);
+      Tokens{Token("x", 0), Token("\xC3", 0), Token("\xA9", 0), Token("", 0)}, &position);
   EXPECT_EQ(first["text_offset"].dump(), "[0,1,1,2]");
   const auto second =
-      CompletionLogprobs({Token("\xE2\x82\xAC\xE2\x82\xAC", 0), Token("z", 0)}, &position);
+      CompletionLogprobs(Tokens{Token("\xE2\x82\xAC\xE2\x82\xAC", 0), Token("z", 0)}, &position);
   EXPECT_EQ(second["text_offset"].dump(), "[2,4]");
 }
 
 TEST(ChatLogprobs, HasTheChatShape) {
-  EXPECT_EQ(ChatLogprobs({Token("\xC3\xA9", -0.5, {{.bytes = "\xC3", .logprob = -1}})}).dump(),
-            "{\"content\":[{\"token\":\"\xC3\xA9\",\"logprob\":-0.5,\"bytes\":[195,169],"
-            "\"top_logprobs\":[{\"token\":\"bytes:\\\\xc3\",\"logprob\":-1.0,\"bytes\":[195]}]}],"
-            "\"refusal\":null}");
-  EXPECT_EQ(ChatLogprobs({}).dump(), R"({"content":[],"refusal":null})");
+  EXPECT_EQ(
+      ChatLogprobs(Tokens{Token("\xC3\xA9", -0.5, {{.bytes = "\xC3", .logprob = -1}})}).dump(),
+      "{\"content\":[{\"token\":\"\xC3\xA9\",\"logprob\":-0.5,\"bytes\":[195,169],"
+      "\"top_logprobs\":[{\"token\":\"bytes:\\\\xc3\",\"logprob\":-1.0,\"bytes\":[195]}]}],"
+      "\"refusal\":null}");
+  EXPECT_EQ(ChatLogprobs(Tokens{}).dump(), R"({"content":[],"refusal":null})");
 }
 
 }  // namespace
