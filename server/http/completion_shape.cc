@@ -24,6 +24,7 @@ std::vector<std::string> CompletionShape::Chunks(int64_t choice, const GenerateE
     return {};
   }
   Json logprobs = nullptr;
+  if (meta().with_logprobs) positions_[choice].AddText(delta.text);
   if (!delta.logprobs.empty()) {
     logprobs = CompletionLogprobs(delta.logprobs, &positions_[choice]);
   }

@@ -58,7 +58,15 @@ int64_t TextPosition::OffsetOf(std::string_view token_bytes) const {
   return continues ? num_chars_ - 1 : num_chars_;
 }
 
+void TextPosition::AddText(std::string_view text) {
+  if (first_of_text_ == 0 && !text.empty()) first_of_text_ = text.front();
+}
+
 void TextPosition::Advance(std::string_view token_bytes) {
+  if (is_at_start_ && !token_bytes.empty()) {
+    is_at_start_ = false;
+    if (token_bytes.front() == ' ' && first_of_text_ != ' ') token_bytes.remove_prefix(1);
+  }
   for (const char byte : token_bytes) num_chars_ += IsContinuation(byte) ? 0 : 1;
 }
 

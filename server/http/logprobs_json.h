@@ -14,15 +14,21 @@ namespace nsa {
 // A token as text; one whose bytes are not UTF-8 on their own is spelled "bytes:\xe2\x80".
 std::string TokenText(std::string_view bytes);
 
-// Where a choice's next token begins, in characters from the start of its text.
+// Where a choice's next token begins, in characters from the start of its text. A tokenizer may put
+// a space in front of a text that is no part of it: the first token then has one more than the
+// text.
 class TextPosition {
  public:
+  // What comes with the next tokens, or before them.
+  void AddText(std::string_view text);
   // The character in which a token with these bytes begins.
   int64_t OffsetOf(std::string_view token_bytes) const;
   void Advance(std::string_view token_bytes);
 
  private:
   int64_t num_chars_ = 0;  // begun so far
+  char first_of_text_ = 0;
+  bool is_at_start_ = true;  // no token had bytes yet
 };
 
 // {"tokens","token_logprobs","top_logprobs","text_offset"}. The chosen token is always among its

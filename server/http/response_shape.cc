@@ -49,6 +49,7 @@ void ResponseShape::Collect(const GenerateEvent& delta, CollectedChoice* choice,
                             int64_t* num_bytes) const {
   *num_bytes += static_cast<int64_t>(delta.text.size()) - choice->logprobs.num_bytes();
   choice->text += delta.text;
+  choice->position.AddText(delta.text);
   std::span<const TokenLogprob> rest = delta.logprobs;  // those of a prompt are many
   while (!rest.empty()) {
     const size_t num_next = std::min(rest.size(), kMaxLogprobValues);

@@ -22,6 +22,7 @@ TEST(TokenText, SpellsBytesThatAreNotText) {
 
 TEST(CompletionLogprobs, HasFourParallelLists) {
   TextPosition position;
+  position.AddText(" a");
   const auto json = CompletionLogprobs(Tokens{Token(" a", -0.5,
                                                     {{.token = 1, .bytes = " a", .logprob = -0.5},
                                                      {.token = 2, .bytes = " b", .logprob = -1.5}}),
@@ -62,6 +63,22 @@ TEST(CompletionLogprobs, OffsetsCountCharactersAndGoOnInTheNextChunk) {
   const auto second =
       CompletionLogprobs(Tokens{Token("\xE2\x82\xAC\xE2\x82\xAC", 0), Token("z", 0)}, &position);
   EXPECT_EQ(second["text_offset"].dump(), "[2,4]");
+}
+
+TEST(CompletionLogprobs, ASpaceThatIsNotInTheTextCountsForNothing) {
+  const Tokens tokens = {Token("", 0), Token(" once", 0), Token(" upon", 0)};
+  TextPosition without;
+  without.AddText("once");
+  EXPECT_EQ(CompletionLogprobs(tokens, &without)["text_offset"].dump(), "[0,0,4]");
+  TextPosition with;
+  with.AddText(" o");
+  EXPECT_EQ(CompletionLogprobs(tokens, &with)["text_offset"].dump(), "[0,0,5]");
+  // A token that is nothing but the space, and has no text.
+  TextPosition alone;
+  EXPECT_EQ(CompletionLogprobs(Tokens{Token(" ", 0)}, &alone)["text_offset"].dump(), "[0]");
+  alone.AddText(" x");
+  EXPECT_EQ(CompletionLogprobs(Tokens{Token(" x", 0), Token("y", 0)}, &alone)["text_offset"].dump(),
+            "[0,2]");
 }
 
 TEST(ChatLogprobs, HasTheChatShape) {
