@@ -73,6 +73,7 @@ class Engine::Impl {
  private:
   void Run();
   bool TakeOrders();
+  void Recount(const StepOutcome& outcome);
   void Publish(const StepOutcome& outcome);
   void ReportLoss();
   absl::Status Check(const std::vector<Request>& requests) const;
@@ -237,6 +238,7 @@ void Engine::Impl::Run() {
     running = TakeOrders();
     const StepOutcome outcome = core_.Step();
     if (!outcome.status.ok()) NSA_LOG_ERROR << "a step failed: " << outcome.status.ToString();
+    Recount(outcome);
     Publish(outcome);
     for (const Delivery& delivery : outcome.deliveries) delivery.sink->OnToken(delivery.event);
     if (outcome.lost && !std::exchange(loss_reported_, true)) ReportLoss();
@@ -266,6 +268,14 @@ bool Engine::Impl::TakeOrders() {
   for (const auto& [id, reason] : cancelled) core_.Cancel(id, reason);
   if (cancel_all) core_.CancelAll();
   return !stop;
+}
+
+// Under what its owner says of its end.
+void Engine::Impl::Recount(const StepOutcome& outcome) {
+  for (const Delivery& delivery : outcome.deliveries) {
+    const FinishReason reason = delivery.sink->Take(delivery.event);
+    if (reason != delivery.event.finish) core_.Recount(delivery.event.finish, reason);
+  }
 }
 
 // Makes a step's outcome visible before any sink is told of it.

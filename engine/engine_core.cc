@@ -281,6 +281,11 @@ void EngineCore::RecordEnd(Sequence& sequence, absl::Time now) {
   stats_.request_generated_tokens.Observe(static_cast<double>(sequence.num_generated_tokens()));
 }
 
+void EngineCore::Recount(FinishReason from, FinishReason to) {
+  --stats_.num_finished[static_cast<size_t>(from)];
+  ++stats_.num_finished[static_cast<size_t>(to)];
+}
+
 // An event with what every event of the sequence carries.
 TokenEvent& EngineCore::AddEvent(const Sequence& sequence) {
   TokenEvent& event = deliveries_.emplace_back(Delivery{.sink = sequence.sink, .event = {}}).event;

@@ -52,6 +52,9 @@ class EngineCore {
   // the executor is lost. A sequence whose constraint cannot be followed ends alone.
   StepOutcome Step();
 
+  // A request that ended with `from` counts as one that ended with `to`.
+  void Recount(FinishReason from, FinishReason to);
+
   bool idle() const { return sequences_.empty() && deliveries_.empty() && in_flight_.empty(); }
   // Counters since construction, and gauges as of now. Of what is decided before a request gets
   // here (admissions, rejections, draining) it knows nothing.

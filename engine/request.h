@@ -142,6 +142,10 @@ struct TokenEvent {
 class TokenSink {
  public:
   virtual ~TokenSink() = default;
+  // Comes before OnToken, for all events of a step, and before its statistics are published: they
+  // count a request that ends under the reason that is returned. A stop string may have come
+  // before.
+  virtual FinishReason Take(const TokenEvent& event) { return event.finish; }
   virtual void OnToken(const TokenEvent& event) = 0;
 };
 

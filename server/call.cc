@@ -16,11 +16,23 @@ GenerationService::Call::Call(const Options& options, std::shared_ptr<GenerateOb
   }
 }
 
+// Its text decides how a choice has ended, and the engine counts that.
+FinishReason GenerationService::Call::Take(const TokenEvent& event) {
+  Choice& choice = choices_[event.id - options_.first_request_id];
+  if (observer_ == nullptr) return event.finish;
+  if (event.has_token && !choice.stream.finished()) {
+    choice.deltas.push_back(choice.stream.Push(event));
+    choice.finish = choice.deltas.back().finish;
+  }
+  const bool has_ended = event.finish != FinishReason::kNone && choice.stream.finished();
+  return has_ended ? choice.finish : event.finish;
+}
+
 void GenerationService::Call::OnToken(const TokenEvent& event) {
   const auto choice_idx = static_cast<int64_t>(event.id - options_.first_request_id);
   Choice& choice = choices_[choice_idx];
   // The engine still tells of requests that this call has ended: at a stop string, or in Fail.
-  if (observer_ == nullptr || choice.stream.finished()) return;
+  if (observer_ == nullptr || choice.told_end) return;
   choice.traffic = event.traffic;
   choice.num_prompt_tokens_shared = event.num_prompt_tokens_shared;
   choice.times = event.times;
@@ -58,9 +70,10 @@ void GenerationService::Call::Echo(int64_t choice_idx) {
 void GenerationService::Call::TakeToken(int64_t choice_idx, const TokenEvent& event) {
   Choice& choice = choices_[choice_idx];
   if (!choice.echoed) Echo(choice_idx);
-  GenerateEvent delta = choice.stream.Push(event);
+  GenerateEvent delta = std::move(choice.deltas.front());
+  choice.deltas.pop_front();
   delta.choice = choice_idx;
-  const bool is_finished = choice.stream.finished();
+  const bool is_finished = choice.told_end = delta.finish != FinishReason::kNone;
   if (is_finished && event.finish == FinishReason::kNone) {
     // At a stop string the engine would go on.
     options_.engine->Cancel(event.id, FinishReason::kStop);

@@ -3,6 +3,7 @@
 // tokens, and the observer, which knows choices and text.
 
 #include <atomic>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +27,7 @@ class GenerationService::Call : public TokenSink {
   Call(const Options& options, std::shared_ptr<GenerateObserver> observer);
 
   // On the engine's thread, from here on all of it.
+  FinishReason Take(const TokenEvent& event) override;
   void OnToken(const TokenEvent& event) override;
 
   // From any thread.
@@ -35,6 +37,9 @@ class GenerationService::Call : public TokenSink {
  private:
   struct Choice {
     ChoiceStream stream;
+    std::deque<GenerateEvent> deltas;           // of events that are taken; OnToken tells of them
+    FinishReason finish = FinishReason::kNone;  // as its deltas say
+    bool told_end = false;
     KvTraffic traffic;
     int64_t num_prompt_tokens_shared = 0;
     RequestTimes times;
