@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "base/log.h"
+#include "base/log_writer.h"
 
 namespace nsa {
 
@@ -12,6 +13,7 @@ CheckFailure::CheckFailure(const char* file, int line, const char* condition) {
 
 CheckFailure::~CheckFailure() {
   WriteLog(LogLevel::kError, message_.str());
+  FlushLog();
   std::abort();
 }
 

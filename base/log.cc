@@ -1,5 +1,7 @@
 #include "base/log.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -8,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
+#include "base/log_writer.h"
 #include "base/utf8.h"
 
 namespace nsa {
@@ -17,6 +20,7 @@ constexpr char kLetters[] = {'I', 'W', 'E'};
 constexpr const char* kLevelNames[] = {"info", "warning", "error"};
 
 std::atomic<LogFormat> log_format = LogFormat::kText;
+std::atomic<LogWriter*> log_writer = nullptr;  // never destroyed: any thread may log at any time
 
 absl::string_view View(std::string_view text) { return {text.data(), text.size()}; }
 
@@ -120,9 +124,20 @@ std::string FormatLog(LogFormat format, const LogRecord& record, const LogFields
   return format == LogFormat::kText ? FormatText(record, fields) : FormatJson(record, fields);
 }
 
+void StartLogWriter() {
+  constexpr int64_t kMaxWaitingBytes = int64_t{4} << 20;
+  if (log_writer == nullptr) log_writer = new LogWriter(STDERR_FILENO, kMaxWaitingBytes);
+}
+
+void FlushLog() {
+  if (LogWriter* const writer = log_writer; writer != nullptr) writer->Flush(absl::Seconds(1));
+}
+
 void WriteLog(LogLevel level, std::string_view message, const LogFields& fields) {
-  const std::string line =
+  std::string line =
       FormatLog(log_format, {.level = level, .time = absl::Now(), .message = message}, fields);
+  if (LogWriter* const writer = log_writer; writer != nullptr)
+    return writer->Write(std::move(line));
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 

@@ -36,8 +36,10 @@ void GenerationService::Call::OnToken(const TokenEvent& event) {
   choice.traffic = event.traffic;
   choice.num_prompt_tokens_shared = event.num_prompt_tokens_shared;
   choice.times = event.times;
-  choice.prompt_scores.insert(choice.prompt_scores.end(), event.prompt_scores.begin(),
-                              event.prompt_scores.end());
+  for (const PromptScore& score : event.prompt_scores) {
+    choice.prompt_logprobs.push_back(
+        MakeLogprob(*options_.choice.tokenizer, score.token, score.logprob, score.top_logprobs));
+  }
   if (event.has_token) {
     TakeToken(choice_idx, event);
   } else if (event.finish == FinishReason::kNone) {
@@ -52,17 +54,13 @@ void GenerationService::Call::Echo(int64_t choice_idx) {
   Choice& choice = choices_[choice_idx];
   choice.echoed = true;
   const Tokenizer& tokenizer = *options_.choice.tokenizer;
-  GenerateEvent delta{.choice = choice_idx,
-                      .text = tokenizer.Decode(options_.echoed_prompt),
-                      .tokens = options_.echoed_prompt};
+  GenerateEvent delta{
+      .choice = choice_idx, .text = options_.echoed_text, .tokens = options_.echoed_prompt};
   if (options_.choice.wants_logprobs) {
     const int32_t first = options_.echoed_prompt.front();
-    delta.logprobs.push_back({.token = first, .bytes = tokenizer.TokenBytes(first)});
-    for (const PromptScore& score : choice.prompt_scores) {
-      delta.logprobs.push_back(
-          MakeLogprob(tokenizer, score.token, score.logprob, score.top_logprobs));
-    }
-    choice.prompt_scores.clear();
+    delta.logprobs = std::exchange(choice.prompt_logprobs, {});
+    delta.logprobs.insert(delta.logprobs.begin(),
+                          {.token = first, .bytes = tokenizer.TokenBytes(first)});
   }
   observer_->OnEvent(std::move(delta));
 }

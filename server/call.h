@@ -21,6 +21,7 @@ class GenerationService::Call : public TokenSink {
     int64_t num_choices = 1;
     int64_t num_prompt_tokens = 0;
     std::vector<int32_t> echoed_prompt;  // empty: no echo
+    std::string echoed_text;             // of it
     std::string constraint_field;        // that the call's constraint came from; empty: none
     ChoiceStream::Options choice;
   };
@@ -43,7 +44,7 @@ class GenerationService::Call : public TokenSink {
     KvTraffic traffic;
     int64_t num_prompt_tokens_shared = 0;
     RequestTimes times;
-    std::vector<PromptScore> prompt_scores;  // until the echo is out
+    std::vector<TokenLogprob> prompt_logprobs;  // until the echo is out
     bool echoed = false;
   };
 

@@ -5,6 +5,7 @@
 
 #include "absl/time/clock.h"
 #include "base/log.h"
+#include "base/log_writer.h"
 
 namespace nsa {
 
@@ -13,6 +14,7 @@ void ExitAfter(absl::Duration delay, int status) {
     absl::SleepFor(delay);
     NSA_LOG_WARNING << "the shutdown did not finish within " << absl::FormatDuration(delay)
                     << "; ending the process";
+    FlushLog();
     std::_Exit(status);
   }).detach();
 }

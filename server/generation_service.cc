@@ -259,7 +259,10 @@ absl::StatusOr<std::unique_ptr<GenerateHandle>> GenerationService::Start(
                              .num_choices = prepared.num_choices,
                              .num_prompt_tokens = static_cast<int64_t>(request.prompt.size())};
   if (prepared.constraint != nullptr) call_options.constraint_field = prepared.constraint->field;
-  if (prepared.echo) call_options.echoed_prompt = request.prompt;
+  if (prepared.echo) {
+    call_options.echoed_prompt = request.prompt;
+    call_options.echoed_text = dependencies_.tokenizer->Decode(request.prompt);
+  }
   call_options.choice = {
       .tokenizer = dependencies_.tokenizer,
       .at_text_start = IsTextStart(*dependencies_.tokenizer, request.prompt),

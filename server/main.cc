@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/log.h"
+#include "base/log_writer.h"
 #include "server/config.h"
 #include "server/doctor.h"
 #include "server/exit_timer.h"
@@ -81,6 +82,7 @@ void ReportAddresses(const Server& server, const ServerConfig& config) {
 // Why there is nothing to serve.
 void ReportProblem(const std::string& message) {
   if (GetLogFormat() == LogFormat::kJson) return WriteLog(LogLevel::kError, message);
+  FlushLog();  // what came before
   std::fprintf(stderr, "nsa-server: %s\n", message.c_str());
 }
 
@@ -96,6 +98,7 @@ void EndOnSignalUntil(const std::atomic<bool>& has_started, const std::atomic<bo
       return;
     }
     NSA_LOG_INFO << "signal " << found << " before anything was served: ending";
+    FlushLog();
     std::_Exit(is_lost ? 1 : 0);
   }
 }
@@ -104,6 +107,7 @@ int Serve(const ServerConfig& config) {
   SetLogFormat(config.log_format);
   const sigset_t signals = BlockStopSignals();
   signal(SIGPIPE, SIG_IGN);  // a client that leaves is an error of its connection
+  StartLogWriter();
   // A lost device ends the process as a signal does, but at once and with status 1.
   std::atomic<bool> is_lost = false;
   std::atomic<bool> has_started = false;
@@ -130,7 +134,11 @@ int Serve(const ServerConfig& config) {
   NSA_LOG_INFO << "signal " << first_signal << ": running requests have "
                << absl::FormatDuration(config.drain_timeout)
                << " to finish; a second signal ends at once";
-  std::thread([signals] { std::_Exit(128 + WaitForSignal(signals)); }).detach();
+  std::thread([signals] {
+    const int second_signal = WaitForSignal(signals);
+    FlushLog();
+    std::_Exit(128 + second_signal);
+  }).detach();
   ExitAfter(config.drain_timeout + kFlushTime + kShutdownSlack, 0);
   (*server)->Drain(absl::Now() + config.drain_timeout);
   server->reset();
@@ -165,7 +173,9 @@ int Main(const std::vector<std::string>& arguments) {
     case CommandLine::Action::kServe:
       break;
   }
-  return Serve(command_line->config);
+  const int status = Serve(command_line->config);
+  FlushLog();
+  return status;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import grpc
+import httpx
 import pytest
 from server_process import MODEL, ServerProcess, build_dir
 
@@ -49,6 +50,19 @@ def logging():
 def post(server, request_id, body, path="/v1/completions", **headers):
     with server.client() as http:
         return http.post(path, json=body, headers={"x-request-id": request_id, **headers})
+
+
+def test_a_log_that_nobody_reads_holds_up_no_request():
+    command = [build_dir() / "bin" / "nsa-server", f"--model={MODEL}", "--http-port=0", "--grpc-port=0", "--access-log=on"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            address = next(match.group(1) for line in process.stdout if (match := re.search(r"HTTP\s+(http://\S+)", line)))
+            with httpx.Client(base_url=address, timeout=20) as http:
+                for _ in range(800):  # more lines than a pipe holds, 64 KiB
+                    assert http.get("/version").status_code == 200
+                assert http.post("/v1/completions", json={"prompt": "Once"}).status_code == 200
+        finally:
+            process.kill()
 
 
 def test_a_completion_has_a_line_with_its_usage_and_its_phases(logging):

@@ -54,6 +54,10 @@ class LoggingTokenizer : public WordTokenizer {
     log_->Note();
     return WordTokenizer::Encode(text, add_special_tokens);
   }
+  std::string Decode(const std::vector<int32_t>& tokens) const override {
+    log_->Note();
+    return WordTokenizer::Decode(tokens);
+  }
 
  private:
   ThreadLog* const log_;
@@ -101,10 +105,11 @@ TEST_F(GenerationExchangeTest, TheStepThreadNeitherTokenizesNorWritesJson) {
   });
   ASSERT_TRUE(server.ok());
   for (const char* stream : {"true", "false"}) {
-    const RawResponse response =
-        Fetch((*server)->port(),
-              PostJson("/", absl::StrCat(R"({"prompt":"w1 w2","max_tokens":20,"stream":)", stream,
-                                         R"(,"ignore_eos":true})")));
+    const RawResponse response = Fetch(
+        (*server)->port(),
+        PostJson("/",
+                 absl::StrCat(R"({"prompt":"w1 w2","max_tokens":20,"n":2,"echo":true,"stream":)",
+                              stream, R"(,"ignore_eos":true})")));
     EXPECT_EQ(response.status, 200);
     const auto step_threads = steps.Take(), encode_threads = encodes.Take();
     const auto json_threads = json.Take();
