@@ -137,13 +137,30 @@ void HttpConnection::ProcessInput() {
   }
 }
 
+// What is to be answered however busy the server is; of the request that has been read.
+bool HttpConnection::IsProbe() {
+  const auto& is_probe = host_->options.is_probe;
+  return is_probe && is_probe(reader_.head());
+}
+
 void HttpConnection::Dispatch() {
+  const bool is_probe = IsProbe();
   HttpRequest request = reader_.Take();
   BeginExchange(request);
   keep_alive_ = reader_.keep_alive() && !refusing_;
   http_1_0_ = reader_.http_1_0();
   is_head_ = reader_.is_head();
   request.record = record_;
+  if (is_probe) return Handle(std::move(request));
+  auto waiting = std::make_shared<HttpRequest>(std::move(request));
+  host_->turns->Take([self = shared_from_this(), exchange = exchange_,
+                      waiting = std::move(waiting)](const Turns::Turn& turn) {
+    self->RunInExchange(exchange,
+                        [waiting, turn](HttpConnection& c) { c.Handle(std::move(*waiting)); });
+  });
+}
+
+void HttpConnection::Handle(HttpRequest request) {
   host_->handler(std::move(request), MakeResponder());
   body_share_.Release();
 }

@@ -2,6 +2,7 @@
 // HttpConnection: one TCP connection, one request at a time. Everything runs on its strand. A read
 // is always pending, also while a response is being made, so that a peer that leaves is noticed.
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <boost/asio/io_context.hpp>
@@ -23,6 +24,7 @@
 #include "server/http/http_server.h"
 #include "server/http/http_socket.h"
 #include "server/http/http_wire.h"
+#include "server/http/turns.h"
 #include "server/request_log.h"
 
 namespace nsa {
@@ -34,12 +36,15 @@ class HttpConnection;
 struct HttpHost {
   explicit HttpHost(HttpOptions given)
       : options(std::move(given)),
-        body_budget(std::make_shared<ByteBudget>(options.max_total_body_bytes)) {}
+        body_budget(std::make_shared<ByteBudget>(options.max_total_body_bytes)),
+        turns(std::make_shared<Turns>(std::max(options.num_threads - 1, 1))) {}
 
   boost::asio::io_context io;
   const HttpOptions options;
   const std::shared_ptr<ByteBudget>
       body_budget;  // of requests that are being read or turned into calls
+  // Of handlers: a thread is left for input, output and probes.
+  const std::shared_ptr<Turns> turns;
   std::optional<boost::asio::ssl::context> tls;
   HttpHandler handler;
   std::atomic<bool> draining{false};
@@ -84,7 +89,9 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void OnReadEnd(ErrorCode error);
   void ArmReadTimer(absl::Duration timeout);
   void OnReadTimeout();
+  bool IsProbe();
   void Dispatch();
+  void Handle(HttpRequest request);
 
   // Answering (http_connection_answer.cc).
   std::shared_ptr<HttpResponder> MakeResponder();

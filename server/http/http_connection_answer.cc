@@ -153,8 +153,7 @@ void HttpConnection::SendError(const HttpError& error) {
 }
 
 void HttpConnection::AnswerBeyondLimit() {
-  const auto& is_probe = host_->options.is_probe;
-  if (is_probe && is_probe(reader_.head())) return Dispatch();
+  if (IsProbe()) return Dispatch();
   SendRefusal();
 }
 

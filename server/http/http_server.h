@@ -37,8 +37,8 @@ struct HttpOptions {
   // answer the same whatever the body says. The handler then gets the request without its body,
   // and the connection ends with the response. Empty: always true.
   std::function<bool(const HttpRequest& head)> needs_body;
-  // Asked of connections beyond max_connections: true if the handler answers this request even
-  // there. Empty: always false.
+  // True for a request that is answered on a connection beyond max_connections, too, and does not
+  // wait while all handlers that may work at the same time do. Empty: always false.
   std::function<bool(const HttpRequest& head)> is_probe;
   // Called with each refusal of the server itself (408, 413, 431, 503 ...), to add headers. `head`:
   // what is known of the request. May be empty.
@@ -51,9 +51,9 @@ struct HttpOptions {
 
 class HttpServer {
  public:
-  // Listens and serves. `handler` is called on the server's threads; it may take its time (a few
-  // milliseconds) but must not wait for other requests. Fails with one line that names address and
-  // port.
+  // Listens and serves. `handler` is called on the server's threads, but for probes on all of them
+  // but one at a time; it may take its time but must not wait for other requests. Fails with one
+  // line that names address and port.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(HttpOptions options,
                                                            HttpHandler handler);
   // Shutdown with a deadline in the past.

@@ -28,6 +28,7 @@ nsa_test(http_test
     http/routes_test.cc
     http/sse_test.cc
     http/tokenize_test.cc
+    http/turns_test.cc
     http/unsupported_fields_test.cc
     metrics/engine_metrics_test.cc
     metrics/families_test.cc

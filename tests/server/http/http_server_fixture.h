@@ -78,6 +78,9 @@ class HttpServerTest : public ::testing::Test {
       Hold(std::move(responder), /*stream=*/true);
     } else if (request.path == "/hold") {
       Hold(std::move(responder), /*stream=*/false);
+    } else if (request.path == "/work") {
+      work_.Wait();
+      responder->Send({});
     } else if (request.path == "/half") {
       responder->StartStream({}, {});
       responder->Write("half");
@@ -132,6 +135,7 @@ class HttpServerTest : public ::testing::Test {
   std::condition_variable arrived_;
   std::vector<Held> held_;
   std::map<std::string, int> counts_;
+  Signal work_;                         // the end of all requests to /work
   std::unique_ptr<HttpServer> server_;  // last: its threads use the rest
 };
 

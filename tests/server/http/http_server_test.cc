@@ -110,6 +110,23 @@ TEST_F(HttpServerTest, ARefusedConnectionThatSaysNothingIsNotWaitedForLong) {
   EXPECT_EQ(slow.Receive().status, 503);
 }
 
+TEST_F(HttpServerTest, HandlersThatWorkLeaveAThreadToProbes) {
+  Start({.is_probe = [](const HttpRequest& head) { return head.path == "/echo"; }});
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 10; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->port()));
+    clients.back()->Send(Get("/work"));
+  }
+  clients.front()->Reset();
+  clients.back()->Reset();  // it waits
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(Fetch(server_->port(), Get("/echo")).status, 200);
+  EXPECT_FALSE(work_.is_set());
+  EXPECT_EQ(Count("/work 200"), 0);
+  work_.Set();
+  for (int i = 1; i < 9; ++i) EXPECT_EQ(clients[i]->Receive().status, 200);
+  EXPECT_EQ(Fetch(server_->port(), Get("/work")).status, 200);
+}
+
 // Dripping bytes keeps neither a head nor a body alive.
 TEST_F(HttpServerTest, DrippedRequestsTimeOut) {
   Start({.read_timeout = absl::Milliseconds(400)});
