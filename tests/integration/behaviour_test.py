@@ -29,6 +29,33 @@ def test_results_are_bit_identical_alone_and_batched(server):
     assert batched == alone * 2  # text and every log-probability, as doubles
 
 
+def test_prompts_of_one_call_are_scored_as_alone(server):
+    """As lm-eval asks: prompts of token ids, echoed, one token behind each; entries for all of them."""
+    with server.client() as http:
+        prompts = [http.post("/tokenize", json={"prompt": " ".join(PROMPTS[:i + 1])}).json()["tokens"]
+                   for i in range(len(PROMPTS))]
+        wish = {"echo": True, "logprobs": 1, "max_tokens": 1, "temperature": 0, "seed": 1234}
+        alone = [http.post("/v1/completions", json={"prompt": prompt, **wish}).json()["choices"][0]
+                 for prompt in prompts]
+        answer = http.post("/v1/completions", json={"prompt": prompts, **wish}).json()
+    assert [choice["index"] for choice in answer["choices"]] == list(range(len(prompts)))
+    assert answer["usage"] == {**answer["usage"], "prompt_tokens": sum(map(len, prompts)),
+                               "completion_tokens": len(prompts)}
+    for prompt, single, choice in zip(prompts, alone, answer["choices"]):
+        logprobs = choice["logprobs"]
+        assert (choice["text"], logprobs) == (single["text"], single["logprobs"])
+        assert {len(values) for values in logprobs.values()} == {len(prompt) + 1}
+        assert logprobs["token_logprobs"][0] is logprobs["top_logprobs"][0] is None
+        # "Is it greedy" compares doubles: the greedy token's must be that of the best one.
+        for chosen, best in zip(logprobs["token_logprobs"][1:], logprobs["top_logprobs"][1:]):
+            assert chosen in best.values() and chosen <= max(best.values())
+        assert logprobs["token_logprobs"][-1] == max(logprobs["top_logprobs"][-1].values())
+        # Offsets point into the text, behind the beginning-of-text token.
+        for token, offset in list(zip(logprobs["tokens"], logprobs["text_offset"]))[2:]:
+            if not token.startswith(("bytes:", "<")):
+                assert choice["text"][offset:offset + len(token)] == token
+
+
 ENDLESS = {"prompt": "Once", "max_tokens": 8000, "ignore_eos": True}
 
 

@@ -61,6 +61,19 @@ def test_every_answer_satisfies_its_constraint(server, case):
     assert len(texts) > 1
 
 
+def test_constraints_of_one_batch_do_not_touch_each_other(server):
+    regexes = [f"{letter}[a-z ]{{2{i},2{i}}}{letter.upper()}" for i, letter in enumerate("abcdefgh")]
+    wishes = [{"guided_regex": regex, "seed": i} for i, regex in enumerate(regexes)]
+    alone = [complete(server, **wish).json()["choices"][0]["text"] for wish in wishes]
+    with concurrent.futures.ThreadPoolExecutor(len(wishes)) as pool:
+        for _ in range(3):
+            together = [answer.json()["choices"][0]["text"]
+                        for answer in pool.map(lambda wish: complete(server, **wish), wishes)]
+            assert together == alone
+    assert all(re.fullmatch(regex, text) for regex, text in zip(regexes, alone))
+    assert not any(re.fullmatch(regexes[i], alone[i - 1]) for i in range(len(alone)))
+
+
 def test_json_objects_parse_or_were_cut(server):
     finished = 0
     for seed in SEEDS:

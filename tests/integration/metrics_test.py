@@ -140,6 +140,7 @@ def test_no_series_is_missing_here_and_the_states_describe_an_idle_server(fresh)
 # The storm: what clients know, what the counters say and what the log says must agree.
 
 NUM_CALLS = 160
+HTTP_CALLS = ("/v1/completions", "/v1/chat/completions")
 RELAXED = httpx.Timeout(300, pool=None)
 
 
@@ -174,13 +175,20 @@ def call_of(rng: random.Random, i: int, fate: str) -> dict:
         body |= {"max_tokens": 2000, "ignore_eos": True}
     elif rng.random() < 0.3:
         body["stop"] = ["the", "."]
+    if fate != "leave" and rng.random() < 0.4:  # new constraints, and known ones
+        body["guided_regex"] = rng.choice(["[a-z ]{1,20}", f"(yes|no|{i})"])
     return body
 
 
-async def http_call(http: httpx.AsyncClient, body: dict, fate: str, leave_after_s: float, tally: Tally):
+def as_chat(body: dict) -> dict:
+    return {name: value for name, value in body.items() if name != "prompt"} | {
+        "messages": [{"role": "user", "content": body["prompt"]}]}
+
+
+async def http_call(http: httpx.AsyncClient, path: str, body: dict, fate: str, leave_after_s: float, tally: Tally):
     body = body | {"stream": True, "stream_options": {"include_usage": True}}
     try:
-        async with http.stream("POST", "/v1/completions", json=body) as answer:
+        async with http.stream("POST", path, json=body) as answer:
             if answer.status_code != 200:
                 await answer.aread()
                 assert answer.status_code == (400 if fate == "invalid" else 429), answer.text
@@ -199,7 +207,7 @@ async def http_call(http: httpx.AsyncClient, body: dict, fate: str, leave_after_
 async def grpc_call(stub, pb, body: dict, fate: str, leave_after_s: float, tally: Tally):
     request = pb.GenerateRequest(text=body["prompt"], max_tokens=body["max_tokens"], n=body["n"], seed=body["seed"],
                                  stop=body.get("stop", []), temperature=body.get("temperature"),
-                                 ignore_eos=body.get("ignore_eos", False))
+                                 ignore_eos=body.get("ignore_eos", False), regex=body.get("guided_regex"))
     call = stub.Generate(request)
     if fate == "leave":
         await asyncio.sleep(leave_after_s)
@@ -233,8 +241,13 @@ async def storm(server: ServerProcess, api) -> Tally:
             tasks = []
             for i in range(NUM_CALLS):
                 fate = rng.choices(["stay", "leave", "invalid"], [60, 30, 10])[0]
-                arguments = (call_of(rng, i, fate), fate, rng.uniform(0, 0.5), tally)
-                task = http_call(http, *arguments) if i % 2 else grpc_call(stub, pb, *arguments)
+                body, rest = call_of(rng, i, fate), (fate, rng.uniform(0, 0.5), tally)
+                if i % 4 == 1:
+                    task = http_call(http, "/v1/chat/completions", as_chat(body), *rest)
+                elif i % 4 == 3:
+                    task = http_call(http, "/v1/completions", body, *rest)
+                else:
+                    task = grpc_call(stub, pb, body, *rest)
                 tasks.append(asyncio.ensure_future(task))
                 await asyncio.sleep(rng.choice([0, 0, 0.02, 0.2]))
             await asyncio.gather(*tasks)
@@ -261,7 +274,7 @@ def check_books(values, lines, tally: Tally):
         return sum(value for (series, _), value in values.items() if series == name)
 
     # Every call has one line, but for those that left before the server saw them.
-    calls = [line for line in lines if line["route"] in ("/v1/completions", "Generate")]
+    calls = [line for line in lines if line["route"] in (*HTTP_CALLS, "Generate")]
     assert tally.completed + tally.left + tally.invalid + tally.refused == NUM_CALLS, vars(tally)
     assert NUM_CALLS - 10 < len(calls) <= NUM_CALLS
     # Each admitted request (a choice of a call) has ended for one reason.
@@ -295,5 +308,6 @@ def check_books(values, lines, tally: Tally):
             == float(config["num_gpu_blocks"]))
     # Calls by code.
     assert total("nsa_grpc_requests_total") == sum(line["transport"] == "grpc" for line in calls)
-    assert values[key("nsa_http_requests_total", route="/v1/completions", code="400")] == sum(
-        line.get("status") == 400 for line in calls)
+    for route in HTTP_CALLS:
+        assert values[key("nsa_http_requests_total", route=route, code="400")] == sum(
+            line["route"] == route and line.get("status") == 400 for line in calls)
