@@ -135,8 +135,10 @@ class RssLog:
         return 3600 * sum((t - mean_t) * (m - mean_m) for t, m in samples) / spread if spread else 0.0
 
 
-def report(checks: dict[str, bool]) -> int:
-    """Prints what held; the exit status."""
+def report(checks: dict[str, bool], figures: dict | None = None) -> int:
+    """Prints the figures, and what held; the exit status."""
+    if figures is not None:
+        print(json.dumps(figures, indent=1))
     for name, ok in checks.items():
         print(f"{'ok    ' if ok else 'FAILED'}  {name}")
     return 0 if all(checks.values()) else 1

@@ -5,7 +5,6 @@ resident memory must not have grown. Exit status 1 if something did not hold. do
 """
 
 import argparse
-import json
 
 import harness
 
@@ -82,8 +81,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=2, help="of the model")
     arguments = parser.parse_args()
     figures, checks = run(arguments.seconds, arguments.cancel, arguments.threads)
-    print(json.dumps(figures, indent=1))
-    return harness.report(checks)
+    return harness.report(checks, figures)
 
 
 if __name__ == "__main__":

@@ -54,19 +54,17 @@ KvCache::KvTensors KvCache::RecentTensors(int64_t layer, int64_t segment) const 
 }
 
 void KvCache::CopyPage(int64_t from, int64_t to) {
-  for (int64_t layer = 0; layer < spec_.num_layers; ++layer) {
-    for (size_t segment = 0; segment < spec_.page_segments.size(); ++segment) {
-      const KvTensors tensors = PageTensors(layer, static_cast<int64_t>(segment));
-      Copy(tensors.k, from, to);
-      Copy(tensors.v, from, to);
-    }
-  }
+  CopySegments(&KvCache::PageTensors, spec_.page_segments.size(), from, to);
 }
 
 void KvCache::CopyRecentPage(int64_t from, int64_t to) {
+  CopySegments(&KvCache::RecentTensors, spec_.recent_segments.size(), from, to);
+}
+
+void KvCache::CopySegments(TensorsOf tensors_of, size_t num_segments, int64_t from, int64_t to) {
   for (int64_t layer = 0; layer < spec_.num_layers; ++layer) {
-    for (size_t segment = 0; segment < spec_.recent_segments.size(); ++segment) {
-      const KvTensors tensors = RecentTensors(layer, static_cast<int64_t>(segment));
+    for (size_t segment = 0; segment < num_segments; ++segment) {
+      const KvTensors tensors = (this->*tensors_of)(layer, static_cast<int64_t>(segment));
       Copy(tensors.k, from, to);
       Copy(tensors.v, from, to);
     }

@@ -34,6 +34,8 @@ class KvCache {
  private:
   KvTensors Tensors(const KvSegment& segment, int64_t count, int64_t offset) const;
 
+  using TensorsOf = KvTensors (KvCache::*)(int64_t layer, int64_t segment) const;
+  void CopySegments(TensorsOf tensors_of, size_t num_segments, int64_t from, int64_t to);
   void Copy(const TensorView& pages, int64_t from, int64_t to);
 
   CacheSpec spec_;
