@@ -234,7 +234,7 @@ def test_a_gpu(helm):
     objects = helm.objects({"gpu": {"enabled": True, "runtimeClassName": "nvidia"},
                             "tolerations": [{"key": "spot", "operator": "Exists"}]})
     assert flags(objects)["device"] == "cuda"
-    assert server(objects)["resources"]["limits"] == {"cpu": "2", "memory": "2Gi", "nvidia.com/gpu": 1}
+    assert server(objects)["resources"]["limits"] == {"cpu": "2", "memory": "3Gi", "nvidia.com/gpu": 1}
     spec = pod(objects)["spec"]
     assert spec["runtimeClassName"] == "nvidia"
     assert [item["key"] for item in spec["tolerations"]] == ["nvidia.com/gpu", "spot"]

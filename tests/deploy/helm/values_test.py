@@ -44,7 +44,7 @@ CHANGES = {
     "tls.existingSecret": ("s", {}), "gpu.enabled": (True, {}), "gpu.resource": ("nvidia.com/mig-1g.10gb", GPU),
     "gpu.runtimeClassName": ("nvidia", GPU),
     "resources.requests.cpu": ("1", {}), "resources.requests.memory": ("1Gi", {}),
-    "resources.limits.cpu": ("3", {}), "resources.limits.memory": ("3Gi", {}),
+    "resources.limits.cpu": ("3", {}), "resources.limits.memory": ("4Gi", {}),
     "priorityClassName": ("p", {}), "nodeSelector": (LABELS, {}), "tolerations": ([{"operator": "Exists"}], {}),
     "nodeAffinity": ({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}, {}),
     "podAntiAffinity": ("required", {}), "topologySpreadConstraints": ([], {}),
