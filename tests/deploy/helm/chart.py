@@ -1,4 +1,4 @@
-"""The chart, rendered by the helm that the PyPI package of AWS's kubectl layer brings, and ways around in its objects."""
+"""The chart, rendered by the helm in the PyPI package of AWS's kubectl layer, and ways around in its objects."""
 
 import functools
 import importlib.metadata
@@ -53,7 +53,8 @@ class Helm:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess:
         homes = {f"HELM_{name}_HOME": str(self.folder / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
-        return subprocess.run([str(self.binary), *arguments], capture_output=True, text=True, env={**os.environ, **homes})
+        return subprocess.run([str(self.binary), *arguments], capture_output=True, text=True,
+                              env={**os.environ, **homes})
 
     def _value_flags(self, values: dict | None, preset: str) -> list[str]:
         flags = [] if preset == "values" else [f"--values={EXAMPLES / preset}.yaml"]

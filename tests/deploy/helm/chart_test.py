@@ -73,7 +73,8 @@ def test_a_service_has_both_ports(preset):
     assert ports == {"http": 8000, "grpc": 9000}
     assert flags(objects)["http-port"] == "8000" and flags(objects)["grpc-port"] == "9000"
     for service in of_kind(objects, "Service"):
-        assert {port["name"]: port["targetPort"] for port in service["spec"]["ports"]} == {"http": "http", "grpc": "grpc"}
+        ports = {port["name"]: port["targetPort"] for port in service["spec"]["ports"]}
+        assert ports == {"http": "http", "grpc": "grpc"}
     main = of_kind(objects, "Service")[0]
     assert [port["appProtocol"] for port in main["spec"]["ports"]] == ["http", "kubernetes.io/h2c"]
 
@@ -99,7 +100,8 @@ def test_a_pod_lives_longer_than_its_drain(preset):
         "main.cc", "kShutdownSlack")
 
 
-FILES = {"model": {**DOWNLOAD, "chatTemplate": "t", "download": {**DOWNLOAD["download"], "headerSecret": {"name": "h"}}},
+FILES = {"model": {**DOWNLOAD, "chatTemplate": "t",
+                   "download": {**DOWNLOAD["download"], "headerSecret": {"name": "h"}}},
          "apiKeys": {"existingSecret": "k"}, "tls": {"existingSecret": "t"}}
 
 
@@ -151,7 +153,8 @@ def test_an_existing_service_account_is_used(helm):
 def test_flag_values_are_written_as_the_server_reads_them(helm):
     written = flags(helm.objects({"server": {
         "prefix-caching": False, "strict": True, "access-log": True, "max-queued-tokens": 20_000_000,
-        "gpu-memory-utilization": 0.85, "kv-cache-bytes": 1073741824, "cors-origins": "https://a.example,https://b.example"}}))
+        "gpu-memory-utilization": 0.85, "kv-cache-bytes": 1073741824,
+        "cors-origins": "https://a.example,https://b.example"}}))
     assert {name: written[name] for name in ("prefix-caching", "strict", "access-log", "max-queued-tokens",
                                              "gpu-memory-utilization", "kv-cache-bytes", "cors-origins")} == {
         "prefix-caching": "off", "strict": "on", "access-log": "on", "max-queued-tokens": "20000000",

@@ -105,7 +105,8 @@ def test_scrapes_speak_tls_if_the_server_does(helm):
 
 
 def test_rules_are_the_projects(helm):
-    groups = only(helm.objects({"monitoring": {"prometheusRule": {"enabled": True}}}), "PrometheusRule")["spec"]["groups"]
+    objects = helm.objects({"monitoring": {"prometheusRule": {"enabled": True}}})
+    groups = only(objects, "PrometheusRule")["spec"]["groups"]
     assert groups == rule_groups()
     assert len({group["name"] for group in groups}) == len(groups)
 

@@ -13,7 +13,8 @@ MANAGED = {"model", "served-model-name", "chat-template", "host", "http-port", "
 
 
 def run_server(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([str(build_dir() / "bin" / "nsa-server"), *arguments], capture_output=True, text=True, timeout=60)
+    binary = build_dir() / "bin" / "nsa-server"
+    return subprocess.run([str(binary), *arguments], capture_output=True, text=True, timeout=60)
 
 
 def server_flags() -> set[str]:
@@ -48,10 +49,10 @@ def test_the_server_takes_the_values(helm):
     """It complains of the model that is not there, the last thing to go wrong, and of no flag."""
     values = {"kv-cache-bytes": "1GiB", "gpu-memory-utilization": 0.5, "kv-cache-dtype": "f32", "attention": "full",
               "cuda-graphs": False, "prefix-caching": True, "threads": 1, "max-num-seqs": 4, "max-batched-tokens": 64,
-              "max-chunk-tokens": 32, "max-model-tokens": 512, "max-queued-requests": 3, "max-queued-tokens": 30_000_000,
-              "max-concurrent-requests": 5, "liveness-timeout": 10, "cors-origins": "https://a.example", "strict": "on",
-              "console": "off", "max-body-bytes": "1MiB", "max-total-body-bytes": 20_000_000, "max-header-bytes": "16KiB",
-              "max-constraint-bytes": "128MiB",
+              "max-chunk-tokens": 32, "max-model-tokens": 512, "max-queued-requests": 3,
+              "max-queued-tokens": 30_000_000, "max-concurrent-requests": 5, "liveness-timeout": 10,
+              "cors-origins": "https://a.example", "strict": "on", "console": "off", "max-body-bytes": "1MiB",
+              "max-total-body-bytes": 20_000_000, "max-header-bytes": "16KiB", "max-constraint-bytes": "128MiB",
               "max-connections": 10, "max-streams": 10, "idle-timeout": 5, "read-timeout": 5, "log-format": "text",
               "access-log": True, "log-prompts": 16}
     assert set(values) == set(settable()), "a settable flag is not tried"

@@ -8,7 +8,8 @@ import pytest
 from chart import matches, of_kind, only, pod, server, workload
 
 SENSITIVE_MOUNTS = {"/", "/boot", "/dev", "/etc", "/lib", "/proc", "/sys", "/usr", "/var/run/docker.sock"}
-SAFE_SYSCTLS = {"kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies", "net.ipv4.ping_group_range"}
+SAFE_SYSCTLS = {"kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.tcp_syncookies",
+                "net.ipv4.ping_group_range"}
 
 
 def pods(objects):
@@ -43,7 +44,8 @@ def host_namespaces(objects):  # host-ipc, host-network, host-pid
 
 def host_mounts(objects):  # docker-sock, sensitive-host-mounts
     for _, spec in pods(objects):
-        yield from (item for item in spec.get("volumes", []) if item.get("hostPath", {}).get("path") in SENSITIVE_MOUNTS)
+        yield from (item for item in spec.get("volumes", [])
+                    if item.get("hostPath", {}).get("path") in SENSITIVE_MOUNTS)
 
 
 def drop_net_raw_capability(objects):
@@ -111,7 +113,8 @@ def no_extensions_v1beta(objects):
 
 
 def no_read_only_root_fs(objects):
-    yield from (item for item, _ in containers(objects) if not item.get("securityContext", {}).get("readOnlyRootFilesystem"))
+    yield from (item for item, _ in containers(objects)
+                if not item.get("securityContext", {}).get("readOnlyRootFilesystem"))
 
 
 def non_existent_service_account(objects):
@@ -127,7 +130,8 @@ def pdb_leaves_no_way(objects):  # pdb-max-unavailable, pdb-min-available
 
 
 def pdb_unhealthy_pod_eviction_policy(objects):
-    yield from (item for item in of_kind(objects, "PodDisruptionBudget") if "unhealthyPodEvictionPolicy" not in item["spec"])
+    yield from (item for item in of_kind(objects, "PodDisruptionBudget")
+                if "unhealthyPodEvictionPolicy" not in item["spec"])
 
 
 def privileged(objects):  # privilege-escalation-container, privileged-container
@@ -162,11 +166,11 @@ def unset_requirements(objects):  # unset-cpu-requirements, unset-memory-require
             yield container
 
 
-CHECKS = [dangling_service, deprecated_service_account_field, drop_net_raw_capability, duplicate_env_var, env_var_secret,
-          host_mounts, host_namespaces, invalid_target_ports, job_ttl_seconds_after_finished, latest_tag,
-          mismatching_selector, no_anti_affinity, no_extensions_v1beta, no_read_only_root_fs, non_existent_service_account,
-          pdb_leaves_no_way, pdb_unhealthy_pod_eviction_policy, privileged, probe_ports, run_as_non_root, ssh_port,
-          unsafe_sysctls, unset_requirements]
+CHECKS = [dangling_service, deprecated_service_account_field, drop_net_raw_capability, duplicate_env_var,
+          env_var_secret, host_mounts, host_namespaces, invalid_target_ports, job_ttl_seconds_after_finished,
+          latest_tag, mismatching_selector, no_anti_affinity, no_extensions_v1beta, no_read_only_root_fs,
+          non_existent_service_account, pdb_leaves_no_way, pdb_unhealthy_pod_eviction_policy, privileged, probe_ports,
+          run_as_non_root, ssh_port, unsafe_sysctls, unset_requirements]
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -193,12 +197,14 @@ SPOIL = {
     no_read_only_root_fs: lambda o: server(o)["securityContext"].pop("readOnlyRootFilesystem"),
     non_existent_service_account: lambda o: pod(o)["spec"].update(serviceAccountName="b"),
     pdb_leaves_no_way: lambda o: only(o, "PodDisruptionBudget")["spec"].update(maxUnavailable=0),
-    pdb_unhealthy_pod_eviction_policy: lambda o: only(o, "PodDisruptionBudget")["spec"].pop("unhealthyPodEvictionPolicy"),
+    pdb_unhealthy_pod_eviction_policy:
+        lambda o: only(o, "PodDisruptionBudget")["spec"].pop("unhealthyPodEvictionPolicy"),
     privileged: lambda o: server(o)["securityContext"].pop("allowPrivilegeEscalation"),
     probe_ports: lambda o: server(o)["startupProbe"]["httpGet"].update(port=8080),
     run_as_non_root: lambda o: server(o)["securityContext"].update(runAsUser=0),
     ssh_port: lambda o: server(o)["ports"].append({"name": "ssh", "containerPort": 22}),
-    unsafe_sysctls: lambda o: pod(o)["spec"]["securityContext"].update(sysctls=[{"name": "kernel.msgmax", "value": "1"}]),
+    unsafe_sysctls:
+        lambda o: pod(o)["spec"]["securityContext"].update(sysctls=[{"name": "kernel.msgmax", "value": "1"}]),
     unset_requirements: lambda o: server(o)["resources"]["limits"].pop("memory"),
 }
 

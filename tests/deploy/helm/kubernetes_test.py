@@ -24,6 +24,7 @@ def listed(item: dict) -> dict:
     return {"type": "array", "minItems": 1, "items": item}
 
 
+PATH = closed("type value", type={"const": "PathPrefix"}, value={"pattern": "^/"})
 PARENTS = listed(closed("name", name=STRING, namespace=STRING, sectionName=STRING))
 BACKEND = closed("name", group=STRING, kind=STRING, name=STRING, port=PORT)
 LABELS = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}}
@@ -33,7 +34,7 @@ CRDS = {
     ("gateway.networking.k8s.io/v1", "HTTPRoute"): closed(
         "parentRefs rules", parentRefs=PARENTS, hostnames=STRINGS, rules=listed(closed(
             "matches backendRefs", backendRefs=listed(BACKEND),
-            matches=listed(closed("path", path=closed("type value", type={"const": "PathPrefix"}, value={"pattern": "^/"}))),
+            matches=listed(closed("path", path=PATH)),
             timeouts=closed("request", request={"pattern": "^([0-9]{1,5}(h|m|s|ms)){1,4}$"})))),
     ("gateway.networking.k8s.io/v1", "GRPCRoute"): closed(
         "parentRefs rules", parentRefs=PARENTS, hostnames=STRINGS,
@@ -65,7 +66,8 @@ CRDS = {
 
 EVERYTHING = {
     "httpRoute": {"enabled": True, "parentRefs": [{"name": "g"}]}, "ingress": {"enabled": True, "hosts": ["h.example"]},
-    "tls": {"existingSecret": "t"}, "podAntiAffinity": "required", "gpu": {"enabled": True, "runtimeClassName": "nvidia"},
+    "tls": {"existingSecret": "t"}, "podAntiAffinity": "required",
+    "gpu": {"enabled": True, "runtimeClassName": "nvidia"},
     "monitoring": {"serviceMonitor": {"enabled": True}, "dashboard": {"enabled": True}},
     "image": {"digest": "sha256:" + "0" * 64, "pullSecrets": [{"name": "s"}]},
     "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
@@ -99,8 +101,8 @@ def test_every_kind_of_object(helm, version):
             check(item, version)
             kinds.add(item["kind"])
     assert kinds == {"ConfigMap", "Deployment", "GRPCRoute", "HTTPRoute", "HorizontalPodAutoscaler", "InferencePool",
-                     "Ingress", "NetworkPolicy", "Pod", "PodDisruptionBudget", "PrometheusRule", "ScaledObject", "Service",
-                     "ServiceAccount", "ServiceMonitor", "StatefulSet"}
+                     "Ingress", "NetworkPolicy", "Pod", "PodDisruptionBudget", "PrometheusRule", "ScaledObject",
+                     "Service", "ServiceAccount", "ServiceMonitor", "StatefulSet"}
 
 
 def test_the_check_finds_what_is_wrong(helm):
@@ -112,7 +114,8 @@ def test_the_check_finds_what_is_wrong(helm):
     for item, error in (
             (spoilt("Deployment", lambda item: server([item]).update(imagePullPolicies="Always")),
              kubernetes_validate.ValidationError),
-            (spoilt("Deployment", lambda item: workload([item])["spec"].pop("selector")), kubernetes_validate.ValidationError),
+            (spoilt("Deployment", lambda item: workload([item])["spec"].pop("selector")),
+             kubernetes_validate.ValidationError),
             (spoilt("HTTPRoute", lambda item: item["spec"].pop("parentRefs")), jsonschema.ValidationError),
             (spoilt("ScaledObject", lambda item: item["spec"].update(maxReplicas=3)), jsonschema.ValidationError)):
         with pytest.raises(error):

@@ -1,7 +1,7 @@
 """The checks that Polaris 10 makes by default and kube-linter does not, each as a function that yields what it finds.
 
-Its role and cluster role checks are one here: the chart has no such object. One check is made by its intent: Polaris wants a
-NetworkPolicy to have an egress rule, here an empty list of them, which lets nothing out, will do.
+Its role and cluster role checks are one here: the chart has no such object. One check is made by its intent: Polaris
+wants a NetworkPolicy to have an egress rule, here an empty list of them, which lets nothing out, will do.
 """
 
 import copy
@@ -12,8 +12,8 @@ import pytest
 from chart import matches, of_kind, only, pod, server, workload
 from kube_linter_test import containers, pods
 
-SENSITIVE_NAME = re.compile(r"^AWS_SECRET_ACCESS_KEY$|^GOOGLE_APPLICATION_CREDENTIALS$|^AZURE_.+KEY$|^OCI_CLI_KEY_CONTENT$"
-                            r"|password|token|bearer|secret", re.IGNORECASE)
+SENSITIVE_NAME = re.compile(r"^AWS_SECRET_ACCESS_KEY$|^GOOGLE_APPLICATION_CREDENTIALS$|^AZURE_.+KEY$"
+                            r"|^OCI_CLI_KEY_CONTENT$|password|token|bearer|secret", re.IGNORECASE)
 PRIVATE_KEY = re.compile(r"-BEGIN\s+.*PRIVATE KEY-", re.IGNORECASE)
 
 
@@ -45,8 +45,9 @@ def metadata_and_instance_mismatched(objects):
 
 
 def missing_pod_disruption_budget(objects):
+    labels = pod(objects)["metadata"]["labels"]
     budgets = of_kind(objects, "PodDisruptionBudget")
-    if not any(matches(item["spec"]["selector"]["matchLabels"], pod(objects)["metadata"]["labels"]) for item in budgets):
+    if not any(matches(item["spec"]["selector"]["matchLabels"], labels) for item in budgets):
         yield workload(objects)
 
 
@@ -122,7 +123,8 @@ def sensitive_container_env_var(objects):
 
 def sensitive_configmap_content(objects):
     for item in of_kind(objects, "ConfigMap"):
-        yield from (name for name, value in item["data"].items() if SENSITIVE_NAME.search(name) or PRIVATE_KEY.search(value))
+        yield from (name for name, value in item["data"].items()
+                    if SENSITIVE_NAME.search(name) or PRIVATE_KEY.search(value))
 
 
 def roles(objects):
@@ -163,7 +165,8 @@ SPOIL = {
     capabilities: lambda o: server(o)["securityContext"]["capabilities"].update(add=["SYS_ADMIN"]),
     deployment_missing_replicas: lambda o: workload(o)["spec"].update(replicas=1),
     host_access: lambda o: server(o)["ports"][0].update(hostPort=80),
-    hpa_availability: lambda o: o.append({"kind": "HorizontalPodAutoscaler", "spec": {"minReplicas": 2, "maxReplicas": 2}}),
+    hpa_availability:
+        lambda o: o.append({"kind": "HorizontalPodAutoscaler", "spec": {"minReplicas": 2, "maxReplicas": 2}}),
     linux_hardening: lambda o: pod(o)["spec"]["securityContext"].pop("seccompProfile"),
     metadata_and_instance_mismatched: lambda o: workload(o)["metadata"].update(name="other"),
     missing_network_policy: lambda o: only(o, "NetworkPolicy")["spec"].pop("egress"),

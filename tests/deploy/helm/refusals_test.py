@@ -36,15 +36,17 @@ REFUSALS = [
     ({"topologySpreadConstraints": [{"maxSkew": 1}]}, "missing properties 'topologyKey', 'whenUnsatisfiable'"),
     ({"service": {"httpPort": 70000}}, "at '/service/httpPort': maximum: got 70,000, want 65,535"),
     ({"probes": {"startup": {"httpGet": {}}}}, "additional properties 'httpGet' not allowed"),
-    ({"podDisruptionBudget": {"maxUnavailable": 0}}, "at '/podDisruptionBudget/maxUnavailable': minimum: got 0, want 1"),
+    ({"podDisruptionBudget": {"maxUnavailable": 0}},
+     "at '/podDisruptionBudget/maxUnavailable': minimum: got 0, want 1"),
     ({"networkPolicy": {"ingressFrom": [{}]}}, "at '/networkPolicy/ingressFrom/0': minProperties: got 0, want 1"),
     ({"autoscaling": {"engine": "cron"}}, "at '/autoscaling/engine': value must be one of 'keda', 'hpa'"),
     ({"autoscaling": {"kvUsage": 80}}, "at '/autoscaling/kvUsage': maximum: got 80, want 1"),
     ({"publicPaths": ["v1"]}, "at '/publicPaths/0': 'v1' does not match pattern"),
     ({"inferencePool": {"endpointPicker": {"failureMode": "x"}}}, "value must be one of 'FailOpen', 'FailClose'"),
     # What the templates refuse.
-    ({"drainTimeoutSeconds": 46}, "terminationGracePeriodSeconds is 60: it must be at least 61, 10 more than "
-                                  "preStopSeconds (5) and drainTimeoutSeconds (46) together, or running requests are killed"),
+    ({"drainTimeoutSeconds": 46},
+     "terminationGracePeriodSeconds is 60: it must be at least 61, 10 more than preStopSeconds (5) and "
+     "drainTimeoutSeconds (46) together, or running requests are killed"),
     ({"preStopSeconds": 21}, "it must be at least 61"),
     ({"terminationGracePeriodSeconds": 44}, "terminationGracePeriodSeconds is 44: it must be at least 45"),
     ({"image": {"tag": "latest"}}, "image.tag is latest: replicas may then differ"),
@@ -69,7 +71,8 @@ def test_refused(helm, values, message):
 
 
 @pytest.mark.parametrize("values", [
-    {"drainTimeoutSeconds": 45}, {"terminationGracePeriodSeconds": 45}, {"image": {"tag": "latest", "digest": f"sha256:{SHA256}"}},
+    {"drainTimeoutSeconds": 45}, {"terminationGracePeriodSeconds": 45},
+    {"image": {"tag": "latest", "digest": f"sha256:{SHA256}"}},
     {"autoscaling": {**KEDA, "minReplicas": 8}}, {"podDisruptionBudget": {"maxUnavailable": "50%"}}])
 def test_the_nearest_value_that_works_is_taken(helm, values):
     helm.text(values)

@@ -1,4 +1,4 @@
-"""The init container's script and helm test's, run with what their image has: BusyBox and curl. A live server answers."""
+"""The init container's script and helm test's, run with what their image has: BusyBox and curl; a server answers."""
 
 import contextlib
 import functools
@@ -141,8 +141,8 @@ def served(helm, tmp_path, *more: str):
     own = {"model": str(MODEL), "host": "127.0.0.1", "http-port": "0", "grpc-port": "0", "log-format": "text"}
     arguments = [f"--{name}={own.get(name, value)}" for name, value in flags(objects).items()]
     binary = chart.build_dir() / "bin" / "nsa-server"
-    process = subprocess.Popen([str(binary), *arguments, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                               env={**os.environ, "HOME": str(tmp_path)})
+    process = subprocess.Popen([str(binary), *arguments, *more], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               text=True, env={**os.environ, "HOME": str(tmp_path)})
     try:
         lines = iter(process.stdout.readline, "")
         address = next((line.split()[1] for line in lines if line.startswith("HTTP  ")), None)

@@ -35,8 +35,9 @@ def test_the_formulas_give_what_a_server_has(tmp_path):
     config = json.loads((chart.ROOT / "models" / "nsa-story-27m" / "config.json").read_text())
     nsa = config["nsa_config"]
     assert not nsa["shared_kv"] and nsa["v_head_dim"] == config["head_dim"] and config["torch_dtype"] == "bfloat16"
-    sizes = Sizes(config["num_hidden_layers"], config["num_key_value_heads"], config["head_dim"], 2, nsa["block_tokens"],
-                  nsa["span_stride"], max(nsa["span_tokens"], nsa["window_tokens"]) - 1, max_num_seqs=16, max_batched_tokens=512)
+    sizes = Sizes(config["num_hidden_layers"], config["num_key_value_heads"], config["head_dim"], number_bytes=2,
+                  block=nsa["block_tokens"], stride=nsa["span_stride"],
+                  lookback=max(nsa["span_tokens"], nsa["window_tokens"]) - 1, max_num_seqs=16, max_batched_tokens=512)
     command = [str(chart.build_dir() / "bin" / "nsa-server"), f"--model={chart.ROOT / 'models' / 'nsa-story-27m'}",
                "--device=cpu", "--http-port=0", "--grpc-port=0", "--kv-cache-bytes=64MiB", "--max-num-seqs=16"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -56,11 +57,13 @@ def test_the_example_is_computed():
     assert 110 < 0.9 * 139.8 - 14.3 < 112
     for gib in (110, 50):
         pages = EXAMPLE.pages(gib * GIB)
-        assert re.search(rf"{pages:,}( with prefix caching)?: {pages * 64:,} tokens, {pages // 1024} contexts of 64k", DOC)
+        assert re.search(rf"{pages:,}( with prefix caching)?: {pages * 64:,} tokens, {pages // 1024} contexts of 64k",
+                         DOC)
 
 
 def test_the_number_of_replicas_is_computed():
-    assert "27,691" in PERFORMANCE and "5,692" in PERFORMANCE and "27,691 prompt tokens/s and 5,692 answer tokens/s" in DOC
+    assert "27,691" in PERFORMANCE and "5,692" in PERFORMANCE
+    assert "27,691 prompt tokens/s and 5,692 answer tokens/s" in DOC
 
     def replicas(hit: float) -> tuple[int, float, float, float]:
         in_flight, prompt_tokens, answer_tokens = 5 * 12, 16_000, 500
