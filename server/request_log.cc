@@ -116,8 +116,10 @@ void RequestRecord::OnEvent(size_t call, const GenerateEvent& event) {
   any_stopped_ |= event.finish == FinishReason::kStop;
   any_cut_ |= event.finish == FinishReason::kLength;
   const int64_t max_bytes = options_ == nullptr ? 0 : options_->prompt_bytes;
-  if (call == 0 && event.choice == 0 && static_cast<int64_t>(output_.size()) < max_bytes) {
-    output_ = ClipUtf8(output_ + event.text, max_bytes);
+  if (call == 0 && event.choice == 0 && max_bytes > 0 && !output_is_cut_) {
+    const std::string all = output_ + event.text;
+    output_ = ClipUtf8(all, max_bytes);
+    output_is_cut_ = output_.size() < all.size();
   }
 }
 

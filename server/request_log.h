@@ -87,6 +87,7 @@ class RequestRecord {
   absl::Time ended_ ABSL_GUARDED_BY(mutex_) = absl::InfiniteFuture();
   // Of the first call and its first choice, where asked for.
   std::string prompt_ ABSL_GUARDED_BY(mutex_), output_ ABSL_GUARDED_BY(mutex_);
+  bool output_is_cut_ ABSL_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace nsa

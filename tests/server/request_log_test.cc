@@ -173,6 +173,7 @@ TEST_F(RequestLogTest, TextIsShownOnlyIfAskedForAndOnlySoMuch) {
     record->OnEvent(0, Delta("of another choice", FinishReason::kNone, /*choice=*/1));
     record->OnEvent(1, Delta("of another prompt"));
     record->OnEvent(0, Delta("swér that goes on"));
+    record->OnEvent(0, Delta("x"));  // would fit, but not here
   };
   log("a secret prompt");
   EXPECT_THAT(lines_.back(), Not(Contains(Key("prompt"))));
