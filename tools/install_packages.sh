@@ -30,3 +30,9 @@ echo "Installing Debian packages: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 "${sudo[@]}" apt-get update -qq
 "${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+
+# Tests start a Prometheus of their own; Debian's package also makes it a service, which nobody asked for.
+if [[ " ${missing[*]} " == *" prometheus "* ]] && command -v systemctl >/dev/null; then
+  "${sudo[@]}" systemctl disable --quiet prometheus
+  [ ! -d /run/systemd/system ] || "${sudo[@]}" systemctl stop prometheus
+fi
