@@ -43,3 +43,10 @@ def test_a_drain_has_its_time_and_settings_name_flags():
     assert int(settings()["TimeoutStopSec"][0]) >= drain + 10
     flags = {"NSA_" + flag.upper().replace("-", "_") for flag in re.findall(r"^  --([a-z-]+)", help_text, re.MULTILINE)}
     assert {pair.split("=")[0] for pair in settings()["Environment"][0].split()} <= flags
+
+
+def test_the_drop_in_of_a_gpu_lifts_what_closes_its_devices():
+    """systemd.exec(5): each of these leaves no device but its own."""
+    drop_in = re.search(r"```ini\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL).group(1)
+    closing = [name for name in ("PrivateDevices", "ProtectClock") if settings()[name] == ["yes"]]
+    assert closing and all(f"\n{name}=no\n" in drop_in for name in closing)
