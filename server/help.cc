@@ -48,8 +48,9 @@ constexpr Section kSections[] = {
 constexpr char kTail[] = R"(
 Over HTTP
   POST /v1/completions, /v1/chat/completions, /tokenize, /detokenize
-  GET  /v1/models, /tokenizer_info, /health (is it alive), /health/ready (does it take requests),
-       /metrics (Prometheus), /openapi.json, /version
+  GET  / (a console for browsers), /v1/models, /v1/models/{id}, /tokenizer_info,
+       /health (is it alive), /health/ready (does it take requests), /metrics (Prometheus),
+       /openapi.json, /version
 Over gRPC
   nsa.v1.GenerationService, grpc.health.v1.Health, server reflection
 

@@ -27,8 +27,8 @@ constexpr Route kRoutes[] = {
     {"GET", "/version", &HandleVersion, RouteAccess::kKey, /*needs_model=*/false},
     {"GET", "/openapi.json", &HandleOpenapi, RouteAccess::kKey, /*needs_model=*/false},
     {"GET", "/metrics", &HandleMetrics, RouteAccess::kProbe},
-    {"GET", "/", &HandleConsole, RouteAccess::kConsole},
-    {"GET", "/console/{file}", &HandleConsole, RouteAccess::kConsole},
+    {"GET", "/", &HandleConsole, RouteAccess::kConsole, /*needs_model=*/false},
+    {"GET", "/console/{file}", &HandleConsole, RouteAccess::kConsole, /*needs_model=*/false},
 };
 
 bool PathMatches(absl::string_view pattern, absl::string_view path) {

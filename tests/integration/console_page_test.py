@@ -41,6 +41,22 @@ def test_without_the_console_there_is_no_page(serve):
         assert client.get("/version").status_code == 200
 
 
+def test_another_view_while_an_answer_streams(server, visit):
+    page = visit(server)
+    for _ in range(3):
+        generate(page, STORY, max_tokens=4000, seed=1)
+        page.wait_for_selector(".has-trace")
+        page.click("text=Chat")  # ends the answer; what was to be drawn of it is not drawn
+        page.wait_for_timeout(100)
+        page.click("text=Complete")
+
+
+def test_a_file_beyond_the_limit_is_refused_unread(server, visit):
+    page = visit(server)
+    page.set_input_files("#file", {"name": "long.txt", "mimeType": "text/plain", "buffer": b"a" * ((1 << 20) + 1)})
+    expect(page.locator("#problem")).to_contain_text("long.txt has 1.00 MiB; at most 1.00 MiB")
+
+
 def test_the_engine_is_seen_at_work(server, visit):
     page = visit(server, "#engine")
     expect(page.locator("#m-running")).to_have_text("0")

@@ -144,7 +144,7 @@ def test_the_ports_answer_while_the_model_is_loaded(api, model_copy):
                 with pytest.raises(grpc.RpcError) as refused:
                     stub.GetModelInfo(api[0].GetModelInfoRequest())
                 assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
-                assert http.get("/health").status_code == 200
+                assert http.get("/health").status_code == http.get("/").status_code == 200
                 for answer in (http.get("/health/ready"), http.get("/v1/models"), http.get("/metrics"),
                                http.post("/v1/completions", json={"prompt": "Once"})):
                     assert answer.status_code == 503 and "retry-after" in answer.headers

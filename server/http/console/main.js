@@ -17,7 +17,7 @@ function showError(error) {
   const problem = element("problem");
   problem.hidden = error === null;
   problem.textContent = error?.message ?? "";
-  if (error?.status === 401) openKeyForm(true);
+  if (error?.status === 401 && element("key-form").hidden) openKeyForm(true);
 }
 
 function openKeyForm(open) {
@@ -38,6 +38,7 @@ async function loadModel() {
     showError(null);
   } catch (error) {
     showError(error);
+    if (error.status === 503) setTimeout(loadModel, 1000);  // the server is loading it
   }
 }
 

@@ -53,6 +53,7 @@ export class Reading {
   }
 
   reset(run) {
+    cancelAnimationFrame(this.pending);
     this.run = run;
     this.index = -1;
     this.following = true;

@@ -4,6 +4,7 @@ import {ApiError, postJson, postStream} from "./api.js";
 import {makeNeedle} from "./needle.js";
 import {Run, formatBytes, formatCount} from "./trace.js";
 
+const kMaxFileBytes = 1 << 20;  // what /tokenize takes
 const kNumbers = ["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "max_tokens"];
 const element = (id) => document.getElementById(id);
 
@@ -34,6 +35,7 @@ export class WriteView {
 
   setModel(model) {
     this.model = model;
+    element("demo").disabled = false;
   }
 
   setMode(mode) {
@@ -79,6 +81,10 @@ export class WriteView {
   async open(file) {
     if (!file) return;
     element("file").value = "";
+    if (file.size > kMaxFileBytes) {
+      this.onError(new Error(`${file.name} has ${formatBytes(file.size)}; at most ${formatBytes(kMaxFileBytes)} are taken.`));
+      return;
+    }
     try {
       const text = new TextDecoder("utf-8", {fatal: true}).decode(await file.arrayBuffer());
       this.setDocument({name: file.name, text});

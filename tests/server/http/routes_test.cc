@@ -50,7 +50,7 @@ TEST(LoadingTest, WhatNeedsTheModelIsUnavailable) {
   const ApiContext api{.version = "1.2.3"};
   const auto server = HttpServer::Start({.port = 0}, MakeApiHandler(&api)).value();
   for (const Route& route : Routes()) {
-    const std::string path(route.path);
+    const std::string path = absl::StrReplaceAll(route.path, {{"{file}", "main.js"}});
     const RawResponse response =
         Fetch(server->port(), route.method == "GET" ? Get(path) : PostJson(path, "{}"));
     EXPECT_EQ(response.status, route.needs_model ? 503 : 200) << path;
