@@ -46,7 +46,8 @@ def test_the_chart_is_of_the_servers_version():
 
 def test_names_and_labels(helm):
     for release, values, name in (("nsa-serve", {}, "nsa-serve"), ("chat", {}, "chat-nsa-serve"),
-                                  ("chat", {"fullnameOverride": "llm"}, "llm")):
+                                  ("chat", {"fullnameOverride": "llm"}, "llm"),
+                                  ("123", {"fullnameOverride": "llm"}, "llm")):
         objects = helm.objects(values, release=release)
         assert workload(objects)["metadata"]["name"] == name
         assert all(item["metadata"]["name"].startswith(name) for item in objects)

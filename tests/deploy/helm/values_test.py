@@ -1,6 +1,7 @@
 """Every value of values.yaml changes what is rendered, and the schema knows it."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -90,6 +91,14 @@ CHANGES = {
 }
 
 
+# Objects that are not there by default, so that odd strings come to all of them.
+ALL = {**INGRESS, **HTTP_ROUTE, **GRPC_ROUTE, **POOL, **KEDA, **GPU, "priorityClassName": "p",
+       "monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "prometheusRule", "dashboard")}}
+# A value has the first plain string that its schema allows, and all such odd ones: unquoted, YAML reads them otherwise.
+PLAIN = ("marker", "/marker", "https://marker", "98Ti")
+ODD = ("a #b", "b: c", "'{\"\\\n&*!%@` ", "/b: c #d", "https://a/b: c #d", "true", "123")
+
+
 def leaves(values: dict, prefix: str = ""):
     """Paths of what has no mapping with entries below it."""
     for name, value in values.items():
@@ -135,6 +144,48 @@ def test_no_value_is_forgotten():
 def test_a_value_changes_what_is_rendered(rendered, path):
     value, context = CHANGES[path]
     assert rendered(context) != rendered(merged(context, nested(path, value)))
+
+
+def string_schema(path: str) -> dict:
+    """Of a value, or of the items of a list of strings; {} if it is not a string of our choice."""
+    schema = json.loads((chart.CHART / "values.schema.json").read_text())
+    part = schema
+    for name in path.split("."):
+        part = part.get("properties", {}).get(name) or part.get("additionalProperties") or {}
+        part = part.get("items", part)
+        if "$ref" in part:
+            part = schema["definitions"][part["$ref"].rsplit("/", 1)[1]]
+    return part if part.get("type") == "string" else {}
+
+
+def allowed(path: str, texts: tuple[str, ...]) -> list[str]:
+    schema = string_schema(path)
+    return [text for text in texts if schema and re.search(schema.get("pattern", ""), text)]
+
+
+def replaced(part, old: str, new: str):
+    """In all strings, but a checksum."""
+    if isinstance(part, dict):
+        return {replaced(key, old, new): replaced(value, old, new) for key, value in part.items()
+                if key != "checksum/config"}
+    if isinstance(part, list):
+        return [replaced(item, old, new) for item in part]
+    return part.replace(old, new) if isinstance(part, str) else part
+
+
+@pytest.mark.parametrize("path", [path for path in (*CHANGES, "server.cors-origins") if allowed(path, ODD)])
+def test_an_odd_string_stays_what_it_is(helm, path):
+    example, context = CHANGES.get(path, ("", {}))
+
+    def objects(text: str) -> list[dict]:
+        value = [text] if isinstance(example, list) else text
+        return helm.objects(merged(merged(ALL, context), nested(path, value)))
+
+    plain = allowed(path, PLAIN)[0]
+    usual = objects(plain)
+    assert replaced(usual, plain, "") != replaced(usual, plain, plain), "the value is nowhere"
+    for odd in allowed(path, ODD):
+        assert replaced(objects(odd), odd, odd) == replaced(usual, plain, odd)
 
 
 def test_the_schema_knows_all_values_and_no_others():

@@ -5,7 +5,7 @@
 
 {{- define "nsa.instanceLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* Labels of the server's pods and of its Service; nothing else has all of them. */}}

@@ -12,7 +12,7 @@ metadata:
     checksum/config: {{ include "nsa.configData" . | sha256sum }}
     {{- with .Values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
-  serviceAccountName: {{ include "nsa.serviceAccountName" . }}
+  serviceAccountName: {{ include "nsa.serviceAccountName" . | quote }}
   automountServiceAccountToken: false
   enableServiceLinks: false  # a Service called nsa-http would set NSA_HTTP_PORT
   terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
@@ -20,7 +20,7 @@ spec:
   imagePullSecrets: {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   securityContext: {{- include "nsa.podSecurity" . | nindent 4 }}
   {{- include "nsa.scheduling" . | trim | nindent 2 }}
@@ -35,7 +35,7 @@ spec:
 
 {{- define "nsa.serverContainer" -}}
 name: server
-image: {{ include "nsa.image" . }}
+image: {{ include "nsa.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args: {{- include "nsa.args" . | nindent 2 }}
 env:
@@ -75,20 +75,20 @@ volumeMounts:
 {{- end }}
 
 {{- define "nsa.args" -}}
-- --model={{ include "nsa.modelPath" . }}
-- --host={{ .Values.host }}
+- {{ printf "--model=%s" (include "nsa.modelPath" .) | quote }}
+- {{ printf "--host=%s" .Values.host | quote }}
 - --http-port=8000
 - --grpc-port=9000
 - --device={{ ternary "cuda" "cpu" .Values.gpu.enabled }}
 - --drain-timeout={{ .Values.drainTimeoutSeconds }}
 {{- with .Values.model.name }}
-- --served-model-name={{ . }}
+- {{ printf "--served-model-name=%s" . | quote }}
 {{- end }}
 {{- if .Values.model.chatTemplate }}
 - --chat-template=/etc/nsa-serve/config/chat_template.jinja
 {{- end }}
 {{- with .Values.apiKeys }}{{ if .existingSecret }}
-- --api-key-file=/etc/nsa-serve/api-keys/{{ .key }}
+- {{ printf "--api-key-file=/etc/nsa-serve/api-keys/%s" .key | quote }}
 {{- end }}{{ end }}
 {{- if .Values.tls.existingSecret }}
 - --tls-cert=/etc/nsa-serve/tls/tls.crt
@@ -101,7 +101,7 @@ volumeMounts:
 
 {{- define "nsa.downloadContainer" -}}
 name: download-model
-image: {{ .Values.tools.image }}
+image: {{ .Values.tools.image | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 command: [sh, /etc/nsa-serve/config/download.sh]
 env:
@@ -109,7 +109,7 @@ env:
   - {name: MODEL_URL, value: {{ .Values.model.download.url | quote }}}
   - {name: MODEL_SHA256, value: {{ .Values.model.download.sha256 | quote }}}
   {{- with .Values.model.download.headerSecret }}{{ if .name }}
-  - {name: HEADER_FILE, value: /etc/nsa-serve/header/{{ .key }}}
+  - {name: HEADER_FILE, value: {{ printf "/etc/nsa-serve/header/%s" .key | quote }}}
   {{- end }}{{ end }}
 resources: {{- toYaml .Values.tools.resources | nindent 2 }}
 securityContext: {{- include "nsa.containerSecurity" . | nindent 2 }}
@@ -124,21 +124,21 @@ volumeMounts:
 {{- define "nsa.volumes" -}}
 - name: tmp
   emptyDir:
-    sizeLimit: {{ .Values.tmpSize }}
+    sizeLimit: {{ .Values.tmpSize | quote }}
 {{- if eq .Values.model.source "pvc" }}
 - name: models
   persistentVolumeClaim:
-    claimName: {{ .Values.model.pvc.claimName }}
+    claimName: {{ .Values.model.pvc.claimName | quote }}
     readOnly: true
 {{- else if and (eq .Values.model.source "download") (eq .Values.kind "Deployment") }}
 - name: models
   emptyDir:
-    sizeLimit: {{ .Values.model.download.size }}
+    sizeLimit: {{ .Values.model.download.size | quote }}
 {{- end }}
 {{- if include "nsa.configData" . }}
 - name: config
   configMap:
-    name: {{ include "nsa.fullname" . }}
+    name: {{ include "nsa.fullname" . | quote }}
 {{- end }}
 {{- $secrets := dict "api-keys" .Values.apiKeys.existingSecret "tls" .Values.tls.existingSecret }}
 {{- if eq .Values.model.source "download" }}
@@ -148,7 +148,7 @@ volumeMounts:
 {{- if $secret }}
 - name: {{ $name }}
   secret:
-    secretName: {{ $secret }}
+    secretName: {{ $secret | quote }}
     defaultMode: 0440
 {{- end }}
 {{- end }}

@@ -1,7 +1,7 @@
 {{/* Where a replica may run. */}}
 {{- define "nsa.scheduling" -}}
 {{- if .Values.gpu.enabled }}{{ with .Values.gpu.runtimeClassName }}
-runtimeClassName: {{ . }}
+runtimeClassName: {{ . | quote }}
 {{- end }}{{ end }}
 {{- with .Values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
