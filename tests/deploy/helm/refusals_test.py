@@ -5,6 +5,7 @@ import pytest
 import chart
 
 SHA256 = "0" * 64
+SPREAD = {"topologyKey": "zone", "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
 KEDA = {"enabled": True, "keda": {"serverAddress": "http://prometheus:9090"}}
 
 # Values; what the message must contain.
@@ -34,6 +35,10 @@ REFUSALS = [
     ({"gpu": {"resource": "gpu"}}, "at '/gpu/resource': 'gpu' does not match pattern"),
     ({"podAntiAffinity": "maybe"}, "at '/podAntiAffinity': value must be one of 'preferred', 'required', 'none'"),
     ({"topologySpreadConstraints": [{"maxSkew": 1}]}, "missing properties 'topologyKey', 'whenUnsatisfiable'"),
+    ({"topologySpreadConstraints": [{**SPREAD, "labelSelector": {}}]},
+     "at '/topologySpreadConstraints/0/labelSelector': false schema"),
+    ({"topologySpreadConstraints": [{**SPREAD, "matchLabelKeys": []}]},
+     "at '/topologySpreadConstraints/0/matchLabelKeys': false schema"),
     ({"service": {"httpPort": 70000}}, "at '/service/httpPort': maximum: got 70,000, want 65,535"),
     ({"probes": {"startup": {"httpGet": {}}}}, "additional properties 'httpGet' not allowed"),
     ({"podDisruptionBudget": {"maxUnavailable": 0}},
