@@ -136,6 +136,12 @@ def test_helm_test_runs_its_pod_once(preset):
     assert smoke["spec"]["restartPolicy"] == "Never"
 
 
+def test_an_update_has_time_to_load_a_model(preset):
+    """Unset, Kubernetes would give it 600 s, as long as the startup probe alone may take."""
+    _, objects = preset
+    assert workload(objects)["spec"].get("progressDeadlineSeconds") == (1800 if of_kind(objects, "Deployment") else None)
+
+
 def test_no_pod_has_a_token(preset):
     _, objects = preset
     account = only(objects, "ServiceAccount")

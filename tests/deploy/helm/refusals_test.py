@@ -54,6 +54,10 @@ REFUSALS = [
      "drainTimeoutSeconds (46) together, or running requests are killed"),
     ({"preStopSeconds": 21}, "it must be at least 61"),
     ({"terminationGracePeriodSeconds": 44}, "terminationGracePeriodSeconds is 44: it must be at least 45"),
+    ({"progressDeadlineSeconds": 599},
+     "progressDeadlineSeconds is 599: it must be at least 600, probes.startup.periodSeconds (5) times "
+     "failureThreshold (120), or an update fails while its model loads"),
+    ({"probes": {"startup": {"failureThreshold": 361}}}, "progressDeadlineSeconds is 1800: it must be at least 1805"),
     ({"image": {"tag": "latest"}}, "image.tag is latest: replicas may then differ"),
     ({"kind": "StatefulSet"}, "kind is StatefulSet, whose volumes keep downloaded models, and model.source is bundled"),
     ({"model": {"source": "pvc"}}, "model.pvc.claimName must name the claim"),
@@ -76,7 +80,8 @@ def test_refused(helm, values, message):
 
 
 @pytest.mark.parametrize("values", [
-    {"drainTimeoutSeconds": 45}, {"terminationGracePeriodSeconds": 45},
+    {"drainTimeoutSeconds": 45}, {"terminationGracePeriodSeconds": 45}, {"progressDeadlineSeconds": 600},
+    {"probes": {"startup": {"failureThreshold": 360}}}, {"topologySpreadConstraints": [SPREAD]},
     {"image": {"tag": "latest", "digest": f"sha256:{SHA256}"}},
     {"autoscaling": {**KEDA, "minReplicas": 8}}, {"podDisruptionBudget": {"maxUnavailable": "50%"}}])
 def test_the_nearest_value_that_works_is_taken(helm, values):

@@ -30,6 +30,7 @@ def monitoring(kind: str) -> dict:
 # Path: another value, and the values without which it has no meaning.
 CHANGES = {
     "fullnameOverride": ("other", {}), "kind": ("StatefulSet", DOWNLOAD), "replicaCount": (3, {}), "maxSurge": (0, {}),
+    "progressDeadlineSeconds": (1801, {}),
     "image.repository": ("r", {}), "image.tag": ("1", {}), "image.digest": ("sha256:" + SHA256, {}),
     "image.pullPolicy": ("Never", {}), "image.pullSecrets": ([{"name": "s"}], {}),
     "model.source": ("pvc", {"model": {"pvc": {"claimName": "c"}}}), "model.name": ("m", {}),

@@ -5,6 +5,12 @@
 {{- if lt (int $v.terminationGracePeriodSeconds) (int $needed) -}}
 {{- fail (printf "terminationGracePeriodSeconds is %d: it must be at least %d, 10 more than preStopSeconds (%d) and drainTimeoutSeconds (%d) together, or running requests are killed" (int $v.terminationGracePeriodSeconds) (int $needed) (int $v.preStopSeconds) (int $v.drainTimeoutSeconds)) -}}
 {{- end -}}
+{{- with $v.probes.startup -}}
+{{- $loading := mul .periodSeconds .failureThreshold -}}
+{{- if and (eq $v.kind "Deployment") (lt (int $v.progressDeadlineSeconds) (int $loading)) -}}
+{{- fail (printf "progressDeadlineSeconds is %d: it must be at least %d, probes.startup.periodSeconds (%d) times failureThreshold (%d), or an update fails while its model loads" (int $v.progressDeadlineSeconds) (int $loading) (int .periodSeconds) (int .failureThreshold)) -}}
+{{- end -}}
+{{- end -}}
 {{- if and (eq $v.kind "StatefulSet") (ne $v.model.source "download") -}}
 {{- fail (printf "kind is StatefulSet, whose volumes keep downloaded models, and model.source is %s: it must be download" $v.model.source) -}}
 {{- end -}}
