@@ -151,6 +151,12 @@ def test_no_pod_has_a_token(preset):
         assert spec["automountServiceAccountToken"] is False
 
 
+def test_every_pod_may_pull_from_a_private_registry(helm):
+    objects = helm.objects({"image": {"pullSecrets": [{"name": "s"}]}})
+    for spec in (pod(objects)["spec"], only(objects, "Pod")["spec"]):
+        assert spec["imagePullSecrets"] == [{"name": "s"}]
+
+
 def test_an_existing_service_account_is_used(helm):
     objects = helm.objects({"serviceAccount": {"create": False, "name": "models"}})
     assert not of_kind(objects, "ServiceAccount")

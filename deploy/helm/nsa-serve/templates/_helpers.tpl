@@ -70,6 +70,12 @@ labelSelector:
 matchLabelKeys: [{{ ternary "pod-template-hash" "controller-revision-hash" (eq .Values.kind "Deployment") }}]
 {{- end }}
 
+{{- define "nsa.pullSecrets" -}}
+{{- with .Values.image.pullSecrets -}}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- define "nsa.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true

@@ -16,9 +16,7 @@ spec:
   automountServiceAccountToken: false
   enableServiceLinks: false  # a Service called nsa-http would set NSA_HTTP_PORT
   terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
-  {{- with .Values.image.pullSecrets }}
-  imagePullSecrets: {{- toYaml . | nindent 4 }}
-  {{- end }}
+  {{- include "nsa.pullSecrets" . | nindent 2 }}
   {{- with .Values.priorityClassName }}
   priorityClassName: {{ . | quote }}
   {{- end }}
