@@ -141,6 +141,12 @@ def test_no_value_is_forgotten():
     assert set(leaves(values)) == set(CHANGES)
 
 
+def test_the_access_modes_of_a_claim_are_said():
+    """ReadWriteOnce attaches a volume to one node: replicas on others would wait for it."""
+    [comment] = re.findall("claimName: .*# (.*)", (chart.CHART / "values.yaml").read_text())
+    assert comment == "ReadOnlyMany or ReadWriteMany; ReadWriteOnce only if all replicas are on one node"
+
+
 @pytest.mark.parametrize("path", CHANGES)
 def test_a_value_changes_what_is_rendered(rendered, path):
     value, context = CHANGES[path]
