@@ -77,8 +77,8 @@ volumeMounts:
 - {{ printf "--host=%s" .Values.host | quote }}
 - --http-port=8000
 - --grpc-port=9000
-- --device={{ ternary "cuda" "cpu" .Values.gpu.enabled }}
-- --drain-timeout={{ .Values.drainTimeoutSeconds }}
+- {{ printf "--device=%s" (ternary "cuda" "cpu" .Values.gpu.enabled) | quote }}
+- {{ printf "--drain-timeout=%d" (int .Values.drainTimeoutSeconds) | quote }}
 {{- with .Values.model.name }}
 - {{ printf "--served-model-name=%s" . | quote }}
 {{- end }}
