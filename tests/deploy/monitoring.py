@@ -81,6 +81,10 @@ class Monitored:
         self.prometheus.wait_for("model:nsa_requests_ended:rate5m > 0")
         self.ended = time.time()
 
+    def query(self, expression: str) -> list[dict]:
+        """When the load had ended."""
+        return draw_panels.query(self.prometheus.address, "query", query=expression, time=self.ended)
+
     def query_panel(self, panel: dict) -> list[tuple[str, dict]]:
         return draw_panels.query_panel(self.prometheus.address, panel, self.prometheus.started, self.ended, 1, "10s")
 

@@ -13,6 +13,7 @@ VERSIONS = ("1.31", "1.37")  # the oldest that Chart.yaml allows, the newest kno
 
 STRING = {"type": "string", "minLength": 1}
 STRINGS = {"type": "array", "items": STRING}
+DURATION = {"pattern": "^([0-9]+[dhms])+$"}
 PORT = {"type": "integer", "minimum": 1, "maximum": 65535}
 
 
@@ -60,7 +61,7 @@ CRDS = {
     ("monitoring.coreos.com/v1", "PrometheusRule"): closed("groups", groups=listed(closed(
         "name rules", name=STRING, interval=STRING, rules=listed({
             **closed("expr", record=STRING, alert=STRING, expr={"type": ["string", "integer"]},
-                     labels=LABELS, annotations=LABELS, **{"for": {"pattern": "^([0-9]+[dhms])+$"}}),
+                     labels=LABELS, annotations=LABELS, keep_firing_for=DURATION, **{"for": DURATION}),
             "oneOf": [{"required": ["record"]}, {"required": ["alert"]}]})))),
 }
 
