@@ -16,6 +16,8 @@ double Seconds(absl::Time from, absl::Time to) { return absl::ToDoubleSeconds(to
 void Add(const KvTraffic& more, KvTraffic& sum) {
   sum.read_bytes += more.read_bytes;
   sum.dense_bytes += more.dense_bytes;
+  sum.chosen_blocks += more.chosen_blocks;
+  sum.visible_blocks += more.visible_blocks;
 }
 
 constexpr char kTooAmbiguous[] = "the constraint became too ambiguous for its limits";

@@ -104,6 +104,9 @@ struct RequestTimes {
 struct KvTraffic {
   int64_t read_bytes = 0;
   int64_t dense_bytes = 0;
+  // Of one layer and KV head, each like the others; 0 where no blocks are chosen.
+  int64_t chosen_blocks = 0;
+  int64_t visible_blocks = 0;
 };
 
 // What a token's attention read when it was chosen. Its query is that of the token before it.

@@ -223,7 +223,11 @@ KvTraffic NsaAttention::DecodeTraffic(int64_t num_tokens) const {
       num_kv_heads_ * (d_k_ + d_v_) * DTypeBytes(cache_spec_.dtype) * cache_spec_.num_layers;
   const int64_t num_read = nsa_.shape.NumRows(num_tokens) + NumSelectedTokens(num_tokens) +
                            std::min(num_tokens, nsa_.shape.window_tokens);
-  return {.read_bytes = num_read * row_bytes, .dense_bytes = num_tokens * row_bytes};
+  const int64_t num_visible = (num_tokens - 1) / nsa_.shape.block_tokens + 1;
+  return {.read_bytes = num_read * row_bytes,
+          .dense_bytes = num_tokens * row_bytes,
+          .chosen_blocks = std::min(nsa_.shape.num_selected, num_visible),
+          .visible_blocks = num_visible};
 }
 
 }  // namespace nsa

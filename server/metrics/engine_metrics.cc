@@ -88,6 +88,11 @@ void AddTokens(const EngineStats& stats, FamilyList* list) {
   list->Counter("nsa_kv_bytes_dense_total",
                 "Bytes that dense attention would have loaded in the same decode steps.",
                 stats.traffic.dense_bytes);
+  list->Counter("nsa_blocks_chosen_total",
+                "Blocks that decode steps chose, in each layer and for each KV head.",
+                stats.traffic.chosen_blocks);
+  list->Counter("nsa_blocks_visible_total", "Blocks that they chose from.",
+                stats.traffic.visible_blocks);
 }
 
 void AddPrefixCache(const EngineStats& stats, FamilyList* list) {

@@ -53,6 +53,12 @@ TEST_P(EngineCoreTraceTest, TracesComeWhereAskedForWithTheirPositionAndTraffic) 
   }
   EXPECT_EQ(position, 4 + 8);
   for (const TokenEvent& event : sink->EventsOf(2)) EXPECT_EQ(event.trace, nullptr);
+  // Blocks are counted in the steps whose bytes are; FakeExecutor says 3 bytes per visible one.
+  const KvTraffic& sum = core.stats().traffic;
+  EXPECT_EQ(3 * sum.visible_blocks, sum.dense_bytes);
+  EXPECT_EQ(sum.chosen_blocks, sink->EventsOf(1).back().traffic.chosen_blocks +
+                                   sink->EventsOf(2).back().traffic.chosen_blocks);
+  EXPECT_GT(sum.chosen_blocks, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(StepsAhead, EngineCoreTraceTest, testing::Values(0, 1));

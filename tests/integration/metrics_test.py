@@ -40,6 +40,8 @@ SINGLE = {
                                                      "constraint_queue")]),
     "nsa_kv_bytes_read_total": ("counter", [{}]),
     "nsa_kv_bytes_dense_total": ("counter", [{}]),
+    "nsa_blocks_chosen_total": ("counter", [{}]),
+    "nsa_blocks_visible_total": ("counter", [{}]),
     "nsa_http_requests_total": ("counter", [{"route": route, "code": "200"} for route in ROUTES]),
     "nsa_grpc_requests_total": ("counter", [{"method": method, "code": "OK"}
                                             for method in ("Generate", "Tokenize", "Detokenize", "GetModelInfo")]),

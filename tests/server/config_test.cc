@@ -54,13 +54,12 @@ TEST(ConfigTest, Defaults) {
 }
 
 TEST(ConfigTest, AccessAndLimits) {
-  const ServerConfig config =
-      Config({"--api-key-file=k", "--protect-probes=on", "--tls-cert=c", "--tls-key=p",
-              "--cors-origins=https://a.b", "--max-body-bytes=1MiB", "--max-header-bytes=8KiB",
-              "--max-connections=7", "--max-streams=8", "--idle-timeout=5", "--read-timeout=6",
-              "--max-queued-tokens=1000", "--max-concurrent-requests=20",
-              "--max-total-body-bytes=1MiB", "--max-constraint-bytes=2GiB", "--strict=on",
-              "--console=off"});
+  const ServerConfig config = Config(
+      {"--api-key-file=k", "--protect-probes=on", "--tls-cert=c", "--tls-key=p",
+       "--cors-origins=https://a.b", "--max-body-bytes=1MiB", "--max-header-bytes=8KiB",
+       "--max-connections=7", "--max-streams=8", "--idle-timeout=5", "--read-timeout=6",
+       "--max-queued-tokens=1000", "--max-concurrent-requests=20", "--max-total-body-bytes=1MiB",
+       "--max-constraint-bytes=2GiB", "--strict=on", "--console=off"});
   EXPECT_FALSE(config.console);
   EXPECT_TRUE(Config({}).console);
   EXPECT_TRUE(config.strict);

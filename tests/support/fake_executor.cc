@@ -277,7 +277,10 @@ Batch FakeExecutor::Resolve(const Batch& batch) {
 }
 
 KvTraffic FakeExecutor::DecodeTraffic(int64_t num_tokens) const {
-  return {.read_bytes = 3 * std::min<int64_t>(num_tokens, 8), .dense_bytes = 3 * num_tokens};
+  return {.read_bytes = 3 * std::min<int64_t>(num_tokens, 8),
+          .dense_bytes = 3 * num_tokens,
+          .chosen_blocks = 2,
+          .visible_blocks = num_tokens};
 }
 
 void FakeExecutor::CopyPages(const Batch& batch) {

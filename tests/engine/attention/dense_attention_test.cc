@@ -40,6 +40,7 @@ TEST(DenseAttentionVariantTest, DecodeReadsEveryToken) {
   const KvTraffic traffic = DenseAttentionVariant(Config(), kOptions).DecodeTraffic(1000);
   EXPECT_EQ(traffic.read_bytes, 1000 * 2 * (8 + 6) * 4 * 2);
   EXPECT_EQ(traffic.dense_bytes, traffic.read_bytes);
+  EXPECT_EQ(traffic.visible_blocks, 0);
 }
 
 }  // namespace

@@ -76,6 +76,9 @@ TEST(NsaAttentionTest, DecodeTrafficCountsEveryReadRow) {
     EXPECT_EQ(traffic.read_bytes, CountRows(config.nsa->shape, num_tokens) * kRowBytes)
         << num_tokens;
     EXPECT_EQ(traffic.dense_bytes, num_tokens * kRowBytes);
+    const int64_t num_blocks = (num_tokens + 15) / 16;
+    EXPECT_EQ(traffic.visible_blocks, num_blocks);
+    EXPECT_EQ(traffic.chosen_blocks, std::min<int64_t>(num_blocks, 4));
   }
 }
 

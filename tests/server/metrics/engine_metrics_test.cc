@@ -31,6 +31,8 @@ TEST(EngineMetrics, EverySeriesExistsAtZero) {
                              "vllm:generation_tokens_total",
                              "nsa_kv_bytes_read_total",
                              "nsa_kv_bytes_dense_total",
+                             "nsa_blocks_chosen_total",
+                             "nsa_blocks_visible_total",
                              "vllm:prefix_cache_queries_total",
                              "vllm:prefix_cache_hits_total",
                              "vllm:time_to_first_token_seconds_count",
@@ -73,7 +75,7 @@ TEST(EngineMetrics, ShowsWhatTheEngineCounts) {
   stats.num_rejected[static_cast<size_t>(RejectReason::kConstraintQueue)] = 61;
   stats.num_finished[static_cast<size_t>(FinishReason::kStop)] = 7;
   stats.num_finished[static_cast<size_t>(FinishReason::kCancelled)] = 8;
-  stats.traffic = {.read_bytes = 9, .dense_bytes = 90};
+  stats.traffic = {.read_bytes = 9, .dense_bytes = 90, .chosen_blocks = 16, .visible_blocks = 112};
   stats.time_to_first_token = Histogram({0.1});
   stats.time_to_first_token.Observe(0.05);
   stats.last_step_finished = absl::Now() - absl::Seconds(100);
@@ -99,6 +101,8 @@ TEST(EngineMetrics, ShowsWhatTheEngineCounts) {
   has("vllm:request_success_total{model_name=\"m\",engine=\"0\",finished_reason=\"abort\"} 8");
   has("nsa_kv_bytes_read_total{model_name=\"m\",engine=\"0\"} 9");
   has("nsa_kv_bytes_dense_total{model_name=\"m\",engine=\"0\"} 90");
+  has("nsa_blocks_chosen_total{model_name=\"m\",engine=\"0\"} 16");
+  has("nsa_blocks_visible_total{model_name=\"m\",engine=\"0\"} 112");
   has("vllm:time_to_first_token_seconds_bucket{model_name=\"m\",engine=\"0\",le=\"0.1\"} 1");
   has("# TYPE vllm:time_to_first_token_seconds histogram");
   has("# TYPE vllm:prompt_tokens_total counter");
