@@ -90,8 +90,8 @@ def test_prometheus_evaluates_every_rule_and_a_healthy_server_raises_no_alert(mo
 
 
 def test_a_target_that_is_down_is_noticed(monitored):
-    monitored.prometheus.wait_for(f'ALERTS{{alertname="NsaTargetDown", instance="{monitoring.NOBODY}"}}')
-    down = next(rule for rule in monitored.prometheus.rules() if rule["name"] == "NsaTargetDown")
+    monitored.prometheus.wait_for(f'ALERTS{{alertname="NsaTargetNeverUp", instance="{monitoring.NOBODY}"}}')
+    down = next(rule for rule in monitored.prometheus.rules() if rule["name"] == "NsaTargetNeverUp")
     assert [alert["labels"]["instance"] for alert in down["alerts"]] == [monitoring.NOBODY]
 
 
