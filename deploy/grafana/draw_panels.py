@@ -24,7 +24,7 @@ def load_board() -> dict:
 
 
 def fill_in(expression: str, rate_interval: str) -> str:
-    """A query of the dashboard with `All` chosen everywhere."""
+    """A query of the dashboard for every job, model and instance that this Prometheus has."""
     filled = expression.replace("$__rate_interval", rate_interval)
     return re.sub(r"\$(job|model|instance)\b", ".*", filled)
 

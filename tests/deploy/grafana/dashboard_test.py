@@ -46,6 +46,15 @@ def test_the_data_source_is_chosen_on_import():
     assert "id" not in BOARD and BOARD["uid"] and BOARD["schemaVersion"] >= 38
 
 
+def test_all_are_those_that_are_listed():
+    """Servers of vLLM have series of the same names, but no nsa_build_info."""
+    asked = [variable for variable in BOARD["templating"]["list"] if variable["type"] == "query"]
+    assert len(asked) == 3
+    for variable in asked:
+        assert variable["includeAll"] and "allValue" not in variable
+        assert variable["definition"].startswith("label_values(nsa_build_info")
+
+
 def test_every_series_that_is_queried_exists(monitored):
     live = monitoring.exposed(monitored.text)
     queries = [target["expr"] for panel in PANELS for target in panel["targets"]]
