@@ -44,8 +44,8 @@ def test_without_the_console_there_is_no_page(serve):
 def test_another_view_while_an_answer_streams(server, visit):
     page = visit(server)
     for _ in range(3):
-        generate(page, STORY, max_tokens=4000, seed=1)
-        page.wait_for_selector(".has-trace")
+        generate(page, STORY, max_tokens=600, seed=1)
+        expect(page.locator("#reading")).to_have_class(re.compile("has-trace"))
         page.click("text=Chat")  # ends the answer; what was to be drawn of it is not drawn
         page.wait_for_timeout(100)
         page.click("text=Complete")

@@ -36,6 +36,7 @@ export class WriteView {
   setModel(model) {
     this.model = model;
     element("demo").disabled = false;
+    element("send").disabled = Boolean(this.controller);
   }
 
   setMode(mode) {
@@ -276,7 +277,7 @@ export class WriteView {
   }
 
   setBusy(busy) {
-    element("send").disabled = busy;
+    element("send").disabled = busy || !this.model;
     element("stop").disabled = !busy;
     element("write").classList.toggle("is-busy", busy);
     (this.answer ?? element("answer")).setAttribute("aria-busy", busy);
