@@ -33,9 +33,9 @@ def text_of(server, tokens: list[int]) -> str:
         return client.post("/detokenize", json={"tokens": tokens}).json()["prompt"]
 
 
-def chosen(entry: dict, layer: int | None = None) -> dict[int, float]:
-    """Block -> share of the (layer, head) pairs that chose it."""
-    lists = [blocks for of in entry["layers"] if layer in (None, of["layer"]) for blocks in of["blocks"]]
+def chosen(entry: dict, layers: list[int] | None = None) -> dict[int, float]:
+    """Block -> share of the (layer, head) pairs that chose it; of all layers, or of some."""
+    lists = [blocks for of in entry["layers"] if layers is None or of["layer"] in layers for blocks in of["blocks"]]
     return {block: sum(block in blocks for blocks in lists) / len(lists) for block in set().union(*lists)}
 
 
@@ -150,9 +150,30 @@ def test_the_strip_marks_exactly_the_blocks_of_the_events(server, visit, tale):
         if index:
             page.click("#earlier")
     for layer in (0, 5):
-        page.select_option("#layer", str(layer))
-        assert drawn(page) == pytest.approx(chosen(entries[0], layer))
+        page.get_by_label("Layers shown").select_option(str(layer))
+        assert drawn(page) == pytest.approx(chosen(entries[0], [layer]))
         assert len(drawn(page)) == 16
+
+
+def test_a_range_of_layers_marks_the_union_of_what_they_chose(server, visit, tale):
+    page = visit(server)
+    generate(page, tale, temperature=0, max_tokens=1)
+    finish(page)
+    layers = page.get_by_label("Layers shown")
+    assert layers.locator("option").all_text_contents() == [
+        "All layers", "Layers 0, 1", "Layers 2, 3", "Layers 4, 5", *(f"Layer {layer}" for layer in range(6))]
+    entry = events_of(server, prompt=tale, temperature=0, max_tokens=1)[0]
+    for first in (0, 2, 4):
+        layers.select_option(f"Layers {first}, {first + 1}")
+        union = chosen(entry, [first, first + 1])
+        assert drawn(page) == pytest.approx(union)
+        parts = [set(chosen(entry, [layer])) for layer in (first, first + 1)]
+        assert set(union) == parts[0] | parts[1] and parts[0] != parts[1]
+    assert set(union) != set(chosen(entry))
+    inked = page.locator("#history").evaluate(  # the blocks whose alpha is not 0
+        "c => [...c.getContext('2d').getImageData(0, 0, c.width, 1).data]"
+        ".flatMap((value, i) => i % 4 === 3 && value ? i >> 2 : [])")
+    assert inked == sorted(union)
 
 
 def test_a_block_shows_its_text_to_pointer_and_keys(server, visit, tale):
@@ -214,6 +235,8 @@ def test_sixty_four_thousand_tokens(server, visit):
     expect(page.locator("#token-number")).to_have_text("200 of 200")
     expect(page.locator("#strip i")).to_have_count(1024)
     assert drawn(page) == pytest.approx(chosen(entries[-1]))
+    assert page.locator("#layers option").all_text_contents()[1:5] == [
+        "Layers 0 to 7", "Layers 8 to 15", "Layers 16 to 23", "Layers 24 to 31"]
     last_window = page.locator("#strip i.in-window").evaluate_all("all => all.map(cell => Number(cell.dataset.block))")
     assert last_window == list(range((entries[-1]["position"] - 511) // 64, 1024))
     start = page.evaluate("performance.now()")

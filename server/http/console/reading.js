@@ -4,20 +4,24 @@
 import {postJson} from "./api.js";
 import {History} from "./history.js";
 import {Strip} from "./strip.js";
-import {chosenBlocks, formatBytes, formatCount, formatLess, numChoosers} from "./trace.js";
+import {chosenBlocks, formatBytes, formatCount, formatLess, kAllLayers, numChoosers} from "./trace.js";
 
 const kRestMs = 50;  // the pointer rests so long on a block before its text is asked for
 
 const element = (id) => document.getElementById(id);
 
+function formatRange(first, last) {
+  return first === last ? `${first}` : `${first}${last === first + 1 ? ", " : " to "}${last}`;
+}
+
 // "3, 5 to 7": ascending numbers.
-export function formatRanges(numbers) {
+function formatRanges(numbers) {
   const ranges = [];
   for (const n of numbers) {
     if (ranges.length && ranges.at(-1)[1] === n - 1) ranges.at(-1)[1] = n;
     else ranges.push([n, n]);
   }
-  return ranges.map(([a, b]) => a === b ? `${a}` : b === a + 1 ? `${a}, ${b}` : `${a} to ${b}`).join(", ");
+  return ranges.map(([first, last]) => formatRange(first, last)).join(", ");
 }
 
 export class Reading {
@@ -31,13 +35,13 @@ export class Reading {
     this.slider.addEventListener("input", () => this.step(Number(this.slider.value)));
     element("earlier").addEventListener("click", () => this.step(this.index - 1));
     element("later").addEventListener("click", () => this.step(this.index + 1));
-    element("layer").addEventListener("change", () => this.selectLayer(element("layer").value));
+    element("layers").addEventListener("change", () => this.selectLayers(element("layers").value));
     element("planted-layer").addEventListener("click", (event) => {
-      element("layer").value = event.target.dataset.layer;
-      this.selectLayer(event.target.dataset.layer);
+      element("layers").value = event.target.dataset.layer;
+      this.selectLayers(event.target.dataset.layer);
     });
     addEventListener("themechange", () => this.draw());
-    this.layer = null;
+    this.layers = kAllLayers;
     this.reset(null);
   }
 
@@ -47,9 +51,16 @@ export class Reading {
     element("reading").hidden = geometry === null;
     element("no-reading").hidden = geometry !== null;
     if (geometry === null) return;
-    const options = [new Option("All layers", "")];
-    for (let layer = 0; layer < geometry.numLayers; ++layer) options.push(new Option(`Layer ${layer}`, layer));
-    element("layer").replaceChildren(...options);
+    this.offerLayers(geometry);
+  }
+
+  // An option's value is its layers: "" all, "2-3" a range, "4" one.
+  offerLayers(geometry) {
+    const ranges = geometry.layerRanges().map(
+      ([first, last]) => new Option(`Layers ${formatRange(first, last)}`, `${first}-${last}`));
+    const each = Array.from({length: geometry.numLayers}, (_, layer) => new Option(`Layer ${layer}`, layer));
+    element("layers").replaceChildren(new Option("All layers", ""), ...ranges, ...each);
+    this.selectLayers("");
   }
 
   reset(run) {
@@ -66,8 +77,9 @@ export class Reading {
     this.showBlock(null);
   }
 
-  selectLayer(value) {
-    this.layer = value === "" ? null : Number(value);
+  selectLayers(value) {
+    const [first, last = first] = value.split("-").map(Number);
+    this.layers = value === "" ? kAllLayers : [first, last];
     this.draw();
   }
 
@@ -111,8 +123,8 @@ export class Reading {
   draw() {
     const entry = this.run?.entries[this.index];
     if (!entry) return;
-    const chosen = chosenBlocks(entry, this.layer);
-    const choosers = numChoosers(entry, this.layer);
+    const chosen = chosenBlocks(entry, this.layers);
+    const choosers = numChoosers(entry, this.layers);
     const geometry = this.geometry;
     const last = geometry.blockOf(entry.position);
     const looks = [];
@@ -126,7 +138,7 @@ export class Reading {
       });
     }
     this.strip.show(looks, geometry.blockTokens);
-    this.history.show({run: this.run, index: this.index, layer: this.layer, numBlocks: looks.length,
+    this.history.show({run: this.run, index: this.index, layers: this.layers, numBlocks: looks.length,
                        columns: this.strip.columns});
     this.showSummary(entry, [...chosen.keys()].sort((a, b) => a - b), last + 1);
     this.showBytes(entry);
@@ -201,7 +213,7 @@ export class Reading {
     const first = block * geometry.blockTokens;
     const last = Math.min(first + geometry.blockTokens - 1, entry.position);
     if (last < first) return `Block ${block}: not there yet`;
-    const by = chosenBlocks(entry, this.layer).get(block) ?? [];
+    const by = chosenBlocks(entry, this.layers).get(block) ?? [];
     const layers = [...new Set(by.map(([layer]) => layer))];
     const parts = [`Block ${block}`, `tokens ${formatCount(first)} to ${formatCount(last)}`];
     if (layers.length === 0) parts.push("not chosen");

@@ -13,6 +13,16 @@ export class Geometry {
     this.spanStride = nsa.span_stride;
   }
 
+  // Quarters of the layers, as [first, last]; 5 to 8 layers go in pairs, fewer make no ranges.
+  layerRanges() {
+    const perRange = Math.ceil(this.numLayers / 4);
+    const ranges = [];
+    for (let first = 0; first < this.numLayers; first += perRange) {
+      ranges.push([first, Math.min(first + perRange, this.numLayers) - 1]);
+    }
+    return ranges.filter(([first, last]) => first < last);
+  }
+
   blockOf(position) {
     return Math.floor(position / this.blockTokens);
   }
@@ -39,25 +49,30 @@ export class Geometry {
   }
 }
 
-// Which (layer, head) pairs chose each block: block -> [[layer, head], ...]. `layer` null: all.
-export function chosenBlocks(entry, layer) {
+export const kAllLayers = [0, Infinity];
+
+// What layers [first, last] chose.
+export function choicesOf(entry, [first, last]) {
+  return entry.layers.filter(({layer}) => first <= layer && layer <= last);
+}
+
+// Which (layer, head) pairs of `layers` chose each block: block -> [[layer, head], ...].
+export function chosenBlocks(entry, layers) {
   const chosen = new Map();
-  for (const {layer: id, blocks} of entry.layers) {
-    if (layer !== null && id !== layer) continue;
+  for (const {layer, blocks} of choicesOf(entry, layers)) {
     blocks.forEach((list, head) => {
       for (const block of list) {
         if (!chosen.has(block)) chosen.set(block, []);
-        chosen.get(block).push([id, head]);
+        chosen.get(block).push([layer, head]);
       }
     });
   }
   return chosen;
 }
 
-// How many (layer, head) pairs could have chosen a block.
-export function numChoosers(entry, layer) {
-  return entry.layers.reduce(
-    (sum, {layer: id, blocks}) => sum + (layer === null || id === layer ? blocks.length : 0), 0);
+// How many (layer, head) pairs of `layers` could have chosen a block.
+export function numChoosers(entry, layers) {
+  return choicesOf(entry, layers).reduce((sum, {blocks}) => sum + blocks.length, 0);
 }
 
 // One answer: the context's token ids, and an entry per generated token.
