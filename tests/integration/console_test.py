@@ -79,14 +79,24 @@ def test_stop_ends_the_answer_and_frees_its_pages(server, visit):
 
 def test_sampling_fields_are_sent_and_refusals_are_shown(server, visit):
     page = visit(server, allowed="status of 400")
+    numbers = {"temperature": 0.72, "top_p": 0.9, "top_k": 7, "min_p": 0.1, "presence_penalty": 0.55,
+               "frequency_penalty": -0.2, "repetition_penalty": 1.1, "seed": 3, "max_tokens": 2}
+    fields = page.locator(".fields input[type=number]").evaluate_all("all => all.map(field => field.id)")
+    assert set(fields) == set(numbers)
     with page.expect_request("**/v1/completions") as request:
-        generate(page, STORY, temperature=0.5, top_p=0.9, top_k=7, min_p=0.1, repetition_penalty=1.1, seed=3,
-                 max_tokens=2, stop_text="\\n\\n")
+        generate(page, STORY, **numbers, stop_text="\\n\\n")
     sent = request.value.post_data_json
-    expected = {"temperature": 0.5, "top_p": 0.9, "top_k": 7, "min_p": 0.1, "repetition_penalty": 1.1, "seed": 3,
-                "max_tokens": 2, "stop": "\n\n"}
-    assert {name: sent[name] for name in expected} == expected
+    assert {name: sent[name] for name in (*numbers, "stop")} == {**numbers, "stop": "\n\n"}
     finish(page)
+    for name in fields:
+        page.fill(f"#{name}", "")
+    with page.expect_request("**/v1/completions") as request:
+        generate(page, STORY, stop_text="")
+    assert not set(request.value.post_data_json) & {*numbers, "stop"}
+    finish(page)
+    generate(page, STORY, presence_penalty=2.5)
+    expect(page.locator("#problem")).to_contain_text("presence_penalty")
+    page.fill("#presence_penalty", "")
     generate(page, STORY, max_tokens=9000)
     expect(page.locator("#problem")).to_contain_text("9000")
 

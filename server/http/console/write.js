@@ -5,7 +5,8 @@ import {makeNeedle} from "./needle.js";
 import {Run, formatBytes, formatCount} from "./trace.js";
 
 const kMaxFileBytes = 1 << 20;  // what /tokenize takes
-const kNumbers = ["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed", "max_tokens"];
+const kNumbers = ["temperature", "top_p", "top_k", "min_p", "presence_penalty", "frequency_penalty",
+                  "repetition_penalty", "seed", "max_tokens"];
 const element = (id) => document.getElementById(id);
 
 export class WriteView {
@@ -130,7 +131,8 @@ export class WriteView {
     for (const name of kNumbers) {
       const input = element(name);
       if (input.value === "") continue;
-      if (!input.checkValidity()) throw new Error(`${name}: ${input.validationMessage}`);
+      const {valid, stepMismatch} = input.validity;  // a step is for the arrows of a field alone
+      if (!valid && !stepMismatch) throw new Error(`${name}: ${input.validationMessage}`);
       fields[name] = Number(input.value);
     }
     const stop = element("stop_text").value.replaceAll("\\n", "\n");
