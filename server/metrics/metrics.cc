@@ -1,5 +1,6 @@
 #include "server/metrics/metrics.h"
 
+#include <array>
 #include <iterator>
 #include <utility>
 
@@ -10,6 +11,7 @@
 #include "prometheus/gauge.h"
 #include "prometheus/registry.h"
 #include "prometheus/text_serializer.h"
+#include "server/metrics/process_metrics.h"
 
 namespace nsa {
 namespace {
@@ -67,17 +69,21 @@ class Metrics::Impl {
   }
 
   std::string Text() const {
-    std::vector<prometheus::MetricFamily> families = engine_.Collect();
-    std::vector<prometheus::MetricFamily> own = registry_.Collect();
-    families.insert(families.end(), std::make_move_iterator(own.begin()),
-                    std::make_move_iterator(own.end()));
+    std::vector<prometheus::MetricFamily> families;
+    for (const prometheus::Collectable* source : sources_) {
+      std::vector<prometheus::MetricFamily> found = source->Collect();
+      families.insert(families.end(), std::make_move_iterator(found.begin()),
+                      std::make_move_iterator(found.end()));
+    }
     return prometheus::TextSerializer().Serialize(families);
   }
 
  private:
   const prometheus::Labels labels_;  // as of the engine's series
   EngineMetrics engine_;
+  ProcessMetrics process_;
   prometheus::Registry registry_;
+  const std::array<const prometheus::Collectable*, 3> sources_ = {&engine_, &registry_, &process_};
   prometheus::Family<prometheus::Counter>& http_requests_;
   prometheus::Family<prometheus::Counter>& grpc_calls_;
   prometheus::Family<prometheus::Gauge>& startup_phases_;

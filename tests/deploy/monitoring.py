@@ -22,7 +22,7 @@ LOAD_S = 6
 NOBODY = "127.0.0.1:1"  # a target that is down
 EXTERNAL = {"namespace", "job", "instance", "alertname", "alertstate", "severity"}  # labels that no server writes
 METRIC_LINE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? \S+$")
-SELECTOR = re.compile(r"\b((?:vllm:|nsa_|model:)[a-z0-9_:]+)(?:\{([^}]*)\})?")
+SELECTOR = re.compile(r"\b((?:vllm:|nsa_|process_|model:)[a-z0-9_:]+)(?:\{([^}]*)\})?")
 
 
 class Prometheus:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pathlib
 import random
 import re
 import time
@@ -53,6 +54,11 @@ NOT_ZERO = {
     "nsa_startup_phase_seconds": ("gauge", ["phase"], [{"phase": phase} for phase in
                                                        ("device", "tokenizer", "config", "weights", "kv cache", "listen")]),
     "nsa_build_info": ("gauge", ["version", "architecture", "attention"], []),
+}
+PROCESS = {  # no labels: as of any process
+    "process_cpu_seconds_total": "counter", "process_resident_memory_bytes": "gauge",
+    "process_virtual_memory_bytes": "gauge", "process_start_time_seconds": "gauge", "process_open_fds": "gauge",
+    "process_max_fds": "gauge",
 }
 HISTOGRAMS = {
     "vllm:time_to_first_token_seconds": FIRST_TOKEN_SECONDS,
@@ -130,9 +136,39 @@ def test_histogram_at_zero_with_its_buckets(fresh, name):
     assert set(bounds.values()) == {0}
 
 
+@pytest.mark.parametrize("name", PROCESS)
+def test_series_of_the_process(fresh, name):
+    types, values = fresh
+    assert types[name] == PROCESS[name]
+    assert [labels for series, labels in values if series == name] == [frozenset()]
+    assert values[name, frozenset()] > 0
+
+
+def test_the_process_is_the_one_that_the_kernel_knows(server):
+    proc = pathlib.Path(f"/proc/{server.process.pid}")
+
+    def of_status(name: str) -> int:
+        return 1024 * int(re.search(rf"^{name}:\s+(\d+) kB$", (proc / "status").read_text(), re.MULTILINE)[1])
+
+    for series, name in [("process_resident_memory_bytes", "VmRSS"), ("process_virtual_memory_bytes", "VmSize")]:
+        low, value, high = of_status(name), server.metric(series), of_status(name)
+        assert 0.9 * min(low, high) <= value <= 1.1 * max(low, high)
+    assert server.metric("process_max_fds") == int(
+        re.search(r"^Max open files\s+(\d+)", (proc / "limits").read_text(), re.MULTILINE)[1])
+    assert server.metric("process_start_time_seconds") == pytest.approx(proc.stat().st_ctime, abs=60)
+    with httpx.Client() as other:  # holds a connection, and thereby a descriptor
+        before = server.metric("process_open_fds")
+        other.get(f"{server.http}/health")
+        assert server.metric("process_open_fds") == before + 1
+    before = server.metric("process_cpu_seconds_total")
+    with server.client() as client:
+        client.post("/v1/completions", json={"prompt": "a" * 2000, "max_tokens": 100, "ignore_eos": True})
+    assert before < server.metric("process_cpu_seconds_total") < before + 60
+
+
 def test_no_series_is_missing_here_and_the_states_describe_an_idle_server(fresh):
     types, values = fresh
-    assert set(types) == set(SINGLE) | set(NOT_ZERO) | set(HISTOGRAMS)
+    assert set(types) == {*SINGLE, *NOT_ZERO, *PROCESS, *HISTOGRAMS}
     pages = {state: values[key("nsa_pages", state=state)] for state in ("free", "owned", "cached")}
     config = next(dict(labels) for name, labels in values if name == "vllm:cache_config_info")
     assert pages == {"free": float(config["num_gpu_blocks"]), "owned": 0, "cached": 0}

@@ -33,6 +33,7 @@ nsa_test(http_test
     metrics/engine_metrics_test.cc
     metrics/families_test.cc
     metrics/metrics_test.cc
+    metrics/process_metrics_test.cc
     ../support/fake_executor.cc
     ../support/test_certificate.cc
   DEPS nsa_http)
