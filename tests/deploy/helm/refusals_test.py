@@ -69,6 +69,12 @@ REFUSALS = [
     ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs must name a Gateway"),
     ({"grpcRoute": {"enabled": True}}, "grpcRoute.parentRefs must name a Gateway"),
     ({"inferencePool": {"enabled": True}}, "inferencePool.endpointPicker.name must name the Service"),
+    *[({"podLabels": {label: "x"}}, f"podLabels has {label}, which the chart sets itself") for label in
+      ("app.kubernetes.io/component", "app.kubernetes.io/version", "llm-d.ai/engine-type")],
+    ({"podAnnotations": {"checksum/config": "x"}}, "podAnnotations has checksum/config, which the chart sets itself"),
+    *[({"monitoring": {name: {"enabled": True, "labels": {"helm.sh/chart": "x"}}}},
+       f"monitoring.{name}.labels has helm.sh/chart, which the chart sets itself") for name in
+      ("serviceMonitor", "prometheusRule", "dashboard")],
 ]
 
 
@@ -83,9 +89,11 @@ def test_refused(helm, values, message):
     {"drainTimeoutSeconds": 45}, {"terminationGracePeriodSeconds": 45}, {"progressDeadlineSeconds": 600},
     {"probes": {"startup": {"failureThreshold": 360}}}, {"topologySpreadConstraints": [SPREAD]},
     {"image": {"tag": "latest", "digest": f"sha256:{SHA256}"}},
-    {"autoscaling": {**KEDA, "minReplicas": 8}}, {"podDisruptionBudget": {"maxUnavailable": "50%"}}])
+    {"autoscaling": {**KEDA, "minReplicas": 8}}, {"podDisruptionBudget": {"maxUnavailable": "50%"}},
+    {"podSecurityContext": {"runAsNonRoot": True}}, {"podLabels": {"app.kubernetes.io/part-of": "x"}},
+    {"podAnnotations": {"checksum/other": "x"}}])
 def test_the_nearest_value_that_works_is_taken(helm, values):
-    helm.text(values)
+    helm.objects(values)  # its reader refuses a key that stands twice
 
 
 def test_old_clusters_are_refused(helm):

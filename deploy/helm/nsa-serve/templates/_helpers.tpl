@@ -26,6 +26,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
+{{/* Labels or annotations: the chart's `own`, as YAML, and `more` of the values at `path`. */}}
+{{- define "nsa.withMore" -}}
+{{- $own := fromYaml .own -}}
+{{- range $name, $_ := .more -}}
+{{- if hasKey $own $name }}{{ fail (printf "%s has %s, which the chart sets itself" $.path $name) }}{{ end -}}
+{{- end -}}
+{{- toYaml (merge $own .more) -}}
+{{- end }}
+
 {{- define "nsa.serviceAccountName" -}}
 {{- .Values.serviceAccount.name | default (ternary (include "nsa.fullname" .) "default" .Values.serviceAccount.create) -}}
 {{- end }}
@@ -85,10 +94,8 @@ capabilities:
 {{- end }}
 
 {{- define "nsa.podSecurity" -}}
-{{- toYaml .Values.podSecurityContext }}
-runAsNonRoot: true
-seccompProfile:
-  type: RuntimeDefault
+{{- $own := dict "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- toYaml (merge $own .Values.podSecurityContext) -}}
 {{- end }}
 
 {{- define "nsa.probe" -}}

@@ -1,16 +1,8 @@
 {{/* The pod of a replica, as template of a Deployment or StatefulSet. */}}
 {{- define "nsa.pod" -}}
 metadata:
-  labels:
-    {{- include "nsa.selectorLabels" . | nindent 4 }}
-    app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-    # Endpoint pickers of the inference gateway read the metrics of this engine.
-    inference.networking.k8s.io/engine-type: vllm
-    llm-d.ai/engine-type: vllm
-    {{- with .Values.podLabels }}{{ toYaml . | nindent 4 }}{{ end }}
-  annotations:
-    checksum/config: {{ include "nsa.configData" . | sha256sum }}
-    {{- with .Values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
+  labels: {{- include "nsa.withMore" (dict "own" (include "nsa.podLabels" .) "more" .Values.podLabels "path" "podLabels") | nindent 4 }}
+  annotations: {{- include "nsa.withMore" (dict "own" (include "nsa.podAnnotations" .) "more" .Values.podAnnotations "path" "podAnnotations") | nindent 4 }}
 spec:
   serviceAccountName: {{ include "nsa.serviceAccountName" . | quote }}
   automountServiceAccountToken: false
@@ -29,6 +21,18 @@ spec:
   containers:
     - {{ include "nsa.serverContainer" . | nindent 6 | trim }}
   volumes: {{- include "nsa.volumes" . | nindent 4 }}
+{{- end }}
+
+{{- define "nsa.podLabels" -}}
+{{ include "nsa.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+# Endpoint pickers of the inference gateway read the metrics of this engine.
+inference.networking.k8s.io/engine-type: vllm
+llm-d.ai/engine-type: vllm
+{{- end }}
+
+{{- define "nsa.podAnnotations" -}}
+checksum/config: {{ include "nsa.configData" . | sha256sum | quote }}
 {{- end }}
 
 {{- define "nsa.serverContainer" -}}
