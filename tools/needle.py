@@ -6,6 +6,7 @@ call. The server is asked over HTTP, greedily, with "nsa_trace", which tells the
 token of the answer. Those with digits are counted.
 """
 
+import dataclasses
 import json
 import pathlib
 import random
@@ -15,6 +16,7 @@ import urllib.request
 from demo import CHAPTER, FACT, QUESTION, plant, start_server
 
 CONTROL_DISTANCE = 10  # blocks to one that has nothing to do with the answer
+
 
 class Client:
     def __init__(self, address: str):
@@ -59,27 +61,42 @@ def readers(entry: dict, blocks: set[int]) -> set[int]:
     return {of["layer"] for of in entry["layers"] if any(blocks & set(chosen) for chosen in of["blocks"])}
 
 
-def measure(client: Client, num_runs: int) -> None:
-    nsa = client.get("/v1/models")["data"][0]["nsa"]
-    layers = range(nsa["num_layers"])
+@dataclasses.dataclass
+class Run:
+    depth: float
+    number: str            # that was planted
+    text: str              # of the answer
+    blocks: set[int]       # of the planted sentence
+    read: list[set[int]]   # for each digit of the answer: the layers that chose one of the blocks
+    other: list[set[int]]  # likewise, of blocks CONTROL_DISTANCE further on
+
+
+def runs(client: Client, nsa: dict, num_runs: int):
     chapter, rng = CHAPTER.read_text(encoding="utf-8"), random.Random(1)
-    num_right, num_read, num_digits, read_by, elsewhere = 0, 0, 0, [0] * len(layers), [0] * len(layers)
-    print("run  depth  block  answer    digits for which a layer chose the block, layer 0 first")
-    for run in range(1, num_runs + 1):
+    for _ in range(num_runs):
         number, depth = str(rng.randrange(10000, 100000)), rng.uniform(0.1, 0.6)
         prompt, blocks = plant_one(client, chapter, number, depth, nsa["block_tokens"])
         text, entries = client.answer(prompt)
-        read = [readers(entry, blocks) for entry in entries]
-        counts = [sum(layer in by for by in read) for layer in layers]
-        other = [readers(entry, {block + CONTROL_DISTANCE for block in blocks}) for entry in entries]
-        num_right += number in text
-        num_read += all(read)
-        num_digits += len(entries)
+        others = {block + CONTROL_DISTANCE for block in blocks}
+        yield Run(depth, number, text, blocks, [readers(entry, blocks) for entry in entries],
+                  [readers(entry, others) for entry in entries])
+
+
+def measure(client: Client, num_runs: int) -> None:
+    nsa = client.get("/v1/models")["data"][0]["nsa"]
+    layers = range(nsa["num_layers"])
+    num_right, num_read, num_digits, read_by, elsewhere = 0, 0, 0, [0] * len(layers), [0] * len(layers)
+    print("run  depth  block  answer    digits for which a layer chose the block, layer 0 first")
+    for i, run in enumerate(runs(client, nsa, num_runs), 1):
+        counts = [sum(layer in by for by in run.read) for layer in layers]
+        num_right += run.number in run.text
+        num_read += bool(run.read) and all(run.read)
+        num_digits += len(run.read)
         for layer in layers:
-            read_by[layer] += counts[layer] == len(entries)
-            elsewhere[layer] += sum(layer in by for by in other)
-        name = "-".join(map(str, sorted(blocks)))
-        print(f"{run:>3}  {depth:>5.0%}  {name:<5}  {text.strip():<8}  {counts} of {len(entries)}", flush=True)
+            read_by[layer] += counts[layer] == len(run.read)
+            elsewhere[layer] += sum(layer in by for by in run.other)
+        name = "-".join(map(str, sorted(run.blocks)))
+        print(f"{i:>3}  {run.depth:>5.0%}  {name:<5}  {run.text.strip():<8}  {counts} of {len(run.read)}", flush=True)
     shares = ", ".join(f"{count / num_digits:.0%}" for count in elsewhere)
     print(f"\nThe number was found in {num_right} of {num_runs} runs.\n"
           f"For every digit of the answer some layer chose the block in {num_read} of {num_runs} runs; "

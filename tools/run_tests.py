@@ -22,7 +22,7 @@ SHARDED = ("constraint_test", "kernels_test", "model_test", "text_test")
 # What a sanitizer adds nothing to: tables of values, and tests without a server.
 NOT_SANITIZED = ("tests/deploy", "tests/engine", "tests/lint", "tests/integration/console_page_test.py",
                  "tests/integration/console_test.py", "tests/integration/openapi_test.py",
-                 "tests/integration/transport_matrix_test.py")
+                 "tests/integration/transport_matrix_test.py", "tests/tools/needle_test.py")
 
 Counts = tuple[int, int, int]  # passed, failed, skipped
 
