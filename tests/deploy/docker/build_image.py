@@ -13,14 +13,12 @@ import pathlib
 import subprocess
 import time
 
+import debian
 import image_run
 from dockerfile import DOCKERFILE, ROOT
 
 WORK = ROOT / "build" / "image"
 DEBIAN, CUDA = "localhost/nsa-debian:12", "localhost/nsa-cuda:13.0"
-MIRROR = "http://deb.debian.org"
-SOURCES = [f"deb {MIRROR}/debian bookworm main", f"deb {MIRROR}/debian bookworm-updates main",
-           f"deb {MIRROR}/debian-security bookworm-security main"]
 
 
 def buildah(*arguments, show: bool = False) -> str:
@@ -43,10 +41,7 @@ def make_base(name: str, content: pathlib.Path, target: str):
 
 def make_debian():
     archive = WORK / "debian.tar"
-    if not archive.exists():
-        part = WORK / "part.tar"
-        subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", "bookworm", part, *SOURCES], check=True)
-        part.rename(archive)
+    debian.make(archive)
     make_base(DEBIAN, archive, "/")
 
 

@@ -101,6 +101,23 @@ def chain(stages: list[Stage], target: str) -> list[Stage]:
     return found
 
 
+def image_config(stages: list[Stage], target: str) -> dict:
+    """The configuration of the target's image, as Docker has it."""
+    image = [instruction for stage in chain(stages, target) for instruction in stage.instructions]
+
+    def all_pairs(name: str) -> dict[str, str]:
+        return {key: value for item in image if item.name == name for key, value in item.pairs().items()}
+
+    def last(name: str) -> Instruction:
+        return [instruction for instruction in image if instruction.name == name][-1]
+
+    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", **all_pairs("ENV")}
+    kind, _, check = last("HEALTHCHECK").text.partition(" ")
+    return {"Env": [f"{name}={value}" for name, value in environment.items()], "User": last("USER").text,
+            "Entrypoint": last("ENTRYPOINT").words(), "Labels": all_pairs("LABEL"),
+            "Healthcheck": {"Test": [kind, *json.loads(check)]}}
+
+
 def ignore_pattern(line: str) -> re.Pattern:
     """A pattern of .dockerignore; it also matches what is in a folder that it names."""
     parts = []
