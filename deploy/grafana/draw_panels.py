@@ -86,13 +86,12 @@ def draw_text(axes, panel: dict, found):
     axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=size)
 
 
-def draw(address: str, picture: pathlib.Path, minutes: float, rate_interval: str):
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+def draw(address: str, minutes: float, rate_interval: str):
+    """The dashboard as a figure of matplotlib: the last `minutes`."""
+    from matplotlib.figure import Figure
     board, end = load_board(), time.time()
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in board["panels"])
-    figure = plt.figure(figsize=(15, height * 0.25))
+    figure = Figure(figsize=(15, height * 0.25))
     for panel in board["panels"]:
         place = panel["gridPos"]
         if panel["type"] == "row":
@@ -108,7 +107,7 @@ def draw(address: str, picture: pathlib.Path, minutes: float, rate_interval: str
             axes.set_xlim(-minutes, 0)
         else:
             draw_text(axes, panel, found)
-    figure.savefig(picture, dpi=80)
+    return figure
 
 
 def main():
@@ -118,7 +117,8 @@ def main():
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--rate-interval", default="1m", help="at least four times the scrape interval")
     arguments = parser.parse_args()
-    draw(arguments.address.rstrip("/"), arguments.picture, arguments.minutes, arguments.rate_interval)
+    figure = draw(arguments.address.rstrip("/"), arguments.minutes, arguments.rate_interval)
+    figure.savefig(arguments.picture, dpi=80)
 
 
 if __name__ == "__main__":
