@@ -67,11 +67,12 @@ def draw_lines(axes, panel: dict, found, end: float):
     else:
         for legend, points in lines:
             axes.plot(*zip(*points), label=legend, linewidth=1.2)
-    axes.set_ylim(bottom=0, top=None if "max" not in defaults else defaults["max"] * factor * 1.05)
+    highest = defaults["max"] * factor if "max" in defaults else axes.dataLim.ymax if lines else 0
+    axes.set_ylim(0, 1.05 * highest or 1)
     axes.grid(alpha=0.3)
     axes.set_ylabel(unit, fontsize=7)
     if lines:
-        axes.legend(fontsize=6, loc="upper left", ncols=2, framealpha=0.6)
+        axes.legend(fontsize=6, loc="best", ncols=2, framealpha=0.6)
 
 
 def draw_text(axes, panel: dict, found):

@@ -89,7 +89,7 @@ def test_a_line_in_the_units_of_its_panel(drawn):
     assert panels["Memory"].get_ylabel() == "MiB"
     [(label, (minutes, values))] = lines(panels["Memory"]).items()
     assert (label, values) == ("a:1", [2, 3, 4]) and minutes == pytest.approx([-10 / 60, -5 / 60, 0], abs=1e-3)
-    assert panels["Memory"].get_xlim() == (-10, 0)
+    assert panels["Memory"].get_xlim() == (-10, 0) and panels["Memory"].get_ylim() == pytest.approx((0, 4.2))
 
 
 def test_what_is_no_number_is_left_out(drawn):
