@@ -157,7 +157,7 @@ def test_the_process_is_the_one_that_the_kernel_knows(server):
         assert 0.9 * min(low, high) <= value <= 1.1 * max(low, high)
     assert server.metric("process_max_fds") == int(
         re.search(r"^Max open files\s+(\d+)", (proc / "limits").read_text(), re.MULTILINE)[1])
-    started = int((proc / "stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")  # since the boot
+    started = int((proc / "stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")  # after boot
     uptime = float(pathlib.Path("/proc/uptime").read_text().split()[0])
     assert server.metric("process_start_time_seconds") == pytest.approx(time.time() - uptime + started, abs=2)
     before = server.metric("process_open_fds")
