@@ -57,6 +57,12 @@ __device__ __forceinline__ void LoadMatrix4Transposed(uint32_t (&r)[4], uint32_t
                : "memory");
 }
 
+__device__ __forceinline__ void StoreShared16(uint32_t address, const uint4& value) {
+  asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value.x),
+               "r"(value.y), "r"(value.z), "r"(value.w)
+               : "memory");
+}
+
 // Copies 16 bytes to shared memory past L1; writes zeros, and reads nothing, if not `valid`.
 __device__ __forceinline__ void CopyAsync16(uint32_t shared_address, const void* global,
                                             bool valid) {

@@ -53,17 +53,7 @@ __device__ __forceinline__ void AttendPhases(const Params& p, Worker<I>& worker,
   WaitForPrecedingKernels();
   AllowFollowingKernel();
   uint32_t q[I::kDk / 16][4];  // A operand: heads by dims
-  {
-    const T* const q_heads = static_cast<const T*>(p.q) + first_head * I::kDk;
-#pragma unroll
-    for (int i = 0; i < I::kDk / 4; ++i) {
-      const int step = i / 4, head = (lane >> 2) + (i & 1) * 8;
-      const int dim = step * 16 + ((i >> 1) & 1) * 8 + (lane & 3) * 2;
-      q[step][i & 3] = head < p.group_size
-                           ? *reinterpret_cast<const uint32_t*>(q_heads + head * I::kDk + dim)
-                           : 0;
-    }
-  }
+  worker.LoadQueries(static_cast<const T*>(p.q) + first_head * I::kDk, q);
   Ring ring{.parity = 0};
 #pragma unroll 1
   for (int phase = kCmp; phase < kNumPhases; ++phase) {
@@ -77,7 +67,7 @@ __device__ __forceinline__ void AttendPhases(const Params& p, Worker<I>& worker,
       num_tiles = reach.num_sel_tiles;
       // All tokens of the chosen blocks but the last ones of the query's own.
       end = worker.num_chosen() * p.block_tokens;
-      if (shared.sorted[worker.num_chosen() - 1] == worker.num_blocks - 1) {
+      if (shared.choice.sorted[worker.num_chosen() - 1] == worker.num_blocks - 1) {
         end -= worker.num_blocks * p.block_tokens - 1 - worker.position;
       }
     }

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/sm90/fused_decode.h"
+#include "kernels/cuda/sm90/fused_decode_choice.cuh"
 #include "kernels/cuda/sm90/fused_decode_tile.cuh"
 
 namespace nsa::cuda::fused_decode {
@@ -12,7 +13,6 @@ namespace nsa::cuda::fused_decode {
 inline constexpr int kMaxStages = 6;  // tiles on their way to a block
 inline constexpr int kLeafBits = 4;
 inline constexpr int kLeaves = 1 << kLeafBits;  // and the most blocks of a cluster
-inline constexpr int kMaxFree = 16;             // blocks to choose besides the forced ones
 inline constexpr int kMaxSharedTiles = 16;      // of a block whose TileSums lie in shared memory
 enum Phase { kCmp, kWin, kSel, kNumPhases };
 
@@ -56,20 +56,16 @@ struct alignas(8) Edge {
 template <typename T>
 struct alignas(16) Shared {
   TileScratch<T> tile;
-  alignas(16) uint64_t thread_best[kThreads];  // FindBest
-  alignas(16) uint64_t group_best[kWarps][32];
-  int32_t num_survivors[kWarps];
-  int32_t best[kMaxFree];
+  ChoiceRoom choice;
   alignas(16) float lse[kHeads];        // of the compressed branch, log2 units
   float2 weights[kNumPhases][kLeaves];  // MergeBlocks of this block's heads: [head][node]
   float factor[kNumPhases][kHeads];     // gates, and in the end gate / sum
-  int32_t sorted[kMaxFusedSelected];    // the chosen blocks, ascending
   // Barriers. A tile is there, a tile may be overwritten:
   uint64_t full[kMaxStages], empty[kMaxStages];
   uint64_t attended;          // this block's TileSums are complete
   uint64_t sums_here;         // maxima, sums and edges of all blocks are here
   uint64_t importances_here;  // of all blocks
-  uint64_t chosen_here;       // `sorted` is complete
+  uint64_t chosen_here;       // `choice` is complete
   uint64_t results_here[kNumPhases];
 };
 
@@ -86,12 +82,9 @@ struct Layout {
 
   __host__ __device__ Layout(int max_tiles, int num_ranks) {
     const int blocks = max_tiles * I::kTileBlocks;  // of this block
-    const int thread_keys = (blocks * num_ranks + kThreads - 1) / kThreads;
-    const int edge_bytes = num_ranks == 1 ? 0 : max_tiles * kHeads * static_cast<int>(sizeof(Edge));
-    const int survivor_bytes = thread_keys * kWarps * kMaxFree * 4;
     edges = kPairs + (num_ranks + 2) * kHeads * 8;
-    // The survivors are found when the edges have been used.
-    importances = edges + (edge_bytes > survivor_bytes ? edge_bytes : survivor_bytes);
+    importances =
+        edges + (num_ranks == 1 ? 0 : max_tiles * kHeads * static_cast<int>(sizeof(Edge)));
     pages = importances + blocks * num_ranks * 4;
     tiles = pages + (blocks + 3) / 4 * 16;
     sums = 0;

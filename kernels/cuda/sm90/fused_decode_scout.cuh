@@ -129,6 +129,7 @@ __device__ __forceinline__ void Scout(const Params& p, Worker<I>& worker, const 
     if (!weighs_much) worker.PrefetchForced(reach.pages);
     if (worker.ranks_blocks()) {
       worker.SendImportances([&] {  // the next tile of the window as soon as there is room
+        if (win.done()) return;
         const bool room = TestWait(SharedAddress(&shared.empty[ring.stage]), ring.parity);
         if (__all_sync(kFullMask, room)) bring(p.win, win, 1, win_row);
       });
@@ -147,9 +148,9 @@ __device__ __forceinline__ void Scout(const Params& p, Worker<I>& worker, const 
   bring(p.sel, sel, INT32_MAX, [&](int row) {
     const int slot = p.sel.page_rows.Quotient(row), in_block = row - slot * p.block_tokens;
     if (slot >= num_chosen) return -1;
-    const int block = shared.sorted[slot];
+    const int block = shared.choice.sorted[slot];
     if (block * p.block_tokens + in_block > worker.position) return -1;
-    return index_in(reach.pages[block], p.block_tokens, in_block);
+    return index_in(shared.choice.pages[slot], p.block_tokens, in_block);
   });
   if (tid < p.group_size * 3) {  // cmp, sel, win
     const int head = tid / 3, gate = tid % 3;
@@ -159,11 +160,11 @@ __device__ __forceinline__ void Scout(const Params& p, Worker<I>& worker, const 
 #pragma unroll 1
   for (int phase = kCmp; phase < kNumPhases; ++phase) {
     Wait(SharedAddress(&shared.results_here[phase]), 0);
+    if (phase == kNumPhases - 1) Stamp(Stage::kResultsExchanged);
     worker.Weights(phase);
+    SyncScouts();
+    worker.Sum(phase, static_cast<T*>(p.out) + first_head * I::kDv);
   }
-  Stamp(Stage::kResultsExchanged);
-  SyncScouts();
-  worker.Sum(static_cast<T*>(p.out) + first_head * I::kDv);
   Stamp(Stage::kSummed);
 }
 

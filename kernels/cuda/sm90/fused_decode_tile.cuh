@@ -2,6 +2,7 @@
 // The inner part of the fused decode kernel: one thread block attends tiles of 64 cached rows for
 // the heads of a group, and partial results are merged as nodes of one fixed tree.
 
+#include <cfloat>
 #include <cstdint>
 
 #include "kernels/cuda/device/fast_divide.cuh"
@@ -44,30 +45,36 @@ struct Weights {
 };
 __device__ __forceinline__ Weights ChildWeights(float left, float right) {
   const float max = fmaxf(left, right);
-  const float shift = max == -INFINITY ? 0 : max;
+  const float shift = fmaxf(max, -FLT_MAX);  // two empty sets have weights of 0, not NaN
   return {max, Exp2(left - shift), Exp2(right - shift)};
 }
 __device__ __forceinline__ float Blend(const Weights& weights, float left, float right) {
   return __fmaf_rn(left, weights.left, __fmul_rn(right, weights.right));
 }
-// The root over the blocks of a cluster, pairs[i * stride] being block i's, for lanes 0 and 16; the
-// 16 lanes of half a warp work on one head. If `weights` is not null, a node's weights of its
-// children are left there: node half + i joins i and i + half.
+// The root over the blocks of a cluster, pairs[i * stride] being block i's, for the first of
+// kMergeLanes lanes that work on one head. With kKeeps, a node's weights of its children are left
+// in `weights`: node half + i joins i and i + half.
 //
 // Leaves go to blocks so that with 2^n blocks, block s has those that are s modulo 2^n, and they
 // form a subtree. So children differ in the highest bit that is left, and a tree over blocks
 // continues the trees inside them: any number of blocks gives the same bits.
+inline constexpr int kMergeLanes = 8;
+template <bool kKeeps>
 __device__ __forceinline__ Pair MergeBlocks(const Pair* pairs, int stride, int num_blocks,
-                                            float2* weights) {
-  const int i = threadIdx.x & 15;
+                                            float2* weights = nullptr) {
+  const int i = threadIdx.x & (kMergeLanes - 1);
   Pair node = i < num_blocks ? pairs[i * stride] : Pair{-INFINITY, 0};
-#pragma unroll 1
-  for (int half = num_blocks / 2; half >= 1; half /= 2) {
-    const Pair other{__shfl_down_sync(kFullMask, node.max, half, 16),
-                     __shfl_down_sync(kFullMask, node.sum, half, 16)};
+  const auto join = [&](int half, const Pair& other) {
     const Weights w = ChildWeights(node.max, other.max);
-    if (weights != nullptr && i < half) weights[half + i] = {w.left, w.right};
+    if (kKeeps && i < half) weights[half + i] = {w.left, w.right};
     node = {w.max, Blend(w, node.sum, other.sum)};
+  };
+  if (num_blocks > kMergeLanes) join(kMergeLanes, pairs[(i + kMergeLanes) * stride]);
+#pragma unroll
+  for (int half = kMergeLanes / 2; half >= 1; half /= 2) {
+    const Pair other{__shfl_down_sync(kFullMask, node.max, half, kMergeLanes),
+                     __shfl_down_sync(kFullMask, node.sum, half, kMergeLanes)};
+    if (half < num_blocks) join(half, other);
   }
   return node;
 }
@@ -170,7 +177,7 @@ __device__ __forceinline__ void LoadTile(const PagedRows& kv, int32_t index, uin
   constexpr int kKeyPieces = kDk / 8, kValuePieces = kDv / 8;  // of a row
   const uint32_t keys = tile + warp * kWarpRows * kRowBytes<kDk>;
   const uint32_t values = tile + kTileRows * kRowBytes<kDk> + warp * kWarpRows * kRowBytes<kDv>;
-#pragma unroll
+#pragma unroll 2  // short code: it is cold where a launch brings few tiles
   for (int i = 0; i < kWarpRows * kKeyPieces / 32; ++i) {
     const int row = (i * 32 + lane) / kKeyPieces, piece = (i * 32 + lane) % kKeyPieces;
     const int32_t row_index = __shfl_sync(kFullMask, index, row);
@@ -178,7 +185,7 @@ __device__ __forceinline__ void LoadTile(const PagedRows& kv, int32_t index, uin
     if (kDk == kDv) CopyPiece<kDv>(kv.v, row_index, values + row * kRowBytes<kDv>, piece, policy);
   }
   if (kDk != kDv) {
-#pragma unroll
+#pragma unroll 2
     for (int i = 0; i < kWarpRows * kValuePieces / 32; ++i) {
       const int row = (i * 32 + lane) / kValuePieces, piece = (i * 32 + lane) % kValuePieces;
       const int32_t row_index = __shfl_sync(kFullMask, index, row);

@@ -13,7 +13,7 @@ namespace nsa::cuda::fused_decode {
 
 // +inf over an empty set, so that exp2(score - lse) is 0.
 __device__ __forceinline__ float Lse(const Pair& pair) {
-  return pair.sum > 0 ? pair.max + log2f(pair.sum) : INFINITY;
+  return pair.sum > 0 ? pair.max + __log2f(pair.sum) : INFINITY;
 }
 
 // One block of a cluster: what its threads share, and the phases. Methods are called by all threads
@@ -29,7 +29,6 @@ struct Worker {
   float* const results;     // see Result
   Pair* const pairs;        // of compressed attention: [rank][head], of every block of the cluster
   Edge* const edges;  // [local tile][head], of the tile after it; if the cluster has 2 or more
-  int32_t* const survivors;  // FindBest
   float* const importances;  // [block], of the whole cluster
   int32_t* const pages;      // [local tile][block of the tile]
   const int sums_bits, rank, num_ranks, rank_bits, kv_head, position, num_blocks;
@@ -48,7 +47,6 @@ struct Worker {
         results(reinterpret_cast<float*>(memory + Layout<I>::kResults)),
         pairs(reinterpret_cast<Pair*>(memory + Layout<I>::kPairs)),
         edges(reinterpret_cast<Edge*>(memory + layout.edges)),
-        survivors(reinterpret_cast<int32_t*>(memory + layout.edges)),
         importances(reinterpret_cast<float*>(memory + layout.importances)),
         pages(reinterpret_cast<int32_t*>(memory + layout.pages)),
         rank(static_cast<int>(ClusterRank())),
@@ -119,6 +117,28 @@ struct Worker {
                  p.block_tokens * (I::kDk * 2));
     PrefetchBulk(static_cast<const char*>(p.sel.v) + first_row * (I::kDv * 2),
                  p.block_tokens * (I::kDv * 2));
+  }
+
+  // Attending: the heads' queries as the A operand, through the room for the chosen blocks'
+  // results, which no block sends before this one has sent the sums of phase 1.
+  __device__ __forceinline__ void LoadQueries(const T* q_heads, uint32_t (&q)[I::kDk / 16][4]) {
+    constexpr int kPieces = I::kDk / 8;  // of 16 bytes
+    static_assert(kHeads * kRowBytes<I::kDk> <= Layout<I>::kPhaseResults);
+    const uint32_t room = SharedAddress(results + kSel * kHeads * I::kDv);
+    const int tid = threadIdx.x & (kThreads - 1), lane = tid & 31;
+#pragma unroll
+    for (int i = tid; i < kHeads * kPieces; i += kThreads) {
+      const int head = i / kPieces, piece = i % kPieces;
+      uint4 value{0, 0, 0, 0};
+      if (head < p.group_size) value = reinterpret_cast<const uint4*>(q_heads)[i];
+      StoreShared16(room + head * kRowBytes<I::kDk> + piece * 16, value);
+    }
+    SyncAttending();
+#pragma unroll
+    for (int step = 0; step < I::kDk / 16; ++step) {
+      LoadMatrix4(q[step], room + (lane & 15) * kRowBytes<I::kDk> + (lane >> 4) * 16 + step * 32);
+    }
+    SyncAttending();  // no warp sends before all have read
   }
 
   // Phase 1, attending, after a tile: sums of its probabilities over the rows of each block,
@@ -207,11 +227,12 @@ struct Worker {
     const TileSums<I>* const own_sums = &SumsOf(rank);
     const unsigned stride = num_ranks >> sums_bits;  // between own tiles, in `sums`
     constexpr int kBatch = 4;  // blocks whose sums are on their way to a thread
+    constexpr unsigned kStep = kThreads / 4;
     float4 values[kBatch];
     const auto read_values = [&](unsigned first) {
 #pragma unroll
       for (int k = 0; k < kBatch; ++k) {
-        const unsigned i = first + k * (kThreads / 4);
+        const unsigned i = first + k * kStep;
         if (i >= num_blocks_here) continue;
         const TileSums<I>& from = own_sums[i / I::kTileBlocks * stride];
         values[k] = reinterpret_cast<const float4*>(from.blocks[i % I::kTileBlocks])[quarter];
@@ -225,11 +246,12 @@ struct Worker {
     const auto factors_of = [&](int local) {
       return reinterpret_cast<float4*>(pages) + local * (kHeads / 4) + quarter;
     };
-#pragma unroll
-    for (int head = tid / 16; head < kHeads; head += kThreads / 16) {
+    static_assert(kHeads * kMergeLanes == kThreads);
+    const int own_head = tid / kMergeLanes;
+    const Pair root = MergeBlocks<false>(pairs + own_head, kHeads, num_ranks);
+    if (tid % kMergeLanes == 0) {
       // A head that only pads the group gets probabilities of 0.
-      const Pair root = MergeBlocks(pairs + head, kHeads, num_ranks, nullptr);
-      if (tid % 16 == 0) shared.lse[head] = head < p.group_size ? Lse(root) : INFINITY;
+      shared.lse[own_head] = own_head < p.group_size ? Lse(root) : INFINITY;
     }
     SyncScouts();
     const auto lse = *reinterpret_cast<const float4*>(shared.lse + quarter * 4);
@@ -254,11 +276,10 @@ struct Worker {
       }
     }
     SyncScouts();
-#pragma unroll 1
-    for (unsigned first = tid / 4; first < num_blocks_here; first += kBatch * kThreads / 4) {
+    const auto weigh = [&]<int kNum>(unsigned first) {  // the first kNum of `values`
 #pragma unroll
-      for (int k = 0; k < kBatch; ++k) {
-        const unsigned i = first + k * (kThreads / 4);
+      for (int k = 0; k < kNum; ++k) {
+        const unsigned i = first + k * kStep;
         const float4 factors = *factors_of(min(i, num_blocks_here - 1) / I::kTileBlocks);
         const float importance = SumQuarters(Weigh(values[k], factors));
         if (quarter != 0 || i >= num_blocks_here) continue;
@@ -267,8 +288,17 @@ struct Worker {
             importances + (i / I::kTileBlocks * num_ranks + rank) * I::kTileBlocks + in_tile;
         *place = importance + (I::kRowOffset > 0 && in_tile == kLast ? *place : 0.0F);
       }
-      between();
-      read_values(first + kBatch * kThreads / 4);
+    };
+    constexpr int kFew = 2;
+    if (num_blocks_here <= kFew * kStep) {
+      weigh.template operator()<kFew>(tid / 4);
+    } else {
+#pragma unroll 1
+      for (unsigned first = tid / 4; first < num_blocks_here; first += kBatch * kStep) {
+        weigh.template operator()<kBatch>(first);
+        between();
+        read_values(first + kBatch * kStep);
+      }
     }
     SyncScouts();
     if (num_ranks == 1) return;
@@ -307,114 +337,34 @@ struct Worker {
     return value + __shfl_xor_sync(kFullMask, value, 2);
   }
 
-  // Larger first, then the lower block; 0 = no candidate.
-  __device__ __forceinline__ uint64_t Key(int block) const {
-    if (block < p.num_initial || block >= first_local) return 0;  // -1 too
-    return (static_cast<uint64_t>(__float_as_uint(importances[block])) << 32) |
-           (0xffffffffu - static_cast<uint32_t>(block));
-  }
-
-  // Phase 3, scouts: the num_wanted() blocks with the largest keys, for one warp: lane i gets the
-  // i-th of them in ascending order. Keys are dealt to 32 groups; what is smaller than the
-  // wanted-th best group's best cannot be chosen.
-  __device__ __forceinline__ int FindBest(const int32_t* block_pages) {
-    const int tid = threadIdx.x & (kThreads - 1), lane = tid & 31, warp = tid >> 5;
-    const int wanted = num_wanted();
-    uint64_t best = 0;
-#pragma unroll 1
-    for (int i = tid; i < first_local; i += kThreads) {
-      const uint64_t key = Key(i);
-      best = key > best ? key : best;
-    }
-    shared.thread_best[tid] = best;
-    SyncScouts();
-    best = 0;
-#pragma unroll
-    for (int i = 0; i < kWarps; ++i) {
-      const uint64_t other = shared.thread_best[i * 32 + lane];
-      best = other > best ? other : best;
-    }
-    shared.group_best[warp][lane] = best;  // every warp for itself
-    __syncwarp();
-    int order[4] = {};
-#pragma unroll 2
-    for (int i = 0; i < 32; i += 4) {
-      const auto a = *reinterpret_cast<const ulonglong2*>(&shared.group_best[warp][i]);
-      const auto b = *reinterpret_cast<const ulonglong2*>(&shared.group_best[warp][i + 2]);
-      order[0] += a.x > best, order[1] += a.y > best;
-      order[2] += b.x > best, order[3] += b.y > best;
-    }
-    const bool is_last = (order[0] + order[1]) + (order[2] + order[3]) == wanted - 1 && best != 0;
-    const unsigned last = __ballot_sync(kFullMask, is_last);
-    const uint64_t threshold = last == 0 ? 1 : __shfl_sync(kFullMask, best, __ffs(last) - 1);
-    const int capacity = (max_blocks + kThreads - 1) / kThreads * kMaxFree;  // of a warp
-    int count = 0;
-#pragma unroll 1
-    for (int first = 0; first < first_local; first += kThreads) {
-      const int i = first + tid;
-      const uint64_t key = i < first_local ? Key(i) : 0;
-      const unsigned found = __ballot_sync(kFullMask, key >= threshold);
-      const int place = warp * capacity + count + __popc(found & ((1u << lane) - 1));
-      if (key >= threshold) {
-        survivors[place] = i;
-        if (p.prefetches_likely && ((place + warp * 4) & (num_ranks - 1)) == rank) {
-          PrefetchBlock(block_pages, i);
-        }
-      }
-      count += __popc(found);
-    }
-    if (lane == 0) shared.num_survivors[warp] = count;
-    SyncScouts();
-    if (warp != 0) return 0;
-    const int end0 = shared.num_survivors[0], end1 = end0 + shared.num_survivors[1];
-    const int end2 = end1 + shared.num_survivors[2], end3 = end2 + shared.num_survivors[3];
-    const auto survivor = [&](int i) {
-      const int from = (i >= end0) + (i >= end1) + (i >= end2);
-      const int begin = from == 0 ? 0 : from == 1 ? end0 : from == 2 ? end1 : end2;
-      return i < end3 ? survivors[from * capacity + i - begin] : -1;
-    };
-#pragma unroll 1
-    for (int first = 0; first < end3; first += 32) {
-      const int block = survivor(first + lane);
-      const uint64_t key = Key(block);
-      int place = 0;
-#pragma unroll 1
-      for (int from = 0; from < end3; from += 32) {
-        const uint64_t other = Key(survivor(from + lane));
-#pragma unroll 8
-        for (int i = 0; i < 32; ++i) place += __shfl_sync(kFullMask, other, i) > key;
-      }
-      if (key != 0 && place < wanted) shared.best[place] = block;
-    }
-    __syncwarp();
-    const int block = lane < wanted ? shared.best[lane] : INT32_MAX;
-    int place = 0;
-#pragma unroll
-    for (int i = 0; i < kMaxFree; ++i) place += __shfl_sync(kFullMask, block, i) < block;
-    __syncwarp();
-    if (lane < wanted) shared.best[place] = block;
-    __syncwarp();
-    return lane < wanted ? shared.best[lane] : 0;
-  }
-
-  // Phase 3, scouts: the chosen blocks in ascending order in shared.sorted; written by one warp,
-  // which completes shared.chosen_here.
+  // Phase 3, scouts: the chosen blocks in ascending order in shared.choice, with their pages. One
+  // warp completes shared.chosen_here.
   __device__ __forceinline__ void Choose(const int32_t* block_pages) {
-    const int tid = threadIdx.x & (kThreads - 1), wanted = num_wanted();
-    int best = 0;
-    if (ranks_blocks()) best = FindBest(block_pages);
-    if (tid >= 32) return;
-    if (chooses()) {
-      if (tid < wanted) shared.sorted[num_first + tid] = best;
-#pragma unroll 1
-      for (int i = tid; i < num_forced; i += 32) {
-        const bool is_first = i < num_first;
-        shared.sorted[is_first ? i : i + wanted] = is_first ? i : first_local + i - num_first;
-      }
-    } else {
-#pragma unroll 1
-      for (int i = tid; i < num_chosen(); i += 32) shared.sorted[i] = i;
+    const int tid = threadIdx.x & (kThreads - 1);
+    static_assert(kMaxFusedSelected <= kThreads);
+    // What needs no ranking: all blocks, or the forced ones.
+    const bool is_known = tid < (chooses() ? num_forced : num_blocks);
+    const bool is_behind = chooses() && tid >= num_first;  // the blocks that are ranked
+    const int block = is_behind ? first_local + tid - num_first : tid;
+    const int page = is_known ? block_pages[block] : -1;
+    const Choice choice{shared.choice, importances, p.num_initial,
+                        first_local,   num_first,   num_wanted()};
+    if (ranks_blocks()) choice.FindSurvivors();
+    if (is_known) {
+      const int place = is_behind ? tid + num_wanted() : tid;
+      shared.choice.sorted[place] = block, shared.choice.pages[place] = page;
     }
+    SyncScouts();
+    const int num_survivors = ranks_blocks() ? shared.choice.num_survivors : 0;
+    if (num_survivors > kGroups) choice.RankByRounds(block_pages);
+    if (tid >= 32) {
+      if (p.prefetches_likely && tid < 32 + num_survivors && num_survivors <= kGroups) {
+        const int survivor = shared.choice.survivors[tid - 32];
+        if ((survivor & (num_ranks - 1)) == rank) PrefetchBlock(block_pages, survivor);
+      }
+      return;
+    }
+    if (num_survivors > 0 && num_survivors <= kGroups) choice.RankSurvivors(block_pages);
     Arrive(SharedAddress(&shared.chosen_here));
     __syncwarp();
     if (rank != 0) return;
@@ -422,7 +372,7 @@ struct Worker {
         p.blocks + (static_cast<int64_t>(blockIdx.z) * p.num_kv_heads + kv_head) * p.num_selected;
 #pragma unroll 1
     for (int i = tid; i < p.num_selected; i += 32) {
-      blocks[i] = i < num_chosen() ? shared.sorted[i] : -1;
+      blocks[i] = i < num_chosen() ? shared.choice.sorted[i] : -1;
     }
   }
 
@@ -432,20 +382,31 @@ struct Worker {
            dim;
   }
 
-  // Attending: sends each head's output to the block that sums it.
+  // Attending: sends each head's output to the block that sums it, 16 bytes at a time: of two
+  // parts, neighbouring lanes exchange what makes four dims of the one in the even lane, of the
+  // other in the odd one.
   __device__ __forceinline__ void Send(int phase, const Partial<I::kDv>& partial) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    const bool odd = lane & 1;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int head = (lane >> 2) + half * 8, peer = head & (num_ranks - 1);
-      const float* const place =
-          Result(phase, rank, head, warp * (I::kDv / kWarps) + (lane & 3) * 2);
+      const int dim = warp * (I::kDv / kWarps) + (odd ? 8 : 0) + (lane & 2) * 2;
+      const float* const place = Result(phase, rank, head, dim);
       const uint32_t address = PeerAddress(SharedAddress(place), peer);
       const uint32_t barrier = PeerAddress(SharedAddress(&shared.results_here[phase]), peer);
 #pragma unroll
-      for (int part = 0; part < Partial<I::kDv>::kParts; ++part) {
-        StorePeerAsync2(address + part * 32,
-                        {partial.o[part][half * 2], partial.o[part][half * 2 + 1]}, barrier);
+      for (int part = 0; part < Partial<I::kDv>::kParts; part += 2) {
+        const float* const even_part = partial.o[part] + half * 2;
+        const float* const odd_part = partial.o[part + 1] + half * 2;
+        const float own[2] = {odd ? odd_part[0] : even_part[0], odd ? odd_part[1] : even_part[1]};
+        const float sent[2] = {odd ? even_part[0] : odd_part[0], odd ? even_part[1] : odd_part[1]};
+        const float got[2] = {__shfl_xor_sync(kFullMask, sent[0], 1),
+                              __shfl_xor_sync(kFullMask, sent[1], 1)};
+        StorePeerAsync4(address + part * 32,
+                        {odd ? got[0] : own[0], odd ? got[1] : own[1], odd ? own[0] : got[0],
+                         odd ? own[1] : got[1]},
+                        barrier);
       }
     }
   }
@@ -454,63 +415,65 @@ struct Worker {
   __device__ __forceinline__ void Weights(int phase) {
     const int tid = threadIdx.x & (kThreads - 1), num_heads = heads_of_rank();
 #pragma unroll 1
-    for (int i = tid / 16; i < max(num_heads, 2); i += kThreads / 16) {  // whole warps
+    for (int i = tid / kMergeLanes; i < max(num_heads, 32 / kMergeLanes);  // whole warps
+         i += kThreads / kMergeLanes) {
       const int local = min(i, num_heads - 1), head = rank + num_ranks * local;
       const Pair root =
-          MergeBlocks(pairs + PairIndex(phase, 0, head), phase == kCmp ? kHeads : num_heads,
-                      num_ranks, shared.weights[phase] + local * num_ranks);
-      if (tid % 16 == 0 && i < num_heads) {
+          MergeBlocks<true>(pairs + PairIndex(phase, 0, head), phase == kCmp ? kHeads : num_heads,
+                            num_ranks, shared.weights[phase] + local * num_ranks);
+      if (tid % kMergeLanes == 0 && i < num_heads) {
         shared.factor[phase][head] *= root.sum > 0 ? 1 / root.sum : 0;
       }
     }
   }
 
-  // Phase 6, scouts: out[head][dim] of this block's heads.
-  __device__ __forceinline__ void Sum(T* out) {
+  // Phase 5, scouts, phase after phase: adds its outputs of this block's heads to what results[i]
+  // has of the phases before; the last one writes out[head][dim].
+  __device__ __forceinline__ void Sum(int phase, T* out) {
     switch (num_ranks) {
       case 1:
-        return SumRanks<1>(out);
+        return SumRanks<1>(phase, out);
       case 2:
-        return SumRanks<2>(out);
+        return SumRanks<2>(phase, out);
       case 4:
-        return SumRanks<4>(out);
+        return SumRanks<4>(phase, out);
       case 8:
-        return SumRanks<8>(out);
+        return SumRanks<8>(phase, out);
       default:
-        return SumRanks<16>(out);
+        return SumRanks<16>(phase, out);
     }
   }
   template <int kRanks>
-  __device__ __forceinline__ void SumRanks(T* out) {
+  __device__ __forceinline__ void SumRanks(int phase, T* out) {
     constexpr int kCount = kHeads / kRanks * I::kDv;  // numbers to sum
 #pragma unroll 1
     for (int i = threadIdx.x & (kThreads - 1); i < kCount; i += kThreads) {
       const int local = i / I::kDv, head = rank + kRanks * local, dim = i % I::kDv;
       if (head >= p.group_size) continue;
-      float sum = 0;
-#pragma unroll 1
-      for (int phase = 0; phase < kNumPhases; ++phase) {
-        const float* const result = results + phase * kHeads * I::kDv + i;
-        float values[kRanks];
+      const float* const result = results + phase * kHeads * I::kDv + i;
+      float values[kRanks];
 #pragma unroll
-        for (int from = 0; from < kRanks; ++from) {
-          values[from] = result[from * kCount];
-        }
-#pragma unroll
-        for (int from = kRanks - 1; from > 0;
-             --from) {  // node `from` joins a node below half and it
-          constexpr auto half_of = [](int node) {
-            int half = 1;
-            while (half * 2 <= node) half *= 2;
-            return half;
-          };
-          const float2 w = shared.weights[phase][local * kRanks + from];
-          float& left = values[from - half_of(from)];
-          left = Blend({0, w.x, w.y}, left, values[from]);
-        }
-        sum += shared.factor[phase][head] * values[0];
+      for (int from = 0; from < kRanks; ++from) {
+        values[from] = result[from * kCount];
       }
-      out[head * I::kDv + dim] = T(sum);
+#pragma unroll
+      for (int from = kRanks - 1; from > 0; --from) {  // node `from` joins a node below half and it
+        constexpr auto half_of = [](int node) {
+          int half = 1;
+          while (half * 2 <= node) half *= 2;
+          return half;
+        };
+        const float2 w = shared.weights[phase][local * kRanks + from];
+        float& left = values[from - half_of(from)];
+        left = Blend({0, w.x, w.y}, left, values[from]);
+      }
+      const float before = phase == kCmp ? 0 : results[i];
+      const float sum = before + shared.factor[phase][head] * values[0];
+      if (phase == kNumPhases - 1) {
+        out[head * I::kDv + dim] = T(sum);
+      } else {
+        results[i] = sum;
+      }
     }
   }
 };
