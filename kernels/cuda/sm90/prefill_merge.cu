@@ -258,7 +258,8 @@ class Consumer {
     }
     Wait(SharedAddress(&shared_.q_full), query_.parity);
 
-    const bool masks_blocks = group.num_slots == 0 && group.own >= params_.chunk.num_selected;
+    const bool masks_blocks =
+        group.own < params_.chunk.num_inline_blocks && group.own >= params_.chunk.num_selected;
     const uint64_t chosen =
         masks_blocks ? ChosenBlocks(params_.chunk, token, group.head) : ~uint64_t{0};
     for (int i = 0; i < group.num_selected_pages(); ++i) {
