@@ -85,11 +85,11 @@ void ModelExecutor::CheckBatch(const Batch& batch) const {
   }
 }
 
-// Every token decodes and is sampled, so that the step's kernels depend on two numbers alone.
+// Every token decodes and is sampled, so that the kernels of its forward pass depend on two numbers
+// alone; without edits those of its sampling do, too.
 bool ModelExecutor::IsRecordable(const Batch& batch) const {
   return record_graphs_ && batch.num_decode_tokens == batch.num_tokens() &&
-         batch.num_rows() == batch.num_tokens() && batch.num_edited_rows() == 0 &&
-         batch.num_traced() == 0;
+         batch.num_rows() == batch.num_tokens() && batch.num_traced() == 0;
 }
 
 StepShape ModelExecutor::PaddedShape(const Batch& batch) const {
@@ -100,6 +100,9 @@ StepShape ModelExecutor::PaddedShape(const Batch& batch) const {
           .num_rows = num_tokens,
           .max_pages = PaddedPages(batch.max_pages, limits_.max_seq_pages),
           .recent_columns = batch.recent_columns,
+          .num_edited_rows = batch.num_edited_rows(),
+          .num_edits = static_cast<int64_t>(batch.edits.size()),
+          .num_masks = batch.num_masks(),
           .mask_words = batch.mask_words};
 }
 
@@ -126,8 +129,12 @@ void ModelExecutor::UploadMasks(const Batch& batch, const StepInputs& inputs, in
   device_->Upload(host.masks.raw(), inputs.masks.raw(), host.masks.num_bytes());
 }
 
+TensorView ModelExecutor::LogitsOf(const StepInputs& inputs) const {
+  return {logits_.data(), DType::kF32, {inputs.shape.num_rows, limits_.vocab_size}};
+}
+
 TensorView ModelExecutor::Forward(const StepInputs& inputs) {
-  const TensorView logits(logits_.data(), DType::kF32, {inputs.shape.num_rows, limits_.vocab_size});
+  const TensorView logits = LogitsOf(inputs);
   StepView step{.tokens = {.sequence = inputs.token_sequence,
                            .position = inputs.token_position,
                            .num_decode_tokens = inputs.shape.num_decode_tokens,
@@ -145,11 +152,6 @@ TensorView ModelExecutor::Forward(const StepInputs& inputs) {
                    .logits = logits},
                   cache_, workspace_, device_->stream());
   return logits;
-}
-
-// A whole step without masks behind its inputs.
-void ModelExecutor::Enqueue(const StepInputs& inputs, bool takes_pending_tokens) {
-  EnqueueSampling(inputs, EnqueueForward(inputs, takes_pending_tokens));
 }
 
 TensorView ModelExecutor::EnqueueForward(const StepInputs& inputs, bool takes_pending_tokens) {
@@ -184,15 +186,21 @@ void ModelExecutor::EnqueueSampling(const StepInputs& inputs, const TensorView& 
                stream);
 }
 
-// The first step of a shape runs as it is, so that whatever a kernel's first launch sets up is
-// there when the second one is recorded.
+// A step that IsRecordable. What comes before its edits is replayed: their inputs lie behind those
+// of the forward pass, and masks may have to be waited for. The first step of a shape runs as it
+// is, so that whatever a kernel's first launch sets up is there when the second one is recorded.
 void ModelExecutor::EnqueueRecorded(const StepInputs& inputs) {
+  const bool is_whole = inputs.shape.num_edited_rows == 0;
+  const auto enqueue = [&] {
+    const TensorView logits = EnqueueForward(inputs, /*takes_pending_tokens=*/true);
+    if (is_whole) EnqueueSampling(inputs, logits);
+  };
   const auto [entry, is_new] =
-      graphs_.try_emplace(GraphKey(inputs.shape.num_tokens, inputs.shape.max_pages));
-  if (is_new) return Enqueue(inputs, /*takes_pending_tokens=*/true);
+      graphs_.try_emplace(GraphKey{inputs.shape.num_tokens, inputs.shape.max_pages, is_whole});
+  if (is_new) return enqueue();
   if (entry->second == nullptr) {
     device_->BeginRecording();
-    Enqueue(inputs, /*takes_pending_tokens=*/true);
+    enqueue();
     entry->second = device_->EndRecording();
   }
   if (entry->second != nullptr) entry->second->Launch();
@@ -213,15 +221,19 @@ void ModelExecutor::Launch(const Batch& batch) {
   if (is_lost_) return;
   device_->Enter();
   CopyPages(batch);
-  if (IsRecordable(batch)) {
-    EnqueueRecorded(Upload(batch, PaddedShape(batch), mark));
+  const bool is_recordable = IsRecordable(batch);
+  const StepInputs inputs =
+      Upload(batch, is_recordable ? PaddedShape(batch) : ShapeOf(batch), mark);
+  if (is_recordable) {
+    EnqueueRecorded(inputs);
   } else {
     const bool has_pending = std::any_of(batch.token_ids.begin(), batch.token_ids.end(),
                                          [](int32_t id) { return id < 0; });
-    const StepInputs inputs = Upload(batch, ShapeOf(batch), mark);
-    const TensorView logits = EnqueueForward(inputs, has_pending);
+    EnqueueForward(inputs, has_pending);
+  }
+  if (!is_recordable || batch.num_edited_rows() > 0) {
     UploadMasks(batch, inputs, mark);
-    EnqueueSampling(inputs, logits);
+    EnqueueSampling(inputs, LogitsOf(inputs));
   }
   const int64_t num_bytes = batch.num_traced() > 0 ? outputs_.num_bytes
                             : wants_top            ? outputs_.num_bytes_before_blocks

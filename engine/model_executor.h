@@ -8,7 +8,7 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <utility>
+#include <tuple>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -65,8 +65,8 @@ class ModelExecutor : public Executor {
   struct HostBlocks {
     std::optional<PinnedBuffer> inputs, outputs;
   };
-  // Tokens and page table columns of a recorded step.
-  using GraphKey = std::pair<int64_t, int64_t>;
+  // Of a recorded step: tokens, page table columns, whether sampling is part of it.
+  using GraphKey = std::tuple<int64_t, int64_t, bool>;
 
   ModelExecutor(std::unique_ptr<Model> model, std::shared_ptr<Device> device,
                 const ExecutorOptions& options, const MemoryPlan& plan);
@@ -78,10 +78,10 @@ class ModelExecutor : public Executor {
   void CopyPages(const Batch& batch);
   StepInputs Upload(const Batch& batch, const StepShape& shape, int mark);
   void UploadMasks(const Batch& batch, const StepInputs& inputs, int mark);
-  void Enqueue(const StepInputs& inputs, bool takes_pending_tokens);
   void EnqueueSampling(const StepInputs& inputs, const TensorView& logits);
   void EnqueueRecorded(const StepInputs& inputs);
   TensorView EnqueueForward(const StepInputs& inputs, bool takes_pending_tokens);
+  TensorView LogitsOf(const StepInputs& inputs) const;
   TensorView Forward(const StepInputs& inputs);
 
   const std::shared_ptr<Device> device_;  // first: the others hold its memory
