@@ -135,6 +135,53 @@ def test_a_chat_keeps_its_turns(server, visit):
     expect(page.locator("#messages li")).to_have_count(0)
 
 
+def test_a_message_that_gets_no_answer_stays_in_the_composer(server, visit, tmp_path):
+    (tmp_path / "note.txt").write_text("The mill is old.")
+    page = visit(server, allowed="status of (400|503)")
+    generate(page, STORY, temperature=0, max_tokens=4)  # its answer must not be taken for one of the chat
+    finish(page)
+    page.click("text=Chat")
+
+    def expect_nothing_lost(message: str, turns: int) -> None:
+        expect(page.locator("#send")).to_be_enabled()
+        expect(page.locator("#messages li")).to_have_count(2 * turns)
+        expect(page.locator("#prompt")).to_have_value(message)
+        expect(page.locator("#document-name")).to_have_text("note.txt")
+        expect(page.locator("#document")).to_be_visible()
+
+    def send_and_expect_turns(message: str, content: str, turns: list[str]) -> None:
+        with page.expect_request("**/v1/chat/completions") as request:
+            generate(page, message)
+        assert [turn["content"] for turn in request.value.post_data_json["messages"]] == [*turns, content]
+        finish(page)
+        expect(page.locator("#prompt")).to_have_value("")
+        expect(page.locator("#document")).to_be_hidden()
+
+    refuse = {"status": 503, "json": {"error": {"message": "Try later."}}}
+    turns = []
+    for number in (1, 2):
+        page.set_input_files("#file", tmp_path / "note.txt")
+        expect(page.locator("#document-size")).to_contain_text("tokens")
+        page.route("**/tokenize", lambda route: route.fulfill(**refuse))
+        generate(page, "Not read.")
+        expect(page.locator("#problem")).to_have_text("Try later.")
+        expect_nothing_lost("Not read.", number - 1)
+        page.unroute("**/tokenize")
+        page.route("**/tokenize", lambda route: None)  # never answered
+        generate(page, "Stopped.")
+        expect(page.locator("#status")).to_contain_text("Reading")
+        page.click("#stop")
+        expect_nothing_lost("Stopped.", number - 1)
+        page.unroute("**/tokenize")
+        generate(page, "Too long. " * 9000)
+        expect(page.locator("#problem")).to_contain_text("8192")
+        expect_nothing_lost("Too long. " * 9000, number - 1)
+        content = f"The mill is old.\n\nAnswered {number}."
+        send_and_expect_turns(f"Answered {number}.", content, turns)
+        turns += [content, page.locator("#messages .assistant .answer").last.text_content()]
+    assert all(turns)
+
+
 # --- what a token read -------------------------------------------------------------------------------------------
 
 

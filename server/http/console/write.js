@@ -16,7 +16,8 @@ export class WriteView {
     this.onError = onError;
     this.mode = "complete";
     this.document = null;   // {name, note, text, planted}
-    this.messages = [];     // of the chat
+    this.messages = [];     // of the chat: those that were answered, and the answers
+    this.turn = null;       // of the chat, while it lasts: {content, shown, document, items, answer}
     this.controller = null; // of the answer in progress
     this.spans = [];        // per token of the answer: the element that shows it
     element("send").addEventListener("click", () => this.generate());
@@ -61,6 +62,7 @@ export class WriteView {
 
   clearChat() {
     this.controller?.abort();
+    this.turn = null;
     this.messages = [];
     element("messages").replaceChildren();
   }
@@ -155,6 +157,8 @@ export class WriteView {
     this.controller = new AbortController();
     this.setBusy(true);
     this.onError(null);
+    if (this.mode === "chat") this.beginTurn(text);
+    const turn = this.turn;
     try {
       const request = await this.prepare(text);
       await this.follow(request);
@@ -168,16 +172,15 @@ export class WriteView {
     } finally {
       this.controller = null;
       this.setBusy(false);
-      if (this.mode === "chat") this.endMessage();
+      if (turn && turn === this.turn) this.endTurn();
     }
   }
 
   // The request {path, body}, with the ids of its prompt in a new run.
   async prepare(text) {
-    const chat = this.mode === "chat";
+    const chat = this.turn !== null;
     const sampling = this.sampling();
     const planted = chat ? null : this.document?.planted ?? null;
-    if (chat) this.addUserMessage(text);
     this.say("Reading the prompt…");
     const input = chat ? {messages: this.allMessages()} : {prompt: text};
     const {tokens} = await postJson("tokenize", input, this.controller.signal);
@@ -234,7 +237,8 @@ export class WriteView {
     span.textContent = text;
     if (tokens.length) span.dataset.token = tokens.at(-1);
     for (const token of tokens) this.spans[token] = span;
-    const page = this.mode === "chat" ? element("messages") : this.answer;
+    if (this.turn) this.emptyComposer();
+    const page = this.turn ? element("messages") : this.answer;
     const atEnd = page.scrollTop + page.clientHeight >= page.scrollHeight - 8;
     this.answer.append(span);
     if (atEnd) page.scrollTop = page.scrollHeight;
@@ -245,7 +249,7 @@ export class WriteView {
     if (this.answer) this.answer.onclick = null;  // an earlier turn of a chat is not this run's
     this.markToken(-1);
     this.spans = [];
-    if (this.mode === "chat") this.answer = this.addMessage("assistant", "");
+    if (this.turn) this.answer = this.turn.answer = this.addMessage("assistant", "");
     else {
       this.answer = element("answer");
       this.answer.replaceChildren();
@@ -282,7 +286,7 @@ export class WriteView {
     element("send").disabled = busy || !this.model;
     element("stop").disabled = !busy;
     element("write").classList.toggle("is-busy", busy);
-    (this.answer ?? element("answer")).setAttribute("aria-busy", busy);
+    for (const id of ["messages", "answer"]) element(id).setAttribute("aria-busy", busy);
   }
 
   say(text) {
@@ -293,15 +297,8 @@ export class WriteView {
 
   allMessages() {
     const system = element("system").value.trim();
-    return [...(system ? [{role: "system", content: system}] : []), ...this.messages];
-  }
-
-  addUserMessage(content) {
-    const shown = element("prompt").value;
-    this.messages.push({role: "user", content});
-    this.addMessage("user", this.document ? `[${this.document.name}]\n\n${shown}` : shown);
-    element("prompt").value = "";
-    this.setDocument(null);
+    return [...(system ? [{role: "system", content: system}] : []), ...this.messages,
+            {role: "user", content: this.turn.content}];
   }
 
   addMessage(role, text) {
@@ -314,17 +311,35 @@ export class WriteView {
     body.className = "answer";
     body.textContent = text;
     item.append(who, body);
+    this.turn.items.push(item);
     element("messages").append(item);
     element("messages").scrollTop = element("messages").scrollHeight;
     return body;
   }
 
-  // The answer joins the conversation; a message that got none leaves it.
-  endMessage() {
-    const content = this.answer?.textContent ?? "";
-    if (this.messages.at(-1)?.role !== "user") return;
-    if (content) this.messages.push({role: "assistant", content});
-    else this.messages.pop();
+  beginTurn(content) {
+    const shown = element("prompt").value;
+    this.turn = {content, shown, document: this.document, items: [], answer: null};
+    this.addMessage("user", this.document ? `[${this.document.name}]\n\n${shown}` : shown);
+  }
+
+  // The message is being answered: it need not be sent again. What is new in the composer stays.
+  emptyComposer() {
+    const {shown, document} = this.turn;
+    if (element("prompt").value === shown) element("prompt").value = "";
+    if (document && this.document === document) this.setDocument(null);
+    this.turn.shown = this.turn.document = null;
+  }
+
+  // Message and answer join the conversation; a message that got none leaves the page.
+  endTurn() {
+    const {content, items, answer} = this.turn;
+    this.turn = null;
+    if (answer?.textContent) {
+      this.messages.push({role: "user", content}, {role: "assistant", content: answer.textContent});
+    } else {
+      for (const item of items) item.remove();
+    }
   }
 }
 
