@@ -41,6 +41,19 @@ def test_without_the_console_there_is_no_page(serve):
         assert client.get("/version").status_code == 200
 
 
+def test_a_page_that_is_opened_before_its_server_waits_for_it(server, visit):
+    page = visit(server, allowed="ERR_CONNECTION_REFUSED|status of 503")
+    models, problem = "**/v1/models", page.locator("#problem")
+    page.route(models, lambda route: route.abort("connectionrefused"))
+    page.reload()
+    expect(problem).to_have_text("The server cannot be reached.")
+    page.route(models, lambda route: route.fulfill(status=503, json={"error": {"message": "The model is loaded."}}))
+    expect(problem).to_have_text("The model is loaded.")
+    page.route(models, lambda route: route.continue_())
+    expect(page.locator("#model")).to_contain_text("nsa-story-27m")
+    expect(problem).to_be_hidden()
+
+
 def test_another_view_while_an_answer_streams(server, visit):
     page = visit(server)
     for _ in range(3):

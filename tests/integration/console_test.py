@@ -131,8 +131,11 @@ def test_a_chat_keeps_its_turns(server, visit):
         {"role": "assistant", "content": answer}, {"role": "user", "content": "And then?"}]
     finish(page)
     expect(page.locator("#messages li")).to_have_count(4)
+    expect(page.locator("#reading")).to_have_class(re.compile("has-trace"))
     page.click("#clear")
     expect(page.locator("#messages li")).to_have_count(0)
+    expect(page.locator("#status")).to_be_empty()
+    expect(page.locator("#reading")).not_to_have_class(re.compile("has-trace"))
 
 
 def test_a_message_that_gets_no_answer_stays_in_the_composer(server, visit, tmp_path):
@@ -210,6 +213,25 @@ def test_the_strip_marks_exactly_the_blocks_of_the_events(server, visit, tale):
         page.get_by_label("Layers shown").select_option(str(layer))
         assert drawn(page) == pytest.approx(chosen(entries[0], [layer]))
         assert len(drawn(page)) == 16
+
+
+def test_tokens_that_a_stop_text_cuts_off_are_said_to_be_missing(server, visit):
+    page = visit(server)
+    wish = {"prompt": STORY, "temperature": 0, "max_tokens": 12}
+    with server.client() as client:
+        text = client.post("/v1/completions", json=wish).json()["choices"][0]["text"]
+        stop = " " + text.split()[4]  # a token begins with its space
+        generated = client.post("/v1/completions", json={**wish, "stop": stop}).json()["usage"]["completion_tokens"]
+    traced = len(events_of(server, **wish, stop=stop))
+    assert 0 < traced < generated
+    generate(page, STORY, temperature=0, max_tokens=12, stop_text=stop)
+    missing = generated - traced
+    expect(page.locator("#status")).to_have_text(
+        f"Done: {generated} tokens, {missing} of them cut off and not in the strip.")
+    expect(page.locator("#token-number")).to_have_text(f"{traced} of {traced}")
+    generate(page, STORY, stop_text="")
+    expect(page.locator("#status")).to_have_text("Done: 12 tokens.")
+    expect(page.locator("#token-number")).to_have_text("12 of 12")
 
 
 def test_a_range_of_layers_marks_the_union_of_what_they_chose(server, visit, tale):

@@ -21,6 +21,11 @@ export function setApiKey(key) {
   else sessionStorage.removeItem(kKeyName);
 }
 
+// Of a call that got no answer, or only a part of one; a stop by this page stays what it is.
+function unreachable(error) {
+  throw error.name === "AbortError" ? error : new ApiError(0, {message: "The server cannot be reached."});
+}
+
 async function send(path, body, signal) {
   const headers = {};
   if (apiKey()) headers.Authorization = `Bearer ${apiKey()}`;
@@ -30,7 +35,7 @@ async function send(path, body, signal) {
     headers,
     body: body === undefined ? undefined : JSON.stringify(body),
     signal,
-  });
+  }).catch(unreachable);
   if (response.ok) return response;
   const answer = await response.json().catch(() => null);
   throw new ApiError(response.status, answer?.error);
@@ -55,7 +60,7 @@ export async function* postStream(path, body, signal) {
   let buffered = "";
   try {
     for (;;) {
-      const {value, done} = await reader.read();
+      const {value, done} = await reader.read().catch(unreachable);
       if (done) throw new ApiError(response.status, {message: "The stream broke off."});
       const frames = (buffered + value).split("\n\n");
       buffered = frames.pop();

@@ -38,7 +38,7 @@ async function loadModel() {
     showError(null);
   } catch (error) {
     showError(error);
-    if (error.status === 503) setTimeout(loadModel, 1000);  // the server is loading it
+    if ([0, 503].includes(error.status)) setTimeout(loadModel, 1000);  // the server starts, or loads it
   }
 }
 

@@ -1,6 +1,6 @@
 // Completion and chat: the composer, one streamed answer at a time, its figures.
 
-import {ApiError, postJson, postStream} from "./api.js";
+import {postJson, postStream} from "./api.js";
 import {makeNeedle} from "./needle.js";
 import {Run, formatBytes, formatCount} from "./trace.js";
 
@@ -55,8 +55,6 @@ export class WriteView {
     element("demo").hidden = chat;
     element("clear").hidden = !chat;
     element("answer-block").hidden = true;
-    this.say("");
-    this.reading.reset(null);
     this.clearChat();
   }
 
@@ -65,6 +63,8 @@ export class WriteView {
     this.turn = null;
     this.messages = [];
     element("messages").replaceChildren();
+    this.say("");
+    this.reading.reset(null);
   }
 
   // --- what is sent ------------------------------------------------------------------------------
@@ -162,12 +162,12 @@ export class WriteView {
     try {
       const request = await this.prepare(text);
       await this.follow(request);
-      this.say(`Done: ${formatCount(this.numTokens)} tokens.`);
+      this.say(`Done: ${formatCount(this.numTokens)} tokens${this.untraced()}.`);
     } catch (error) {
       if (error.name === "AbortError") this.say("Stopped.");
       else {
         this.say("");
-        this.onError(error instanceof TypeError ? new ApiError(0, {message: "The server cannot be reached."}) : error);
+        this.onError(error);
       }
     } finally {
       this.controller = null;
@@ -272,6 +272,13 @@ export class WriteView {
     if (this.numTokens < 2 || elapsedMs <= 0) return;
     const speed = (this.numTokens - 1) / (elapsedMs / 1000);
     element("figure-speed").textContent = speed >= 100 ? formatCount(Math.round(speed)) : speed.toFixed(1);
+  }
+
+  // A token that a stop text cut off was generated, but the strip and its sums do not have it.
+  untraced() {
+    const numTraced = this.run.entries.length;
+    return numTraced && numTraced < this.numTokens
+      ? `, ${formatCount(this.numTokens - numTraced)} of them cut off and not in the strip` : "";
   }
 
   showUsage(usage) {
