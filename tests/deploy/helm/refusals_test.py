@@ -46,6 +46,9 @@ REFUSALS = [
     ({"networkPolicy": {"ingressFrom": [{}]}}, "at '/networkPolicy/ingressFrom/0': minProperties: got 0, want 1"),
     ({"autoscaling": {"engine": "cron"}}, "at '/autoscaling/engine': value must be one of 'keda', 'hpa'"),
     ({"autoscaling": {"kvUsage": 80}}, "at '/autoscaling/kvUsage': maximum: got 80, want 1"),
+    *[({"monitoring": {"serviceMonitor": {"interval": interval}}},
+       f"at '/monitoring/serviceMonitor/interval': '{interval}' does not match pattern") for interval in
+      ("0s", "16s", "30s", "1m")],
     ({"publicPaths": ["v1"]}, "at '/publicPaths/0': 'v1' does not match pattern"),
     ({"inferencePool": {"endpointPicker": {"failureMode": "x"}}}, "value must be one of 'FailOpen', 'FailClose'"),
     # What the templates refuse.
