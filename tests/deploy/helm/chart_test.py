@@ -266,6 +266,17 @@ def test_notes_say_how_to_call_it(helm):
     assert "No API keys are set" not in with_keys
 
 
+KEDA = {"enabled": True, "keda": {"serverAddress": "http://prometheus:9090"}}
+SCRAPED = {"serviceMonitor": {"enabled": True}}
+
+
+@pytest.mark.parametrize("values, is_noted", [
+    ({"autoscaling": KEDA}, True), ({"autoscaling": KEDA, "monitoring": SCRAPED}, False),
+    ({"autoscaling": {"enabled": True, "engine": "hpa"}}, False)])
+def test_notes_say_what_keda_needs_of_scrapes(helm, values, is_noted):
+    assert ('labels namespace="default" and service="nsa-serve"' in helm.notes(values)) == is_noted
+
+
 def test_the_dashboard_is_the_projects(helm):
     data = helm.objects({"monitoring": {"dashboard": {"enabled": True}}})
     dashboard = next(item for item in of_kind(data, "ConfigMap"))
