@@ -277,6 +277,24 @@ def test_notes_say_what_keda_needs_of_scrapes(helm, values, is_noted):
     assert ('labels namespace="default" and service="nsa-serve"' in helm.notes(values)) == is_noted
 
 
+ROUTED = {"enabled": True, "parentRefs": [{"name": "g"}]}
+
+
+@pytest.mark.parametrize("name, values", [
+    ("ingress", {"ingress": {"enabled": True, "hosts": ["h.example"]}}), ("httpRoute", {"httpRoute": ROUTED}),
+    ("grpcRoute", {"grpcRoute": ROUTED}), ("monitoring.serviceMonitor", {"monitoring": SCRAPED}),
+    ("service.type LoadBalancer", {"service": {"type": "LoadBalancer"}}),
+    ("service.type NodePort", {"service": {"type": "NodePort"}})])
+def test_notes_say_whom_the_network_policy_may_keep_out(helm, name, values):
+    assert f"comes from elsewhere: {name}\n" in helm.notes(values)
+    for policy in ({"enabled": False}, {"ingressFrom": [{"namespaceSelector": {}}]}, {"ingressFrom": []}):
+        assert "comes from elsewhere" not in helm.notes({**values, "networkPolicy": policy})
+
+
+def test_notes_say_nothing_of_a_network_policy_that_keeps_nobody_out(helm):
+    assert "comes from elsewhere" not in helm.notes()
+
+
 def test_the_dashboard_is_the_projects(helm):
     data = helm.objects({"monitoring": {"dashboard": {"enabled": True}}})
     dashboard = next(item for item in of_kind(data, "ConfigMap"))
