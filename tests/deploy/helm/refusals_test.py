@@ -30,6 +30,8 @@ REFUSALS = [
     ({"model": {"download": {"sha256": "abc"}}}, "at '/model/download/sha256': 'abc' does not match pattern"),
     ({"preStopSeconds": 0}, "at '/preStopSeconds': minimum: got 0, want 1"),
     ({"resources": {"limits": {"memory": 2}}}, "at '/resources/limits/memory': got number, want string"),
+    *[({"tmpSize": size}, f"at '/tmpSize': '{size}' does not match pattern") for size in ("512ki", "1gi", "1KiB", "1e")],
+    ({"resources": {"limits": {"cpu": 0}}}, "at '/resources/limits/cpu': minimum: got 0, want 1"),
     ({"podSecurityContext": {"runAsUser": 0}}, "at '/podSecurityContext/runAsUser': minimum: got 0, want 1"),
     ({"podSecurityContext": {"runAsNonRoot": False}}, "at '/podSecurityContext/runAsNonRoot': value must be true"),
     ({"gpu": {"resource": "gpu"}}, "at '/gpu/resource': 'gpu' does not match pattern"),
@@ -93,6 +95,8 @@ def test_refused(helm, values, message):
     {"probes": {"startup": {"failureThreshold": 360}}}, {"topologySpreadConstraints": [SPREAD]},
     {"image": {"tag": "latest", "digest": f"sha256:{SHA256}"}},
     {"autoscaling": {**KEDA, "minReplicas": 8}}, {"podDisruptionBudget": {"maxUnavailable": "50%"}},
+    *[{"tmpSize": size} for size in ("1024", "1k", "512Ki", "1M", "1Mi", "1G", "1.5Gi", "1T", "1Ti", "1P", "1Pi", "1E", "1Ei")],
+    {"resources": {"limits": {"cpu": 4}, "requests": {"cpu": "500m"}}},
     {"podSecurityContext": {"runAsNonRoot": True}}, {"podLabels": {"app.kubernetes.io/part-of": "x"}},
     {"podAnnotations": {"checksum/other": "x"}}])
 def test_the_nearest_value_that_works_is_taken(helm, values):
