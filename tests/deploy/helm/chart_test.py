@@ -295,6 +295,18 @@ def test_notes_say_nothing_of_a_network_policy_that_keeps_nobody_out(helm):
     assert "comes from elsewhere" not in helm.notes()
 
 
+@pytest.mark.parametrize("caller, values", [
+    ("the Ingress controller, by ingress.annotations", {"ingress": {"enabled": True, "hosts": ["h.example"]}}),
+    ("the Gateway, by a BackendTLSPolicy", {"httpRoute": ROUTED}),
+    ("the Gateway, by a BackendTLSPolicy", {"grpcRoute": ROUTED}),
+    ("the endpoint picker, by its own flags for /metrics",
+     {"inferencePool": {"enabled": True, "endpointPicker": {"name": "epp"}}})])
+def test_notes_say_who_must_be_told_of_tls(helm, caller, values):
+    tls = {"tls": {"existingSecret": "t"}}
+    assert f"must be told so:\n  {caller}\n" in helm.notes({**values, **tls})
+    assert "must be told so" not in helm.notes(values) and "must be told so" not in helm.notes(tls)
+
+
 def test_the_dashboard_is_the_projects(helm):
     data = helm.objects({"monitoring": {"dashboard": {"enabled": True}}})
     dashboard = next(item for item in of_kind(data, "ConfigMap"))
