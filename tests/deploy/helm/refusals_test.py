@@ -76,6 +76,8 @@ REFUSALS = [
     ({"inferencePool": {"enabled": True}}, "inferencePool.endpointPicker.name must name the Service"),
     *[({"podLabels": {label: "x"}}, f"podLabels has {label}, which the chart sets itself") for label in
       ("app.kubernetes.io/component", "app.kubernetes.io/version", "llm-d.ai/engine-type")],
+    ({"extraEnv": [{"name": "A", "value": "a"}, {"name": "HOME", "value": "/x"}]},
+     "extraEnv has HOME, which the chart sets itself"),
     ({"podAnnotations": {"checksum/config": "x"}}, "podAnnotations has checksum/config, which the chart sets itself"),
     *[({"monitoring": {name: {"enabled": True, "labels": {"helm.sh/chart": "x"}}}},
        f"monitoring.{name}.labels has helm.sh/chart, which the chart sets itself") for name in
@@ -98,7 +100,7 @@ def test_refused(helm, values, message):
     *[{"tmpSize": size} for size in ("1024", "1k", "512Ki", "1M", "1Mi", "1G", "1.5Gi", "1T", "1Ti", "1P", "1Pi", "1E", "1Ei")],
     {"resources": {"limits": {"cpu": 4}, "requests": {"cpu": "500m"}}},
     {"podSecurityContext": {"runAsNonRoot": True}}, {"podLabels": {"app.kubernetes.io/part-of": "x"}},
-    {"podAnnotations": {"checksum/other": "x"}}])
+    {"podAnnotations": {"checksum/other": "x"}}, {"extraEnv": [{"name": "HOMES", "value": "/x"}]}])
 def test_the_nearest_value_that_works_is_taken(helm, values):
     helm.objects(values)  # its reader refuses a key that stands twice
 

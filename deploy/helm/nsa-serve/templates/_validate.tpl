@@ -23,6 +23,9 @@
 {{- if and (eq $v.image.tag "latest") (not $v.image.digest) -}}
 {{- fail "image.tag is latest: replicas may then differ; name a version, or set image.digest" -}}
 {{- end -}}
+{{- range $v.extraEnv -}}
+{{- if eq .name "HOME" }}{{ fail "extraEnv has HOME, which the chart sets itself" }}{{ end -}}
+{{- end -}}
 {{- with $v.autoscaling -}}
 {{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) -}}
 {{- fail (printf "autoscaling.minReplicas is %d: it must not be above maxReplicas, %d" (int .minReplicas) (int .maxReplicas)) -}}
