@@ -168,9 +168,6 @@ absl::Status CheckStepHasRoom(const ServerConfig& config) {
 }
 
 absl::Status CheckTogether(const ServerConfig& config) {
-  if (config.model.empty()) {
-    return absl::InvalidArgumentError("--model=FOLDER is missing; --help lists all flags");
-  }
   if (config.http_port != 0 && config.http_port == config.grpc_port) {
     return absl::InvalidArgumentError(
         absl::StrCat("--http-port and --grpc-port are both ", config.http_port));
@@ -231,12 +228,18 @@ absl::StatusOr<CommandLine> ParseServerConfig(const std::vector<std::string>& ar
     if (argument == "--version") command_line.action = CommandLine::Action::kVersion;
   }
   if (command_line.action != CommandLine::Action::kServe) return command_line;
-  const bool is_doctor = !arguments.empty() && arguments.front() == "doctor";
-  if (is_doctor) command_line.action = CommandLine::Action::kDoctor;
   const std::vector<Flag> flags = Flags();
   NSA_RETURN_IF_ERROR(ApplyEnvironment(flags, environment, &config));
-  for (size_t next = is_doctor ? 1 : 0; next < arguments.size();) {
+  for (size_t next = 0; next < arguments.size();) {
+    if (arguments[next] == "doctor") {
+      command_line.action = CommandLine::Action::kDoctor;
+      ++next;
+      continue;
+    }
     NSA_RETURN_IF_ERROR(ApplyArgument(flags, arguments, &next, &config));
+  }
+  if (config.model.empty() && command_line.action == CommandLine::Action::kServe) {
+    return absl::InvalidArgumentError("--model=FOLDER is missing; --help lists all flags");
   }
   NSA_RETURN_IF_ERROR(CheckTogether(config));
   return command_line;

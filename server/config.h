@@ -71,7 +71,7 @@ struct CommandLine {
 using Environment = std::function<std::string(const std::string& name)>;
 std::string ProcessEnvironment(const std::string& name);
 
-// `arguments` without the program's name: perhaps "doctor", then --name=value or --name value. A
+// `arguments` without the program's name: --name=value, --name value, and perhaps "doctor". A
 // flag that is not given takes the environment variable NSA_NAME (--http-port: NSA_HTTP_PORT) if
 // that is set. INVALID_ARGUMENT names the flag, the value and what is allowed.
 absl::StatusOr<CommandLine> ParseServerConfig(const std::vector<std::string>& arguments,

@@ -24,7 +24,8 @@ namespace {
 
 using Verdict = Finding::Verdict;
 
-constexpr int64_t kOwnFiles = 64;  // beside connections: listeners, logs, the model
+constexpr int64_t kOwnFiles = 64;    // beside connections: listeners, logs, the model
+constexpr int64_t kBodyBudgets = 3;  // of --max-total-body-bytes: HTTP, gRPC, collected answers
 constexpr int64_t kTrialTokens = 8;
 
 std::string Gib(int64_t num_bytes) {
@@ -64,8 +65,12 @@ class Examination {
     ExaminePort(config_.http_port, "--http-port");
     ExaminePort(config_.grpc_port, "--grpc-port");
     ExamineAccess();
-    ExamineText();
-    ExamineModel();
+    if (config_.model.empty()) {
+      Problem("model", "--model=FOLDER is missing", "Name the folder of the model to serve.");
+    } else {
+      ExamineText();
+      ExamineModel();
+    }
     return std::move(findings_);
   }
 
@@ -91,6 +96,7 @@ class Examination {
   void ExamineAccess();
   void ExamineText();
   void ExamineModel();
+  void ExamineMemory(const LoadedModel& model);
   void ExamineContext(const LoadedModel& model);
   void ExamineStep(const LoadedModel& model);
 
@@ -117,12 +123,11 @@ void Examination::ExamineMachine() {
 std::string DeviceAdvice(const absl::Status& status) {
   if (absl::IsNotFound(status)) {
     return "nvidia-smi must list the GPU. A container has to be given it: --gpus all, or a limit "
-           "of "
-           "nvidia.com/gpu in Kubernetes.";
+           "of nvidia.com/gpu in Kubernetes.";
   }
   if (absl::IsResourceExhausted(status)) return "nvidia-smi shows who else uses the GPU's memory.";
-  return "Install a driver of at least that version, take the build with CUDA, or use "
-         "--device=cpu.";
+  if (absl::IsUnimplemented(status)) return "Take the build with CUDA, or use --device=cpu.";
+  return "Use a driver and a GPU that fit, or --device=cpu.";
 }
 
 void Examination::ExamineDevice() {
@@ -227,8 +232,29 @@ void Examination::ExamineModel() {
                          "free memory, or take a larger device."
                        : "The folder must hold a model of docs/checkpoint_format.md.");
   }
+  ExamineMemory(*model);
   ExamineContext(*model);
   ExamineStep(*model);
+}
+
+// Of the host at its fullest: a GPU's weights, caches and activations are in memory of its own.
+void Examination::ExamineMemory(const LoadedModel& model) {
+  const ModelExecutor& executor = *model.executor;
+  const bool on_host = device_->type() == DeviceType::kCpu;
+  const int64_t model_bytes =
+      on_host ? model.weight_bytes + executor.kv_cache_bytes() + executor.workspace_bytes() : 0;
+  const int64_t body_bytes = kBodyBudgets * config_.max_total_body_bytes;
+  const int64_t needed = model_bytes + config_.max_constraint_bytes + body_bytes;
+  const MachineMemory memory = GetMachineMemory();
+  const int64_t limit = memory.container_limit.value_or(memory.total);
+  const std::string detail =
+      absl::StrCat("may take ", Gib(needed), " of ", Gib(limit), ": model and caches ",
+                   Gib(model_bytes), ", constraints ", Gib(config_.max_constraint_bytes),
+                   ", bodies and answers ", Gib(body_bytes));
+  if (needed <= limit) return Ok("memory", detail);
+  Warn("memory", detail,
+       absl::StrCat("Give it more memory, or lower ", on_host ? "--kv-cache-bytes, " : "",
+                    "--max-constraint-bytes or --max-total-body-bytes."));
 }
 
 void Examination::ExamineContext(const LoadedModel& model) {

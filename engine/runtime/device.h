@@ -74,9 +74,9 @@ struct DeviceChoice {
 
 // Opens the device of `choice`; the CPU computes with num_threads threads. kAuto takes GPU 0, or
 // the CPU where that fails, and its description then says why. Errors, each with what was needed
-// and what was found: NOT_FOUND: no GPU, or none of this index. FAILED_PRECONDITION: this build has
-// no CUDA, or the driver or the GPU is too old for it. RESOURCE_EXHAUSTED: the GPU has no memory
-// left.
+// and what was found: NOT_FOUND: no GPU, or none of this index. UNIMPLEMENTED: this build has no
+// CUDA. FAILED_PRECONDITION: the driver or the GPU is too old for it. RESOURCE_EXHAUSTED: the GPU
+// has no memory left.
 absl::StatusOr<std::unique_ptr<Device>> OpenDevice(const DeviceChoice& choice, int num_threads);
 
 // The two kinds of device behind OpenDevice. `note` follows the CPU's description.

@@ -5,7 +5,7 @@
 namespace nsa {
 
 absl::StatusOr<std::unique_ptr<Device>> OpenCudaDevice(int /*index*/) {
-  return absl::FailedPreconditionError("this build has no CUDA (preset cuda-release has it)");
+  return absl::UnimplementedError("this build has no CUDA (preset cuda-release has it)");
 }
 
 }  // namespace nsa

@@ -96,6 +96,16 @@ def test_bad_flags_are_refused():
         assert result.returncode == 1 and flag.split("=")[0].lstrip("-").split("-")[0] in result.stderr
 
 
+def test_the_doctor_goes_on_without_a_model_and_stands_anywhere():
+    result = run_server("--device=cpu", "doctor")
+    assert result.returncode == 1 and "--model=FOLDER is missing" in result.stdout
+    for subject in ("machine", "device", "port", "access"):
+        assert re.search(rf"^ok +{subject} ", result.stdout, re.MULTILINE), result.stdout
+    result = run_server("--device=cpu", f"--model={MODEL}", "doctor", "--max-constraint-bytes=1024TiB")
+    assert result.returncode == 0, result.stdout
+    assert re.search("^warning +memory .* constraints 1048576.0 GiB", result.stdout, re.MULTILINE), result.stdout
+
+
 def test_a_port_in_use_is_named(server):
     for flag, address in (("--http-port", server.http), ("--grpc-port", server.grpc)):
         port = address.rsplit(":", 1)[1]

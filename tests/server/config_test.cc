@@ -255,9 +255,9 @@ TEST(ConfigTest, TheDoctorTakesTheFlagsOfTheServer) {
   EXPECT_EQ(doctor->action, CommandLine::Action::kDoctor);
   EXPECT_EQ(doctor->config.http_port, 1);
   EXPECT_EQ(Parse({"--model=m"})->action, CommandLine::Action::kServe);
-  EXPECT_THAT(std::string(Parse({"--model=m", "doctor"}).status().message()),
-              HasSubstr("unknown argument 'doctor'"));
-  EXPECT_THAT(std::string(Parse({"doctor"}).status().message()), HasSubstr("--model=FOLDER"));
+  EXPECT_EQ(Parse({"--model=m", "doctor"})->action, CommandLine::Action::kDoctor);
+  EXPECT_EQ(Parse({"--model", "doctor"})->action, CommandLine::Action::kServe);
+  EXPECT_EQ(Parse({"doctor"})->config.model, "");  // one of its problems
 }
 
 TEST(ConfigTest, HelpAndVersionWinOverEverything) {

@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/machine.h"
+
 namespace nsa {
 namespace {
 
@@ -24,6 +26,7 @@ ServerConfig Healthy() {
   config.model = "models/nsa-story-27m";
   config.http_port = config.grpc_port = 0;
   config.device.kind = DeviceChoice::Kind::kCpu;
+  config.max_constraint_bytes = config.max_total_body_bytes = int64_t{1} << 24;
   return config;
 }
 
@@ -55,7 +58,7 @@ TEST(DoctorTest, FindsNothingWhereAllIsWellAndHasGenerated) {
   }
   EXPECT_THAT(subjects,
               ElementsAre("machine", "device", "open files", "port", "port", "access", "tokenizer",
-                          "config", "weights", "kv cache", "context", "generation"));
+                          "config", "weights", "kv cache", "memory", "context", "generation"));
   EXPECT_THAT(findings.back().detail, HasSubstr("8 tokens, "));
 }
 
@@ -70,6 +73,44 @@ TEST(DoctorTest, GoesOnAfterProblems) {
                           Complaint(Verdict::kProblem, "access", "models/no-keys"),
                           Complaint(Verdict::kProblem, "tokenizer", "models/nothing-here"),
                           Complaint(Verdict::kProblem, "model", "models/nothing-here")));
+}
+
+TEST(DoctorTest, WithoutAModelEverythingElseIsExamined) {
+  ServerConfig config = Healthy();
+  config.model = "";
+  config.host = "203.0.113.1";
+  EXPECT_THAT(Complaints(config),
+              ElementsAre(Complaint(Verdict::kProblem, "port", "203.0.113.1"),
+                          Complaint(Verdict::kProblem, "port", "203.0.113.1"),
+                          Complaint(Verdict::kWarning, "access", "no key is asked for"),
+                          Complaint(Verdict::kProblem, "model", "--model=FOLDER is missing")));
+}
+
+TEST(DoctorTest, MemoryMustHoldModelConstraintsAndThreeBudgetsOfBodies) {
+  const MachineMemory memory = GetMachineMemory();
+  const int64_t limit = memory.container_limit.value_or(memory.total);
+  constexpr int64_t kRoom = int64_t{1} << 30;  // for the bundled model and 512 MiB of caches
+  ASSERT_GT(limit, kRoom);
+  ServerConfig config = Healthy();
+  config.max_constraint_bytes = limit - kRoom;
+  EXPECT_THAT(Complaints(config), IsEmpty());
+  config.max_constraint_bytes = limit - (kRoom / 2);  // as much as the caches
+  EXPECT_THAT(Complaints(config),
+              ElementsAre(Complaint(Verdict::kWarning, "memory", "constraints ")));
+  config.max_constraint_bytes = 0;
+  config.max_total_body_bytes = limit / 3;
+  EXPECT_THAT(Complaints(config),
+              ElementsAre(Complaint(Verdict::kWarning, "memory", "bodies and answers ")));
+}
+
+TEST(DoctorTest, ABuildWithoutCudaAdvisesTheBuildThatHasIt) {
+  ServerConfig config = Healthy();
+  config.device.kind = DeviceChoice::Kind::kCuda;
+  const std::vector<Finding> complaints = Complaints(config);
+  if (complaints.empty() || complaints[0].detail.find("this build") == std::string::npos) {
+    GTEST_SKIP() << "this build has CUDA";
+  }
+  EXPECT_EQ(complaints[0].advice, "Take the build with CUDA, or use --device=cpu.");
 }
 
 TEST(DoctorTest, WarnsOfWhatWorksButMayNotBeMeant) {
