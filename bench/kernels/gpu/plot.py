@@ -24,7 +24,7 @@ def decode(path: str, output: str):
     bytes_row = {row["tokens"] / 1024: row["byte_ratio"] for row in data["rows"]}
     left.plot(list(bytes_row), list(bytes_row.values()), "k--", label="ratio of bytes")
     left.axhline(1, color="gray", linewidth=0.8)
-    left.set_ylabel("times faster than dense (best of FA2, cuDNN)")
+    left.set_ylabel("times faster than dense (best of FA2, cuDNN)", fontsize=9)
     right.set_ylabel("% of the measured read bandwidth")
     right.set_ylim(0, 100)
     for axes in (left, right):
