@@ -57,6 +57,7 @@ __device__ __forceinline__ void LoadMatrix4Transposed(uint32_t (&r)[4], uint32_t
                : "memory");
 }
 
+// Stores 16 bytes to shared memory, where ldmatrix may read them after a barrier.
 __device__ __forceinline__ void StoreShared16(uint32_t address, const uint4& value) {
   asm volatile("st.shared.v4.b32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(value.x),
                "r"(value.y), "r"(value.z), "r"(value.w)

@@ -51,12 +51,11 @@ struct Choice {
       use(first, values);
     }
   }
-  // How many of kCount numbers in shared memory are larger.
-  template <int kCount>
+  // How many of kGroups numbers in shared memory are larger.
   static __device__ __forceinline__ int CountLarger(const float* values, float value) {
     float counts[4] = {};  // comparisons to floats need no predicates, which are few
 #pragma unroll
-    for (int i = 0; i < kCount; i += 4) {
+    for (int i = 0; i < kGroups; i += 4) {
       const auto four = *reinterpret_cast<const float4*>(values + i);
       counts[0] += four.x > value ? 1.0F : 0.0F;
       counts[1] += four.y > value ? 1.0F : 0.0F;
@@ -67,8 +66,8 @@ struct Choice {
   }
 
   // Leaves the few candidates among which are the num_wanted best in `survivors`, in any order, or
-  // only their number if it is larger than kGroups. Candidates are dealt to
-  // kGroups groups; what is smaller than the wanted-th best group's best cannot be chosen.
+  // only their number if it is larger than kGroups. Candidates are dealt to kGroups groups; what is
+  // smaller than the wanted-th best group's best cannot be chosen.
   __device__ __forceinline__ void FindSurvivors() const {
     const int tid = threadIdx.x & (kThreads - 1), lane = tid & 31, warp = tid >> 5;
     float best = -1;
@@ -84,7 +83,7 @@ struct Choice {
                  fmaxf(room.thread_best[2 * kGroups + lane], room.thread_best[3 * kGroups + lane]));
     room.group_best[warp][lane] = best;  // every warp for itself
     __syncwarp();
-    const bool is_among = CountLarger<kGroups>(room.group_best[warp], best) < num_wanted;
+    const bool is_among = CountLarger(room.group_best[warp], best) < num_wanted;
     // Non-negative floats are ordered like their bits; a group without candidates lets all survive.
     const float threshold = __uint_as_float(
         __reduce_min_sync(kFullMask, is_among ? __float_as_uint(fmaxf(best, 0.0F)) : 0xffffffffu));
@@ -114,7 +113,7 @@ struct Choice {
     const bool is_survivor = importance >= 0;
     const int block = is_survivor ? room.survivors[lane] : 0;
     const int page = block_pages[block];  // there when the place is known
-    int rank_of_lane = CountLarger<kGroups>(room.survivor_importance, importance);
+    int rank_of_lane = CountLarger(room.survivor_importance, importance);
     unsigned equal = __match_any_sync(kFullMask, __float_as_uint(importance)) & ~(1u << lane);
     if (__any_sync(kFullMask, is_survivor && equal != 0)) {
 #pragma unroll 1
@@ -135,7 +134,7 @@ struct Choice {
     const float mine = is_chosen ? -static_cast<float>(block) : -INFINITY;
     negated[lane] = mine;
     __syncwarp();
-    const int place = num_first + CountLarger<kGroups>(negated, mine);
+    const int place = num_first + CountLarger(negated, mine);
     if (is_chosen) room.sorted[place] = block, room.pages[place] = page;
   }
 
