@@ -49,18 +49,21 @@ struct Batch {
       logit_tokens;             // [num_rows] packed indices of the tokens whose logits are sampled
   std::vector<SampleRow> rows;  // [num_rows]
   std::vector<int32_t> traced_rows;  // rows whose tokens' choice of blocks is wanted, ascending
-  // Of the rows whose logits are edited, as EditLogitsArgs.
-  std::vector<int32_t> edited_rows, edit_end, mask_of;  // [num_edited_rows]
-  std::vector<LogitEdit> edits;
-  int64_t mask_words = 0;  // NumMaskWords of the vocabulary; the same in every batch
-  // Computed beside the step's forward pass: to be copied only once that has been launched.
-  std::vector<const TokenMask*> masks;  // [num_masks]
+  int64_t num_edited_rows = 0;       // rows with an edited_row; if there are any, RowEdits follow
 
   int64_t num_tokens() const { return static_cast<int64_t>(token_ids.size()); }
   int64_t num_rows() const { return static_cast<int64_t>(logit_tokens.size()); }
   int64_t num_traced() const { return static_cast<int64_t>(traced_rows.size()); }
-  int64_t num_masks() const { return static_cast<int64_t>(masks.size()); }
-  int64_t num_edited_rows() const { return static_cast<int64_t>(edited_rows.size()); }
+};
+
+// What becomes of the logits of a batch's edited rows before they are sampled. It depends on the
+// tokens before those rows, which the step before may still be sampling when the batch is launched.
+struct RowEdits {
+  std::vector<int32_t> rows, edit_end, mask_of;  // [num_edited_rows], as EditLogitsArgs
+  std::vector<LogitEdit> edits;
+  std::vector<const TokenMask*> masks;
+
+  int64_t num_rows() const { return static_cast<int64_t>(rows.size()); }
 };
 
 }  // namespace nsa

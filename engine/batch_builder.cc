@@ -6,7 +6,6 @@ namespace nsa {
 
 BatchBuilder::BatchBuilder(const ExecutorLimits& limits) {
   batch_.recent_columns = limits.recent_columns();
-  batch_.mask_words = NumMaskWords(limits.vocab_size);
 }
 
 const Batch& BatchBuilder::Build(const StepPlan& plan) {
@@ -28,11 +27,7 @@ const Batch& BatchBuilder::Build(const StepPlan& plan) {
   batch_.logit_tokens.clear();
   batch_.rows.clear();
   batch_.traced_rows.clear();
-  batch_.edited_rows.clear();
-  batch_.edit_end.clear();
-  batch_.mask_of.clear();
-  batch_.edits.clear();
-  batch_.masks.clear();
+  batch_.num_edited_rows = 0;
   int32_t sequence_idx = 0;
   for (const ScheduledChunk& chunk : plan.chunks) {
     AddTiles(chunk, sequence_idx);
@@ -115,20 +110,34 @@ void BatchBuilder::AddSampledRow(const ScheduledChunk& chunk) {
   batch_.rows.push_back({.params = sequence.request.sampling,
                          .position = sequence.num_cached_tokens + chunk.num_tokens,
                          .num_top_logprobs = sequence.request.num_top_logprobs});
-  AddEdits(sequence);
+  if (!sequence.edits_logits()) return;
+  batch_.rows.back().edited_row = static_cast<int32_t>(batch_.num_edited_rows++);
 }
 
-// To the last row.
+const RowEdits& BatchBuilder::BuildEdits(const StepPlan& plan) {
+  edits_.rows.clear();
+  edits_.edit_end.clear();
+  edits_.mask_of.clear();
+  edits_.edits.clear();
+  edits_.masks.clear();
+  int64_t row = -1;
+  for (const ScheduledChunk& chunk : plan.chunks) {
+    row += chunk.num_scored + (chunk.samples ? 1 : 0);
+    if (!chunk.samples || batch_.rows[row].edited_row < 0) continue;
+    edits_.rows.push_back(static_cast<int32_t>(row));
+    edits_.mask_of.push_back(-1);
+    if (chunk.sequence != nullptr) AddEdits(*chunk.sequence);
+    edits_.edit_end.push_back(static_cast<int32_t>(edits_.edits.size()));
+  }
+  return edits_;
+}
+
+// To the last edited row.
 void BatchBuilder::AddEdits(const Sequence& sequence) {
-  const auto num_edits_before = batch_.edits.size();
-  if (sequence.logit_editor.has_value()) sequence.logit_editor->WriteEdits(batch_.edits);
-  const bool has_mask = sequence.constrained_output != nullptr;
-  if (batch_.edits.size() == num_edits_before && !has_mask) return;
-  batch_.rows.back().edited_row = static_cast<int32_t>(batch_.num_edited_rows());
-  batch_.edited_rows.push_back(static_cast<int32_t>(batch_.num_rows() - 1));
-  batch_.edit_end.push_back(static_cast<int32_t>(batch_.edits.size()));
-  batch_.mask_of.push_back(has_mask ? static_cast<int32_t>(batch_.num_masks()) : -1);
-  if (has_mask) batch_.masks.push_back(sequence.constrained_output.get());
+  if (sequence.logit_editor.has_value()) sequence.logit_editor->WriteEdits(edits_.edits);
+  if (sequence.constrained_output == nullptr) return;
+  edits_.mask_of.back() = static_cast<int32_t>(edits_.masks.size());
+  edits_.masks.push_back(sequence.constrained_output.get());
 }
 
 }  // namespace nsa

@@ -17,6 +17,9 @@ class BatchBuilder {
  public:
   explicit BatchBuilder(const ExecutorLimits& limits);
   const Batch& Build(const StepPlan& plan);
+  // The edits that the batch built last, of this plan, leaves open; the tokens before it are known
+  // by now. A sequence that has ended meanwhile has none. Valid until the next call.
+  const RowEdits& BuildEdits(const StepPlan& plan);
 
  private:
   void AddTokens(const ScheduledChunk& chunk, int32_t sequence_idx);
@@ -28,6 +31,7 @@ class BatchBuilder {
   void AddEdits(const Sequence& sequence);
 
   Batch batch_;
+  RowEdits edits_;
 };
 
 }  // namespace nsa

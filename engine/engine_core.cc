@@ -66,9 +66,12 @@ void EngineCore::CancelAll() {
 
 StepOutcome EngineCore::Step() {
   StepOutcome outcome;
-  if (!in_flight_.empty() && scheduler_.awaits_token()) outcome.status = Collect();
-  const size_t num_ahead = Launch() ? static_cast<size_t>(executor_->max_steps_ahead()) : 0;
-  if (in_flight_.size() > num_ahead) outcome.status.Update(Collect());
+  const bool launched = Launch();
+  if (in_flight_.size() > (launched ? 1U : 0U)) outcome.status = Collect();
+  if (launched) LaunchSampling();
+  if (in_flight_.size() > static_cast<size_t>(executor_->max_steps_ahead())) {
+    outcome.status.Update(Collect());
+  }
   if (executor_->is_lost()) {
     outcome.lost = true;
     FailAll(clock_());
@@ -79,7 +82,7 @@ StepOutcome EngineCore::Step() {
   return outcome;
 }
 
-// Plans and launches a step; false if there is nothing to launch.
+// Plans a step and launches it up to its edits; false if there is nothing to launch.
 bool EngineCore::Launch() {
   const absl::Time now = clock_();
   StepPlan plan = scheduler_.Plan(now);
@@ -91,12 +94,22 @@ bool EngineCore::Launch() {
     NSA_CHECK(scheduler_.idle() || !in_flight_.empty()) << "no sequence can advance";
     return false;
   }
-  executor_->Launch(batch_builder_.Build(plan));
+  const Batch& batch = batch_builder_.Build(plan);
+  executor_->Launch(batch);
   scheduler_.Launched(plan);
   int64_t longest = 0;
   for (const ScheduledChunk& chunk : plan.chunks) longest = std::max(longest, chunk.end_tokens);
-  in_flight_.push_back({.plan = std::move(plan), .launched = now, .longest_tokens = longest});
+  in_flight_.push_back({.plan = std::move(plan),
+                        .launched = now,
+                        .longest_tokens = longest,
+                        .has_edits = batch.num_edited_rows > 0});
   return true;
+}
+
+// Of the step launched last, with the one before it committed.
+void EngineCore::LaunchSampling() {
+  const Flight& flight = in_flight_.back();
+  if (flight.has_edits) executor_->LaunchSampling(batch_builder_.BuildEdits(flight.plan));
 }
 
 // Waits for the oldest step in flight and commits it.

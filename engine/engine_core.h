@@ -46,8 +46,9 @@ class EngineCore {
   void CancelAll();
 
   // Plans and launches a step, then waits for the oldest one in flight and commits it; with an
-  // executor that runs ahead that is the step before, so that it never waits for this thread. What
-  // a step computed for a sequence that had ended by then is dropped. If a step fails, its
+  // executor that runs ahead that is the step before, so that it never waits for this thread. Edits
+  // that depend on the tokens of that one are launched behind it, beside the forward pass. What a
+  // step computed for a sequence that had ended by then is dropped. If a step fails, its
   // sequences end with kError, or only those whose logits are not finite; the others go on unless
   // the executor is lost. A sequence whose constraint cannot be followed ends alone.
   StepOutcome Step();
@@ -66,9 +67,11 @@ class EngineCore {
     StepPlan plan;
     absl::Time launched;
     int64_t longest_tokens = 0;  // of the plan's sequences
+    bool has_edits = false;      // which are launched apart
   };
 
   bool Launch();
+  void LaunchSampling();
   absl::Status Collect();
   void Fail(Sequence& sequence, absl::Time now);
   void FailAll(absl::Time now);

@@ -61,8 +61,12 @@ class Executor {
   // Launch.
   virtual int max_steps_ahead() const { return 0; }
   // Starts a step; steps take effect in the order of their launches. `batch` is not read after
-  // return.
+  // return. If it has edited rows, that is the forward pass alone, and LaunchSampling follows:
+  // before the next Launch, but the step before may be collected in between.
   virtual void Launch(const Batch& batch) = 0;
+  // Starts the sampling of the step launched last, with what was missing. Waits for masks; `edits`
+  // are not read after return.
+  virtual void LaunchSampling(const RowEdits& edits) = 0;
   // Waits for the oldest step in flight and returns one sampled token per row of its batch. An
   // error fails the sequences of that batch only, unless the executor is lost.
   virtual absl::StatusOr<std::vector<SampledToken>> Collect() = 0;
@@ -70,8 +74,10 @@ class Executor {
   // steps fail from then on.
   virtual bool is_lost() const { return false; }
   // One step from its launch to its tokens, with nothing else in flight.
-  absl::StatusOr<std::vector<SampledToken>> Execute(const Batch& batch) {
+  absl::StatusOr<std::vector<SampledToken>> Execute(const Batch& batch,
+                                                    const RowEdits& edits = {}) {
     Launch(batch);
+    if (batch.num_edited_rows > 0) LaunchSampling(edits);
     return Collect();
   }
   // Bytes a decode step of one sequence reads with `num_tokens` in the cache, its own token

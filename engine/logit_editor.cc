@@ -16,6 +16,11 @@ void LogitEditor::Append(int32_t token) {
   if (rules_.HasPenalties()) ++counts_[token].num_generated;
 }
 
+bool LogitEditor::MayEdit(int64_t num_pending) const {
+  return !rules_.bias.empty() || !counts_.empty() || (rules_.HasPenalties() && num_pending > 0) ||
+         (num_generated_ + num_pending < rules_.min_tokens && !stop_token_ids_.empty());
+}
+
 void LogitEditor::WriteEdits(std::vector<LogitEdit>& edits) const {
   // Biases and held-back tokens are few; they are merged with the penalties by token.
   absl::flat_hash_map<int32_t, float> shifts;

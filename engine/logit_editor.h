@@ -22,6 +22,8 @@ class LogitEditor {
 
   // The next token of the answer.
   void Append(int32_t token);
+  // Whether there may be edits for the token that follows num_pending unknown ones.
+  bool MayEdit(int64_t num_pending) const;
   // Appends the edits of the next token's logits, each of another token, in no order.
   void WriteEdits(std::vector<LogitEdit>& edits) const;
 

@@ -42,11 +42,15 @@ StepShape LargestShape(const ExecutorLimits& limits) {
           .num_rows = limits.max_rows(),
           .max_pages = limits.max_seq_pages,
           .recent_columns = limits.recent_columns(),
-          .num_traced = limits.max_num_seqs,
-          .num_edited_rows = limits.max_num_seqs,
+          .num_traced = limits.max_num_seqs};
+}
+
+// Every sequence has a mask and edits every token.
+EditShape LargestEdits(const ExecutorLimits& limits) {
+  return {.num_rows = limits.max_num_seqs,
           .num_edits = limits.max_num_seqs * limits.vocab_size,
           .num_masks = limits.max_num_seqs,
-          .mask_words = NumMaskWords(limits.vocab_size)};
+          .vocab_size = limits.vocab_size};
 }
 
 // Divides cache_bytes: the recent pages that sequences need and one page; of what is left an eighth
@@ -116,7 +120,8 @@ absl::StatusOr<MemoryPlan> PlanMemory(const Model& model, Device& device,
                                                  .num_seqs = limits.max_num_seqs,
                                                  .max_pages = limits.max_seq_pages},
                                                 device.stream());
-    plan.input_bytes = StepInputs::BytesOf(LargestShape(limits));
+    plan.input_bytes =
+        StepInputs::BytesOf(LargestShape(limits)) + StepEdits::BytesOf(LargestEdits(limits));
   };
   measure_largest_step();
   const int64_t step_bytes = StepBytes(plan);

@@ -30,7 +30,7 @@ absl::Status CheckExecutorOptions(const ExecutorOptions& options, const Device& 
 struct MemoryPlan {
   ExecutorLimits limits;
   int64_t workspace_bytes = 0;
-  int64_t input_bytes = 0;  // of the largest step
+  int64_t input_bytes = 0;  // of the largest step, edits included
   OutputExtent outputs;
 };
 

@@ -62,8 +62,7 @@ void ModelExecutor::CheckBatch(const Batch& batch) const {
   NSA_CHECK_LE(batch.num_tokens(), limits_.max_batched_tokens);
   NSA_CHECK_LE(batch.num_seqs, limits_.max_num_seqs);
   NSA_CHECK_LE(batch.num_rows(), limits_.max_rows());
-  NSA_CHECK_LE(batch.num_edited_rows(), limits_.max_num_seqs);
-  NSA_CHECK_LE(batch.num_masks(), limits_.max_num_seqs);
+  NSA_CHECK_LE(batch.num_edited_rows, limits_.max_num_seqs);
   NSA_CHECK_LE(batch.num_traced(), limits_.max_num_seqs);
   NSA_CHECK_LE(batch.max_pages, limits_.max_seq_pages);
   NSA_CHECK_EQ(static_cast<int64_t>(batch.token_sequence.size()), batch.num_tokens());
@@ -100,10 +99,7 @@ StepShape ModelExecutor::PaddedShape(const Batch& batch) const {
           .num_rows = num_tokens,
           .max_pages = PaddedPages(batch.max_pages, limits_.max_seq_pages),
           .recent_columns = batch.recent_columns,
-          .num_edited_rows = batch.num_edited_rows(),
-          .num_edits = static_cast<int64_t>(batch.edits.size()),
-          .num_masks = batch.num_masks(),
-          .mask_words = batch.mask_words};
+          .num_edited_rows = batch.num_edited_rows};
 }
 
 void ModelExecutor::CopyPages(const Batch& batch) {
@@ -111,26 +107,40 @@ void ModelExecutor::CopyPages(const Batch& batch) {
   for (const auto& [from, to] : batch.recent_copies) cache_.CopyRecentPage(from, to);
 }
 
-// The inputs but for the masks on the device, by way of the mark's host block.
+// The inputs on the device, by way of the mark's host block.
 StepInputs ModelExecutor::Upload(const Batch& batch, const StepShape& shape, int mark) {
   const PinnedBuffer& host_block = *host_blocks_[mark].inputs;
   const StepInputs host(host_block.data(), shape);
   NSA_CHECK_LE(host.num_bytes, host_block.num_bytes());
   host.Fill(batch);
-  device_->Upload(host_block.data(), input_block_.data(), host.num_bytes_before_masks);
+  device_->Upload(host_block.data(), input_block_.data(), host.num_bytes);
   return {input_block_.data(), shape};
 }
 
-// Waits for the masks and sends them after the other inputs.
-void ModelExecutor::UploadMasks(const Batch& batch, const StepInputs& inputs, int mark) {
-  if (batch.num_masks() == 0) return;
-  const StepInputs host(host_blocks_[mark].inputs->data(), inputs.shape);
-  host.FillMasks(batch);
-  device_->Upload(host.masks.raw(), inputs.masks.raw(), host.masks.num_bytes());
+// The edits behind the step's inputs, on the device and in its host block. The upload of these may
+// still be reading what lies before them there.
+StepEdits ModelExecutor::UploadEdits(const RowEdits& edits, const Flight& flight) {
+  const PinnedBuffer& host_block = *host_blocks_[flight.mark].inputs;
+  const EditShape shape{.num_rows = edits.num_rows(),
+                        .num_edits = static_cast<int64_t>(edits.edits.size()),
+                        .num_masks = static_cast<int64_t>(edits.masks.size()),
+                        .vocab_size = limits_.vocab_size};
+  const int64_t offset = StepInputs::BytesOf(flight.shape);
+  const auto behind_inputs = [&](void* block) { return static_cast<uint8_t*>(block) + offset; };
+  const StepEdits host(behind_inputs(host_block.data()), shape);
+  NSA_CHECK_LE(offset + host.num_bytes, host_block.num_bytes());
+  host.Fill(edits);
+  void* const on_device = behind_inputs(input_block_.data());
+  device_->Upload(behind_inputs(host_block.data()), on_device, host.num_bytes);
+  return {on_device, shape};
 }
 
 TensorView ModelExecutor::LogitsOf(const StepInputs& inputs) const {
   return {logits_.data(), DType::kF32, {inputs.shape.num_rows, limits_.vocab_size}};
+}
+
+TensorView ModelExecutor::EditedLogitsOf(const StepInputs& inputs) const {
+  return {edited_logits_.data(), DType::kF32, {inputs.shape.num_edited_rows, limits_.vocab_size}};
 }
 
 TensorView ModelExecutor::Forward(const StepInputs& inputs) {
@@ -154,46 +164,52 @@ TensorView ModelExecutor::Forward(const StepInputs& inputs) {
   return logits;
 }
 
-TensorView ModelExecutor::EnqueueForward(const StepInputs& inputs, bool takes_pending_tokens) {
+void ModelExecutor::EnqueueForward(const StepInputs& inputs, bool takes_pending_tokens) {
   if (takes_pending_tokens) {
     TakePendingTokens({.ids = inputs.token_ids, .sampled = outputs_.tokens}, device_->stream());
   }
-  return Forward(inputs);
+  Forward(inputs);
 }
 
-void ModelExecutor::EnqueueSampling(const StepInputs& inputs, const TensorView& logits) {
-  const Stream stream = device_->stream();
+void ModelExecutor::EnqueueEdits(const StepInputs& inputs, const StepEdits& edits) {
+  EditLogits({.logits = LogitsOf(inputs),
+              .rows = edits.rows,
+              .edit_end = edits.edit_end,
+              .edits = edits.edits,
+              .mask_of = edits.mask_of,
+              .masks = edits.masks,
+              .out = EditedLogitsOf(inputs)},
+             device_->stream());
+}
+
+void ModelExecutor::EnqueueSampling(const StepInputs& inputs) {
   const int64_t num_rows = inputs.shape.num_rows;
   if (num_rows == 0) return;
-  const TensorView edited(edited_logits_.data(), DType::kF32,
-                          {inputs.shape.num_edited_rows, limits_.vocab_size});
-  EditLogits({.logits = logits,
-              .rows = inputs.edited_rows,
-              .edit_end = inputs.edit_end,
-              .edits = inputs.edits,
-              .mask_of = inputs.mask_of,
-              .masks = inputs.masks,
-              .out = edited},
-             stream);
-  SampleTokens({.logits = logits,
-                .edited_logits = edited,
+  SampleTokens({.logits = LogitsOf(inputs),
+                .edited_logits = EditedLogitsOf(inputs),
                 .rows = inputs.rows,
                 .tokens = outputs_.tokens.Slice(0, num_rows),
                 .logprobs = outputs_.logprobs.Slice(0, num_rows),
                 .top_tokens = outputs_.top_tokens.Slice(0, num_rows),
                 .top_logprobs = outputs_.top_logprobs.Slice(0, num_rows),
                 .finite = outputs_.finite.Slice(0, num_rows)},
-               stream);
+               device_->stream());
 }
 
-// A step that IsRecordable. What comes before its edits is replayed: their inputs lie behind those
-// of the forward pass, and masks may have to be waited for. The first step of a shape runs as it
-// is, so that whatever a kernel's first launch sets up is there when the second one is recorded.
+// The last of a step.
+void ModelExecutor::EnqueueDownload(const Flight& flight) {
+  device_->Download(output_block_.data(), host_blocks_[flight.mark].outputs->data(),
+                    flight.num_output_bytes);
+  device_->Mark(flight.mark);
+}
+
+// A step that IsRecordable, up to its edits. The first step of a shape runs as it is, so that
+// whatever a kernel's first launch sets up is there when the second one is recorded.
 void ModelExecutor::EnqueueRecorded(const StepInputs& inputs) {
   const bool is_whole = inputs.shape.num_edited_rows == 0;
   const auto enqueue = [&] {
-    const TensorView logits = EnqueueForward(inputs, /*takes_pending_tokens=*/true);
-    if (is_whole) EnqueueSampling(inputs, logits);
+    EnqueueForward(inputs, /*takes_pending_tokens=*/true);
+    if (is_whole) EnqueueSampling(inputs);
   };
   const auto [entry, is_new] =
       graphs_.try_emplace(GraphKey{inputs.shape.num_tokens, inputs.shape.max_pages, is_whole});
@@ -209,41 +225,56 @@ void ModelExecutor::EnqueueRecorded(const StepInputs& inputs) {
 void ModelExecutor::Launch(const Batch& batch) {
   CheckBatch(batch);
   NSA_CHECK_LE(static_cast<int>(in_flight_.size()), max_steps_ahead());
-  const int mark = static_cast<int>(num_launched_++ % Device::kNumMarks);
-  Flight& flight = in_flight_.emplace_back(
-      Flight{.mark = mark, .num_top_logprobs = {}, .traced_rows = batch.traced_rows});
-  bool wants_top = false;
-  for (const SampleRow& row : batch.rows) {
-    flight.num_top_logprobs.push_back(row.num_top_logprobs);
-    wants_top |= row.num_top_logprobs > 0;
-  }
-  NSA_CHECK_EQ(static_cast<int64_t>(batch.rows.size()), batch.num_rows());
+  NSA_CHECK(in_flight_.empty() || !in_flight_.back().awaits_edits);
+  const bool is_recordable = IsRecordable(batch);
+  const Flight& flight =
+      in_flight_.emplace_back(FlightOf(batch, is_recordable ? PaddedShape(batch) : ShapeOf(batch)));
   if (is_lost_) return;
   device_->Enter();
   CopyPages(batch);
-  const bool is_recordable = IsRecordable(batch);
-  const StepInputs inputs =
-      Upload(batch, is_recordable ? PaddedShape(batch) : ShapeOf(batch), mark);
+  const StepInputs inputs = Upload(batch, flight.shape, flight.mark);
   if (is_recordable) {
     EnqueueRecorded(inputs);
   } else {
     const bool has_pending = std::any_of(batch.token_ids.begin(), batch.token_ids.end(),
                                          [](int32_t id) { return id < 0; });
     EnqueueForward(inputs, has_pending);
+    if (!flight.awaits_edits) EnqueueSampling(inputs);
   }
-  if (!is_recordable || batch.num_edited_rows() > 0) {
-    UploadMasks(batch, inputs, mark);
-    EnqueueSampling(inputs, LogitsOf(inputs));
+  if (!flight.awaits_edits) EnqueueDownload(flight);
+}
+
+ModelExecutor::Flight ModelExecutor::FlightOf(const Batch& batch, const StepShape& shape) {
+  NSA_CHECK_EQ(static_cast<int64_t>(batch.rows.size()), batch.num_rows());
+  Flight flight{.mark = static_cast<int>(num_launched_++ % Device::kNumMarks),
+                .shape = shape,
+                .awaits_edits = batch.num_edited_rows > 0,
+                .num_output_bytes = outputs_.num_short_bytes,
+                .num_top_logprobs = {},
+                .traced_rows = batch.traced_rows};
+  for (const SampleRow& row : batch.rows) {
+    flight.num_top_logprobs.push_back(row.num_top_logprobs);
+    if (row.num_top_logprobs > 0) flight.num_output_bytes = outputs_.num_bytes_before_blocks;
   }
-  const int64_t num_bytes = batch.num_traced() > 0 ? outputs_.num_bytes
-                            : wants_top            ? outputs_.num_bytes_before_blocks
-                                                   : outputs_.num_short_bytes;
-  device_->Download(output_block_.data(), host_blocks_[mark].outputs->data(), num_bytes);
-  device_->Mark(mark);
+  if (batch.num_traced() > 0) flight.num_output_bytes = outputs_.num_bytes;
+  return flight;
+}
+
+void ModelExecutor::LaunchSampling(const RowEdits& edits) {
+  NSA_CHECK(!in_flight_.empty() && in_flight_.back().awaits_edits) << "no step awaits edits";
+  Flight& flight = in_flight_.back();
+  NSA_CHECK_EQ(edits.num_rows(), flight.shape.num_edited_rows);
+  flight.awaits_edits = false;
+  if (is_lost_) return;
+  const StepInputs inputs(input_block_.data(), flight.shape);
+  EnqueueEdits(inputs, UploadEdits(edits, flight));
+  EnqueueSampling(inputs);
+  EnqueueDownload(flight);
 }
 
 absl::StatusOr<std::vector<SampledToken>> ModelExecutor::Collect() {
   NSA_CHECK(!in_flight_.empty()) << "no step is in flight";
+  NSA_CHECK(!in_flight_.front().awaits_edits);
   const Flight flight = std::move(in_flight_.front());
   in_flight_.pop_front();
   const absl::Status status =

@@ -36,6 +36,7 @@ class ModelExecutor : public Executor {
   int max_steps_ahead() const override { return on_gpu() ? 1 : 0; }
   // A batch beyond the limits is a programmer error.
   void Launch(const Batch& batch) override;
+  void LaunchSampling(const RowEdits& edits) override;
   // A row whose logits are not all finite comes back with finite = false; the other rows are not
   // affected. INTERNAL: the GPU failed, and is lost.
   absl::StatusOr<std::vector<SampledToken>> Collect() override;
@@ -58,6 +59,9 @@ class ModelExecutor : public Executor {
   // A step in flight: its host memory, and what of its outputs is wanted.
   struct Flight {
     int mark = 0;
+    StepShape shape;
+    bool awaits_edits = false;  // LaunchSampling is to come
+    int64_t num_output_bytes = 0;
     std::vector<int32_t> num_top_logprobs;  // by row
     std::vector<int32_t> traced_rows;
   };
@@ -76,12 +80,16 @@ class ModelExecutor : public Executor {
   bool IsRecordable(const Batch& batch) const;
   StepShape PaddedShape(const Batch& batch) const;
   void CopyPages(const Batch& batch);
+  Flight FlightOf(const Batch& batch, const StepShape& shape);
   StepInputs Upload(const Batch& batch, const StepShape& shape, int mark);
-  void UploadMasks(const Batch& batch, const StepInputs& inputs, int mark);
-  void EnqueueSampling(const StepInputs& inputs, const TensorView& logits);
+  StepEdits UploadEdits(const RowEdits& edits, const Flight& flight);
   void EnqueueRecorded(const StepInputs& inputs);
-  TensorView EnqueueForward(const StepInputs& inputs, bool takes_pending_tokens);
+  void EnqueueForward(const StepInputs& inputs, bool takes_pending_tokens);
+  void EnqueueEdits(const StepInputs& inputs, const StepEdits& edits);
+  void EnqueueSampling(const StepInputs& inputs);
+  void EnqueueDownload(const Flight& flight);
   TensorView LogitsOf(const StepInputs& inputs) const;
+  TensorView EditedLogitsOf(const StepInputs& inputs) const;
   TensorView Forward(const StepInputs& inputs);
 
   const std::shared_ptr<Device> device_;  // first: the others hold its memory

@@ -128,14 +128,6 @@ void Scheduler::Ended(bool ok) {
   if (!ok) prefix_index_.ForgetSince(num_ended_);
 }
 
-bool Scheduler::awaits_token() const {
-  const auto awaits = [](const Sequence* sequence) {
-    return sequence->needs_known_tokens() && sequence->num_pending_tokens > 0;
-  };
-  return std::any_of(running_.begin(), running_.end(), awaits) ||
-         std::any_of(waiting_.begin(), waiting_.end(), awaits);  // preempted
-}
-
 std::vector<Sequence*> Scheduler::TakeExpired(absl::Time now) {
   std::vector<Sequence*> expired;
   const auto collect = [&](Sequence* sequence) {

@@ -78,10 +78,6 @@ class Scheduler {
   // Records that the oldest launched step is over. What a failed one cached is not shared.
   void Ended(bool ok);
 
-  // True if the next token of a sequence waits for the one in flight: then no step may be
-  // planned before the one in flight has ended.
-  bool awaits_token() const;
-
   bool idle() const { return running_.empty() && waiting_.empty(); }
   // Both in order of rank.
   const std::vector<Sequence*>& running() const { return running_; }

@@ -68,9 +68,10 @@ struct Sequence {
   // Known ones and those in flight.
   int64_t num_coming_tokens() const { return num_tokens() + num_pending_tokens; }
   int64_t num_uncached_tokens() const { return num_coming_tokens() - num_cached_tokens; }
-  // Its next token can be chosen only when all before it are known.
-  bool needs_known_tokens() const {
-    return logit_editor.has_value() || constrained_output != nullptr;
+  // The logits of the token behind those in flight may be edited, once these are known.
+  bool edits_logits() const {
+    return constrained_output != nullptr ||
+           (logit_editor.has_value() && logit_editor->MayEdit(num_pending_tokens));
   }
   // Prompt tokens whose scores are wanted and neither there nor in flight.
   bool has_unscored_tokens() const {

@@ -58,10 +58,7 @@ StepShape ShapeOf(const Batch& batch) {
           .max_pages = batch.max_pages,
           .recent_columns = batch.recent_columns,
           .num_traced = batch.num_traced(),
-          .num_edited_rows = batch.num_edited_rows(),
-          .num_edits = static_cast<int64_t>(batch.edits.size()),
-          .num_masks = batch.num_masks(),
-          .mask_words = batch.mask_words};
+          .num_edited_rows = batch.num_edited_rows};
 }
 
 StepInputs::StepInputs(void* block_memory, const StepShape& step_shape) : shape(step_shape) {
@@ -76,12 +73,6 @@ StepInputs::StepInputs(void* block_memory, const StepShape& step_shape) : shape(
   traced_tokens = block.Take(DType::kI32, {shape.num_traced});
   page_table = block.Take(DType::kI32, {shape.num_seqs, shape.max_pages});
   recent_table = block.Take(DType::kI32, {shape.num_seqs, shape.recent_columns});
-  edited_rows = block.Take(DType::kI32, {shape.num_edited_rows});
-  edit_end = block.Take(DType::kI32, {shape.num_edited_rows});
-  mask_of = block.Take(DType::kI32, {shape.num_edited_rows});
-  edits = block.Take(DType::kU8, {shape.num_edits * static_cast<int64_t>(sizeof(LogitEdit))});
-  num_bytes_before_masks = block.num_bytes();
-  masks = block.Take(DType::kI32, {shape.num_masks, shape.mask_words});
   num_bytes = block.num_bytes();
 }
 
@@ -104,19 +95,31 @@ void StepInputs::Fill(const Batch& batch) const {
   std::fill(rest, rows.end(), SampleRow{.params = {.temperature = 0}});
   std::transform(batch.traced_rows.begin(), batch.traced_rows.end(), traced_tokens.data<int32_t>(),
                  [&](int32_t row) { return batch.logit_tokens[row]; });
-  FillFront(batch.edited_rows, 0, edited_rows);
-  FillFront(batch.edit_end, 0, edit_end);
-  FillFront(batch.mask_of, -1, mask_of);
-  std::copy(batch.edits.begin(), batch.edits.end(), static_cast<LogitEdit*>(edits.raw()));
   FillTable(batch.page_table, batch.max_pages, page_table);
   FillTable(batch.recent_table, batch.recent_columns, recent_table);
 }
 
-void StepInputs::FillMasks(const Batch& batch) const {
+StepEdits::StepEdits(void* block_memory, const EditShape& shape) {
+  Block block(block_memory);
+  rows = block.Take(DType::kI32, {shape.num_rows});
+  edit_end = block.Take(DType::kI32, {shape.num_rows});
+  mask_of = block.Take(DType::kI32, {shape.num_rows});
+  edits = block.Take(DType::kU8, {shape.num_edits * static_cast<int64_t>(sizeof(LogitEdit))});
+  masks = block.Take(DType::kI32, {shape.num_masks, NumMaskWords(shape.vocab_size)});
+  num_bytes = block.num_bytes();
+}
+
+int64_t StepEdits::BytesOf(const EditShape& shape) { return StepEdits(nullptr, shape).num_bytes; }
+
+void StepEdits::Fill(const RowEdits& row_edits) const {
+  FillFront(row_edits.rows, 0, rows);
+  FillFront(row_edits.edit_end, 0, edit_end);
+  FillFront(row_edits.mask_of, -1, mask_of);
+  std::copy(row_edits.edits.begin(), row_edits.edits.end(), static_cast<LogitEdit*>(edits.raw()));
   auto* words = masks.data<int32_t>();
-  for (const TokenMask* mask : batch.masks) {
-    mask->CopyTo({words, static_cast<size_t>(shape.mask_words)});
-    words += shape.mask_words;
+  for (const TokenMask* mask : row_edits.masks) {
+    mask->CopyTo({words, static_cast<size_t>(masks.dim(1))});
+    words += masks.dim(1);
   }
 }
 

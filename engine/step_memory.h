@@ -1,6 +1,7 @@
 #pragma once
 // How a step's inputs and outputs lie in one block of memory each, so that a step needs one copy to
-// the device and one back. The same layout holds on the host and on the device.
+// the device and one back; edits lie behind the inputs and take a copy of their own. The same
+// layout holds on the host and on the device.
 
 #include <cstdint>
 #include <span>
@@ -22,8 +23,7 @@ struct StepShape {
   int64_t max_pages = 0;       // columns of the page table
   int64_t recent_columns = 0;  // of the table of recent pages
   int64_t num_traced = 0;      // rows
-  int64_t num_edited_rows = 0, num_edits = 0, num_masks = 0;
-  int64_t mask_words = 0;  // of one mask
+  int64_t num_edited_rows = 0;
 };
 
 // The shape of a batch as it is.
@@ -35,10 +35,8 @@ struct StepInputs {
   StepInputs(void* block, const StepShape& shape);
   static int64_t BytesOf(const StepShape& shape);
   // Fills a host block. What the shape has beyond the batch is padding: tokens at position -1 of
-  // sequences without pages, whose logits are sampled greedily. The masks, which come last in the
-  // block, are filled apart: they may have to be waited for.
+  // sequences without pages, whose logits are sampled greedily.
   void Fill(const Batch& batch) const;
-  void FillMasks(const Batch& batch) const;
 
   StepShape shape;
   std::span<SampleRow> rows;                             // [num_rows]
@@ -48,10 +46,26 @@ struct StepInputs {
   TensorView traced_tokens;                              // [num_traced] i32, packed indices
   TensorView page_table;                                 // [num_seqs, max_pages] i32
   TensorView recent_table;                               // [num_seqs, recent_columns] i32
-  TensorView edited_rows, edit_end, mask_of;             // [num_edited_rows] i32
-  TensorView edits;                                      // [num_edits * sizeof(LogitEdit)] u8
-  TensorView masks;                                      // [num_masks, mask_words] i32
-  int64_t num_bytes_before_masks = 0;
+  int64_t num_bytes = 0;
+};
+
+// The extents of a step's edits.
+struct EditShape {
+  int64_t num_rows = 0, num_edits = 0, num_masks = 0;
+  int64_t vocab_size = 0;
+};
+
+// A step's edits in a block, as EditLogitsArgs has them.
+struct StepEdits {
+  // As StepInputs.
+  StepEdits(void* block, const EditShape& shape);
+  static int64_t BytesOf(const EditShape& shape);
+  // Fills a host block; waits for masks.
+  void Fill(const RowEdits& row_edits) const;
+
+  TensorView rows, edit_end, mask_of;  // [num_rows] i32
+  TensorView edits;                    // [num_edits * sizeof(LogitEdit)] u8
+  TensorView masks;                    // [num_masks, NumMaskWords(vocab_size)] i32
   int64_t num_bytes = 0;
 };
 

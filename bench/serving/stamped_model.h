@@ -42,6 +42,7 @@ class StampExecutor : public Executor {
 
   const ExecutorLimits& limits() const override { return limits_; }
   void Launch(const Batch& batch) override;
+  void LaunchSampling(const RowEdits& /*edits*/) override {}
   absl::StatusOr<std::vector<SampledToken>> Collect() override;
   KvTraffic DecodeTraffic(int64_t /*num_tokens*/) const override { return {}; }
 

@@ -122,14 +122,15 @@ TEST(BatchBuilderTest, MasksBelongToTheirRows) {
     plan.chunks.push_back(
         {.sequence = sequence, .num_tokens = sequence->num_uncached_tokens(), .samples = true});
   }
-  const Batch& batch = builder.Build(plan);
-  EXPECT_EQ(batch.edited_rows, (Ids{1, 2}));
-  EXPECT_EQ(batch.edit_end, (Ids{0, 1}));
-  EXPECT_EQ(batch.mask_of, (Ids{0, 1}));
-  EXPECT_EQ(batch.masks, (std::vector<const TokenMask*>{masked.constrained_output.get(),
+  EXPECT_EQ(builder.Build(plan).num_edited_rows, 2);
+  const RowEdits& edits = builder.BuildEdits(plan);
+  EXPECT_EQ(edits.rows, (Ids{1, 2}));
+  EXPECT_EQ(edits.edit_end, (Ids{0, 1}));
+  EXPECT_EQ(edits.mask_of, (Ids{0, 1}));
+  EXPECT_EQ(edits.masks, (std::vector<const TokenMask*>{masked.constrained_output.get(),
                                                         both.constrained_output.get()}));
   plan.chunks[1].samples = plan.chunks[2].samples = false;
-  EXPECT_EQ(builder.Build(plan).num_masks(), 0);
+  EXPECT_EQ(builder.Build(plan).num_edited_rows, 0);
 }
 
 TEST(BatchBuilderTest, EditsBelongToTheirRows) {
@@ -148,18 +149,53 @@ TEST(BatchBuilderTest, EditsBelongToTheirRows) {
         {.sequence = sequence, .num_tokens = sequence->num_uncached_tokens(), .samples = true});
   }
   const Batch& batch = builder.Build(plan);
-  EXPECT_EQ(batch.edited_rows, (Ids{1, 2}));
-  EXPECT_EQ(batch.edit_end, (Ids{1, 3}));
-  EXPECT_EQ(batch.mask_of, (Ids{-1, -1}));
+  const RowEdits& edits = builder.BuildEdits(plan);
+  EXPECT_EQ(batch.num_edited_rows, 2);
+  EXPECT_EQ(edits.rows, (Ids{1, 2}));
+  EXPECT_EQ(edits.edit_end, (Ids{1, 3}));
+  EXPECT_EQ(edits.mask_of, (Ids{-1, -1}));
   EXPECT_EQ(batch.rows[0].edited_row, -1);
   EXPECT_EQ(batch.rows[1].edited_row, 0);
   EXPECT_EQ(batch.rows[2].edited_row, 1);
   EXPECT_EQ(batch.rows[3].edited_row, -1);  // nothing to edit
-  ASSERT_EQ(batch.edits.size(), 3U);
-  EXPECT_EQ(batch.edits[0].token, 3);
-  EXPECT_EQ(batch.edits[0].shift, 2);
-  EXPECT_EQ(batch.edits[1].token + batch.edits[2].token, 11);
-  EXPECT_EQ(batch.edits[2].factor, 2);
+  ASSERT_EQ(edits.edits.size(), 3U);
+  EXPECT_EQ(edits.edits[0].token, 3);
+  EXPECT_EQ(edits.edits[0].shift, 2);
+  EXPECT_EQ(edits.edits[1].token + edits.edits[2].token, 11);
+  EXPECT_EQ(edits.edits[2].factor, 2);
+}
+
+// The batch says which rows are edited, what is known later says how.
+TEST(BatchBuilderTest, EditsAreThoseOfTheTokensKnownByThen) {
+  const LogitRules rules{.frequency_penalty = 1, .min_tokens = 2};
+  const auto sequence_of = [&](int32_t stop) {
+    Sequence sequence({.prompt = {9}, .stop_token_ids = {stop}, .rules = rules}, nullptr,
+                      absl::UnixEpoch());
+    sequence.pages = {1, 2};
+    sequence.num_pending_tokens = 1;
+    sequence.pending_row = 0;
+    return sequence;
+  };
+  Sequence goes_on = sequence_of(4), ends = sequence_of(5),
+           scored({.prompt = {1, 2, 3}}, nullptr, absl::UnixEpoch());
+  scored.pages = {3, 4};
+  StepPlan plan{.chunks = {{.sequence = &ends, .num_tokens = 1, .samples = true},
+                           {.sequence = &scored,
+                            .num_tokens = 3,
+                            .samples = true,
+                            .first_scored = 1,
+                            .num_scored = 2},
+                           {.sequence = &goes_on, .num_tokens = 1, .samples = true}}};
+  BatchBuilder builder(kLimits);
+  EXPECT_EQ(builder.Build(plan).num_edited_rows, 2);
+  goes_on.Append(7);
+  plan.chunks[0].sequence = nullptr;
+  const RowEdits& edits = builder.BuildEdits(plan);
+  EXPECT_EQ(edits.rows, (Ids{0, 4}));
+  EXPECT_EQ(edits.edit_end, (Ids{0, 2}));
+  EXPECT_EQ(edits.mask_of, (Ids{-1, -1}));
+  ASSERT_EQ(edits.edits.size(), 2U);
+  EXPECT_EQ(edits.edits[0].token + edits.edits[1].token, 7 + 4);
 }
 
 TEST(BatchBuilderTest, TracedRowsAreTheSampledOnes) {

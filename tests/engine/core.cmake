@@ -6,6 +6,7 @@ nsa_test(engine_test
     cache/page_pool_test.cc
     cache/prefix_index_test.cc
     constrained_output_test.cc
+    engine_core_edits_test.cc
     engine_core_test.cc
     engine_core_trace_test.cc
     engine_limits_test.cc

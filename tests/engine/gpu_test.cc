@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <limits>
 
+#include "engine/constraint/constraint_compiler.h"
 #include "engine/engine_core.h"
 #include "engine/load_model.h"
 #include "gmock/gmock.h"
@@ -153,6 +154,37 @@ TEST_P(GpuEngineTest, TokensAreTheCpus) {
     const EngineRun actual = RunEngine(folder, Options(), Requests(name));
     EXPECT_EQ(actual.tokens, expected.tokens) << name;
     EXPECT_GT(actual.num_graphs, 0);
+  }
+}
+
+// Penalties and constraints, whose steps are launched in two parts, beside requests without.
+TEST_P(GpuEngineTest, EditedLogitsAreTheCpus) {
+  std::vector<std::string> texts;
+  for (int token = 0; token < 64; ++token) texts.emplace_back(1, static_cast<char>('0' + token));
+  ConstraintCompiler compiler(TokenTable::Create(texts, std::vector<int32_t>{63}).value(), {},
+                              1 << 20);
+  const auto compile = [&](const char* regex) {
+    return compiler.Compile({.kind = ConstraintKind::kRegex, .source = regex}).value();
+  };
+  const auto digits = compile("[0-9]{30}"), short_words = compile("(?:[A-F]{1,4};)*");
+  for (const char* name : {"nsa_paper", "llama"}) {
+    std::vector<Request> requests = Requests(name);
+    for (size_t i = 0; i < requests.size(); ++i) {
+      if (i % 3 == 0) requests[i].rules.frequency_penalty = 0.75F;
+      if (i % 4 == 0) requests[i].rules.repetition_penalty = 1.25F;
+      if (i % 5 == 0) requests[i].rules.min_tokens = 4;
+      if (i % 4 == 2) requests[i].constraint = i % 8 == 2 ? digits : short_words;
+    }
+    LoadOptions cpu = Options(), eager = Options();
+    cpu.device = nullptr;
+    eager.executor.record_graphs = false;
+    const std::string folder = ReadGolden(name).folder;
+    const EngineRun expected = RunEngine(folder, cpu, requests);
+    const EngineRun actual = RunEngine(folder, Options(), requests);
+    EXPECT_EQ(actual.tokens, expected.tokens) << name;
+    EXPECT_GT(actual.num_graphs, 0);
+    EXPECT_EQ(RunEngine(folder, eager, requests).tokens, expected.tokens) << name;
+    for (const int32_t token : expected.tokens[2]) EXPECT_LT(token, 10);
   }
 }
 

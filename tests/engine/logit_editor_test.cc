@@ -58,6 +58,19 @@ TEST(LogitEditorTest, HoldsStopTokensBackUntilThereAreEnough) {
   EXPECT_EQ(EditsOf(editor), (Edits{{8, {1, 5}}}));
 }
 
+TEST(LogitEditorTest, SaysBeforeTheTokensAreKnownWhetherThereMayBeEdits) {
+  for (const LogitRules& rules :
+       {LogitRules{.frequency_penalty = 1}, LogitRules{.repetition_penalty = 2},
+        LogitRules{.bias = {{.token = 3, .bias = 2}}}, LogitRules{.min_tokens = 2}, LogitRules{}}) {
+    LogitEditor known = Editor(rules);
+    for (int32_t num_tokens = 0; num_tokens < 4; ++num_tokens) {
+      EXPECT_EQ(Editor(rules).MayEdit(num_tokens), !EditsOf(known).empty()) << num_tokens;
+      EXPECT_EQ(known.MayEdit(0), !EditsOf(known).empty()) << num_tokens;
+      known.Append(20 + num_tokens);
+    }
+  }
+}
+
 TEST(LogitRulesTest, DefaultsAskForNothing) {
   EXPECT_TRUE(LogitRules{}.IsEmpty());
   EXPECT_FALSE(LogitRules{.presence_penalty = -1}.IsEmpty());

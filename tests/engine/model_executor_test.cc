@@ -146,6 +146,73 @@ TEST(ModelExecutorTest, SamplesFromTheModelsLogits) {
   }
 }
 
+// Allows all tokens but one; not to be read before the forward pass was launched.
+class AllBut : public TokenMask {
+ public:
+  explicit AllBut(int32_t token) : token_(token) {}
+  void CopyTo(std::span<int32_t> words) const override {
+    EXPECT_TRUE(may_be_read);
+    std::fill(words.begin(), words.end(), -1);
+    words[token_ / 32] &= ~(1 << (token_ % 32));
+  }
+  bool may_be_read = false;
+
+ private:
+  const int32_t token_;
+};
+
+TEST(ModelExecutorTest, EditsFollowTheForwardPass) {
+  const Golden golden = ReadGolden("nsa_paper");
+  const auto part = [&](size_t from, size_t num_tokens) {
+    const auto first = golden.tokens.begin() + static_cast<int64_t>(from);
+    return std::vector<int32_t>(first, first + static_cast<int64_t>(num_tokens));
+  };
+  const auto executor = Load(golden.folder);
+  Batch batch = MakeBatch({part(0, 60), part(9, 20), part(40, 13)}, *executor);
+  const std::vector<SampledToken> plain = *executor->Execute(batch);
+  batch.num_edited_rows = 3;
+  for (int32_t row = 0; row < 3; ++row) batch.rows[row].edited_row = row;
+  AllBut mask(plain[0].token);
+  // Of the first row the likeliest token is forbidden, the second has ended, of the third another
+  // token is made the likeliest.
+  const int32_t wanted = plain[2].top_logprobs[1].token;
+  const RowEdits edits{.rows = {0, 1, 2},
+                       .edit_end = {0, 0, 1},
+                       .mask_of = {0, -1, -1},
+                       .edits = {{.token = wanted, .shift = 100}},
+                       .masks = {&mask}};
+  executor->Launch(batch);
+  mask.may_be_read = true;
+  executor->LaunchSampling(edits);
+  const std::vector<SampledToken> edited = *executor->Collect();
+  EXPECT_EQ(edited[0].token, plain[0].top_logprobs[1].token);
+  EXPECT_EQ(edited[0].logprob, plain[0].top_logprobs[1].logprob);  // the model's own
+  EXPECT_EQ(edited[1].token, plain[1].token);
+  EXPECT_EQ(edited[1].logprob, plain[1].logprob);
+  EXPECT_EQ(edited[2].token, wanted);
+}
+
+TEST(ModelExecutorTest, TheLargestStepMayEditEveryTokenOfEverySequence) {
+  const auto executor = Load("tests/golden/nsa_paper");
+  const std::vector<int32_t> longest(64, 5), rest(35, 6), one(1, 7);
+  Batch batch = MakeBatch({longest, rest, one}, *executor);
+  batch.num_edited_rows = 3;
+  AllBut mask(5);
+  mask.may_be_read = true;
+  RowEdits edits{.masks = {&mask, &mask, &mask}};
+  for (int32_t row = 0; row < 3; ++row) {
+    batch.rows[row].edited_row = row;
+    edits.rows.push_back(row);
+    edits.mask_of.push_back(row);
+    for (int32_t token = 0; token < executor->limits().vocab_size; ++token) {
+      edits.edits.push_back({.token = token, .shift = token == 20 + row ? 100.0F : -100.0F});
+    }
+    edits.edit_end.push_back(static_cast<int32_t>(edits.edits.size()));
+  }
+  const std::vector<SampledToken> sampled = *executor->Execute(batch, edits);
+  for (int32_t row = 0; row < 3; ++row) EXPECT_EQ(sampled[row].token, 20 + row);
+}
+
 TEST(ModelExecutorTest, AStepWithoutRowsOnlyFillsTheCache) {
   const Golden golden = ReadGolden("llama");
   const auto executor = Load(golden.folder);
@@ -282,6 +349,20 @@ TEST(ModelExecutorDeathTest, ABatchBeyondTheLimitsIsAProgrammerError) {
   Batch batch = MakeBatch({{1}}, *executor);
   batch.page_table[0] = static_cast<int32_t>(executor->limits().num_pages);
   EXPECT_DEATH(executor->ForwardLogits(batch), "num_pages");
+}
+
+TEST(ModelExecutorDeathTest, EditsComeBetweenTheirLaunchAndTheNextCall) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const auto executor = Load("tests/golden/llama");
+  Batch batch = MakeBatch({{1}}, *executor);
+  executor->Launch(batch);
+  EXPECT_DEATH(executor->LaunchSampling({}), "no step awaits edits");
+  ASSERT_TRUE(executor->Collect().ok());
+  batch.num_edited_rows = 1;
+  batch.rows[0].edited_row = 0;
+  executor->Launch(batch);
+  EXPECT_DEATH(executor->Collect().IgnoreError(), "awaits_edits");
+  EXPECT_DEATH(executor->LaunchSampling({}), "0 against 1");
 }
 
 }  // namespace

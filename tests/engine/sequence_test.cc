@@ -50,7 +50,7 @@ TEST(SequenceTest, AConstraintIsFollowedAndItsEndTokensStop) {
   request.constraint = ByteRegex("a+b?c?");
   Sequence sequence(request, nullptr, absl::UnixEpoch());
   EXPECT_FALSE(sequence.logit_editor.has_value());  // min_tokens is the mask's
-  EXPECT_TRUE(sequence.needs_known_tokens());
+  EXPECT_TRUE(sequence.edits_logits());
   EXPECT_EQ(sequence.Append('a'), FinishReason::kNone);
   EXPECT_EQ(Sequence(request, nullptr, absl::UnixEpoch()).Append('b'), FinishReason::kError);
   EXPECT_TRUE(sequence.is_stop_token('c') && sequence.is_stop_token(kByteEos));

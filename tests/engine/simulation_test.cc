@@ -29,6 +29,8 @@ constexpr uint64_t kSeedsPerBlock = 100;
 constexpr uint64_t kPastFailures[] = {
     0,      // a page leaks
     4,      // an eviction that the prefix index does not hear of
+    5,      // edits made before the tokens that they depend on are known; late ones ignored
+    9,      // rows of sequences that ended before their edits, forgotten
     67,     // requests that survive the device
     100,    // deadlines that pass in the queue
     101,    // a sequence that waits for ever

@@ -48,24 +48,26 @@ class FixedMask : public TokenMask {
   const int32_t word_;
 };
 
-TEST(StepInputsTest, MasksAreFilledApartAndComeLast) {
+TEST(StepEditsTest, HoldsEditsAndMasksAsTheyAre) {
   const FixedMask first(5), second(-2);
-  Batch batch = DecodeBatch();
-  batch.mask_words = 3;
-  batch.edited_rows = {0, 1};
-  batch.edit_end = {0, 0};
-  batch.mask_of = {0, 1};
-  batch.masks = {&first, &second};
-  const StepShape shape = ShapeOf(batch);
-  HostBlock block(StepInputs::BytesOf(shape));
-  const StepInputs inputs(block.data(), shape);
-  inputs.Fill(batch);
-  EXPECT_THAT(Values(inputs.mask_of), ElementsAre(0, 1));
-  EXPECT_THAT(Values(inputs.masks), ElementsAre(-1, -1, -1, -1, -1, -1));  // untouched
-  EXPECT_EQ(static_cast<const uint8_t*>(inputs.masks.raw()),
-            static_cast<const uint8_t*>(block.data()) + inputs.num_bytes_before_masks);
-  inputs.FillMasks(batch);
-  EXPECT_THAT(Values(inputs.masks), ElementsAre(5, 5, 5, -2, -2, -2));
+  const RowEdits row_edits{.rows = {0, 4, 5},
+                           .edit_end = {1, 1, 2},
+                           .mask_of = {0, -1, 1},
+                           .edits = {{.token = 3, .factor = 2, .shift = 1}, {.token = 8}},
+                           .masks = {&first, &second}};
+  const EditShape shape{.num_rows = 3, .num_edits = 2, .num_masks = 2, .vocab_size = 65};
+  HostBlock block(StepEdits::BytesOf(shape));
+  const StepEdits edits(block.data(), shape);
+  edits.Fill(row_edits);
+  EXPECT_THAT(Values(edits.rows), ElementsAre(0, 4, 5));
+  EXPECT_THAT(Values(edits.edit_end), ElementsAre(1, 1, 2));
+  EXPECT_THAT(Values(edits.mask_of), ElementsAre(0, -1, 1));
+  const auto* const list = static_cast<const LogitEdit*>(edits.edits.raw());
+  EXPECT_EQ(list[0].token, 3);
+  EXPECT_EQ(list[0].factor, 2);
+  EXPECT_EQ(list[0].shift, 1);
+  EXPECT_EQ(list[1].token, 8);
+  EXPECT_THAT(Values(edits.masks), ElementsAre(5, 5, 5, -2, -2, -2));
 }
 
 TEST(StepInputsTest, HoldsABatchAsItIs) {

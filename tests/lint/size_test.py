@@ -30,7 +30,7 @@ def test_every_test_file_names_a_source_file():
 
     Kernels are tested through their contract, so tests/kernels/b_test.cc may stand for kernels/cpu/b.cc.
     """
-    spanning = re.compile(r"/(\w*simulation|golden|bit_identity|prefix_sharing|end_to_end|cancel_matrix|\w*fuzz|\w+_edge|\w+_limits|\w+_priority|\w+_trace|simd_target|gpu\w*)_test\.cc$")
+    spanning = re.compile(r"/(\w*simulation|golden|bit_identity|prefix_sharing|end_to_end|cancel_matrix|\w*fuzz|\w+_edge|\w+_limits|\w+_priority|\w+_trace|\w+_core_edits|simd_target|gpu\w*)_test\.cc$")
     orphans = []
     for path in tracked("tests/*_test.cc"):
         stem = path.removeprefix("tests/").removesuffix("_test.cc")

@@ -126,11 +126,30 @@ std::string FindCopyViolation(const std::vector<PageCopy>& copies, int64_t num_p
   return "";
 }
 
-absl::Span<const LogitEdit> EditsOf(const Batch& batch, int64_t row) {
-  const int32_t e = batch.rows[row].edited_row;
-  if (e < 0) return {};
-  const int32_t begin = e == 0 ? 0 : batch.edit_end[e - 1];
-  return absl::MakeConstSpan(batch.edits).subspan(begin, batch.edit_end[e] - begin);
+absl::Span<const LogitEdit> EditsOf(const RowEdits& edits, int32_t edited_row) {
+  if (edited_row < 0) return {};
+  const int32_t begin = edited_row == 0 ? 0 : edits.edit_end[edited_row - 1];
+  return absl::MakeConstSpan(edits.edits).subspan(begin, edits.edit_end[edited_row] - begin);
+}
+
+// The edits are those of the batch's edited rows, in their order.
+std::string FindEditViolation(const Batch& batch, const RowEdits& edits) {
+  const auto num_rows = static_cast<size_t>(batch.num_edited_rows);
+  if (edits.rows.size() != num_rows || edits.edit_end.size() != num_rows ||
+      edits.mask_of.size() != num_rows) {
+    return absl::StrCat("edits of ", edits.rows.size(), " rows instead of ", num_rows);
+  }
+  for (size_t e = 0; e < num_rows; ++e) {
+    const int32_t row = edits.rows[e];
+    if (row < 0 || row >= batch.num_rows() ||
+        batch.rows[row].edited_row != static_cast<int32_t>(e)) {
+      return absl::StrCat("edited row ", e, " is not row ", row);
+    }
+    if (edits.mask_of[e] < -1 || edits.mask_of[e] >= std::ssize(edits.masks)) {
+      return absl::StrCat("there is no mask ", edits.mask_of[e]);
+    }
+  }
+  return "";
 }
 
 std::vector<int32_t> MaskOf(ConstrainedOutput& output, int64_t vocab_size) {
@@ -215,24 +234,43 @@ FakeExecutor::FakeExecutor(const ExecutorLimits& limits, int max_steps_ahead)
       pages_(limits.num_pages * limits.page_tokens, kNeverStored),
       recent_pages_(limits.num_recent_pages * limits.page_tokens, kNeverStored) {}
 
+void FakeExecutor::Violate(const std::string& what) {
+  if (violation_.empty()) violation_ = what;
+}
+
 void FakeExecutor::Launch(const Batch& batch) {
-  if (violation_.empty() && static_cast<int>(launched_.size()) > max_steps_ahead_) {
-    violation_ = "too many steps in flight";
-  }
-  Step& step = launched_.emplace_back(Step{.batch = batch, .masks = {}});
-  for (const TokenMask* mask : batch.masks) {
-    step.masks.emplace_back(batch.mask_words);
+  if (static_cast<int>(launched_.size()) > max_steps_ahead_) Violate("too many steps in flight");
+  if (!launched_.empty() && launched_.back().awaits_edits) Violate("a step before awaits edits");
+  launched_.push_back({.batch = batch, .awaits_edits = batch.num_edited_rows > 0});
+  ++num_in_flight_;
+}
+
+void FakeExecutor::LaunchSampling(const RowEdits& edits) {
+  if (launched_.empty() || !launched_.back().awaits_edits) return Violate("no step awaits edits");
+  Step& step = launched_.back();
+  Violate(FindEditViolation(step.batch, edits));
+  step.awaits_edits = false;
+  step.edits = edits;
+  for (const TokenMask* mask : edits.masks) {
+    step.masks.emplace_back(NumMaskWords(limits_.vocab_size));
     mask->CopyTo(step.masks.back());
   }
 }
 
 absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Collect() {
   if (launched_.empty()) return absl::InternalError("no step is in flight");
-  const std::vector<std::vector<int32_t>> masks = std::move(launched_.front().masks);
-  const Batch batch = Resolve(launched_.front().batch);
+  const Step step = std::move(launched_.front());
   launched_.pop_front();
+  if (step.awaits_edits) Violate("a step is collected before it is sampled");
+  absl::StatusOr<std::vector<SampledToken>> sampled = Run(step);
+  --num_in_flight_;
+  return sampled;
+}
+
+absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Run(const Step& step) {
+  const Batch batch = Resolve(step.batch);
   last_tokens_.assign(batch.num_rows(), 0);  // of a step that fails: anything
-  if (violation_.empty()) violation_ = FindViolation(batch, limits_);
+  Violate(FindViolation(batch, limits_));
   if (!violation_.empty()) return absl::InternalError(violation_);
   if (is_lost_) return absl::InternalError("the device is lost");
   CopyPages(batch);
@@ -245,12 +283,7 @@ absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Collect() {
   }
   std::vector<SampledToken> sampled;
   for (int64_t r = 0; r < batch.num_rows(); ++r) {
-    const int64_t token_idx = batch.logit_tokens[r];
-    sampled.push_back(Sample(ReadPages(batch, token_idx), ReadRecent(batch, token_idx),
-                             EditsOf(batch, r), batch.rows[r], limits_.vocab_size));
-    const int32_t edited_row = batch.rows[r].edited_row;
-    const int32_t mask = edited_row < 0 ? -1 : batch.mask_of[edited_row];
-    if (mask >= 0) sampled.back().token = FakeChoice(sampled.back().token, masks[mask]);
+    sampled.push_back(SampleRowOf(step, batch, r));
     if (is_finite) sampled.back().finite = is_finite(batch.rows[r]);
     last_tokens_[r] = sampled.back().token;
   }
@@ -261,6 +294,17 @@ absl::StatusOr<std::vector<SampledToken>> FakeExecutor::Collect() {
   return sampled;
 }
 
+SampledToken FakeExecutor::SampleRowOf(const Step& step, const Batch& batch, int64_t row) const {
+  const int64_t token_idx = batch.logit_tokens[row];
+  const int32_t edited_row = batch.rows[row].edited_row;
+  SampledToken sampled =
+      Sample(ReadPages(batch, token_idx), ReadRecent(batch, token_idx),
+             EditsOf(step.edits, edited_row), batch.rows[row], limits_.vocab_size);
+  const int32_t mask = edited_row < 0 ? -1 : step.edits.mask_of[edited_row];
+  if (mask >= 0) sampled.token = FakeChoice(sampled.token, step.masks[mask]);
+  return sampled;
+}
+
 // The batch with the tokens of the step before in place of their rows.
 Batch FakeExecutor::Resolve(const Batch& batch) {
   Batch resolved = batch;
@@ -268,7 +312,7 @@ Batch FakeExecutor::Resolve(const Batch& batch) {
     const size_t row = static_cast<size_t>(-1 - static_cast<int64_t>(token));
     if (token >= 0) continue;
     if (max_steps_ahead_ == 0 || row >= last_tokens_.size()) {
-      if (violation_.empty()) violation_ = absl::StrCat("there is no row ", row);
+      Violate(absl::StrCat("there is no row ", row));
       continue;
     }
     token = last_tokens_[row];

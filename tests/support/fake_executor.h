@@ -7,6 +7,7 @@
 // number, the position of its token. A step runs when it is collected; one that was launched ahead
 // then finds its tokens in the rows of the step before, as on a GPU.
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -27,6 +28,7 @@ class FakeExecutor : public Executor {
   const ExecutorLimits& limits() const override { return limits_; }
   int max_steps_ahead() const override { return max_steps_ahead_; }
   void Launch(const Batch& batch) override;
+  void LaunchSampling(const RowEdits& edits) override;
   absl::StatusOr<std::vector<SampledToken>> Collect() override;
   bool is_lost() const override { return is_lost_; }
   KvTraffic DecodeTraffic(int64_t num_tokens) const override;
@@ -43,12 +45,20 @@ class FakeExecutor : public Executor {
   // What was wrong with the first malformed batch; empty if none was.
   const std::string& violation() const { return violation_; }
 
+  // Steps that were launched and have not ended; for any thread.
+  int num_in_flight() const { return num_in_flight_; }
+
  private:
-  // A batch and its masks, which last no longer than Launch.
+  // A batch and its edits; the masks last no longer than LaunchSampling.
   struct Step {
     Batch batch;
+    RowEdits edits;
     std::vector<std::vector<int32_t>> masks;
+    bool awaits_edits = false;
   };
+  void Violate(const std::string& what);
+  absl::StatusOr<std::vector<SampledToken>> Run(const Step& step);
+  SampledToken SampleRowOf(const Step& step, const Batch& batch, int64_t row) const;
   Batch Resolve(const Batch& batch);
   void CopyPages(const Batch& batch);
   void Store(const Batch& batch);
@@ -62,7 +72,8 @@ class FakeExecutor : public Executor {
   std::vector<int32_t> pages_;         // [num_pages, page_tokens] token ids
   std::vector<int32_t> recent_pages_;  // [num_recent_pages, page_tokens] likewise
   std::deque<Step> launched_;          // oldest first
-  std::vector<int32_t> last_tokens_;   // by row of the step collected last
+  std::atomic<int> num_in_flight_ = 0;
+  std::vector<int32_t> last_tokens_;  // by row of the step collected last
   bool is_lost_ = false;
   std::string violation_;
 };

@@ -30,7 +30,11 @@ class ScriptedExecutor : public Executor {
 
   const ExecutorLimits& limits() const override { return limits_; }
 
-  void Launch(const Batch& batch) override { result_ = Run(batch); }
+  void Launch(const Batch& batch) override {
+    rows_ = batch.rows;
+    if (batch.num_edited_rows == 0) LaunchSampling({});
+  }
+  void LaunchSampling(const RowEdits& edits) override { result_ = Run(edits); }
   absl::StatusOr<std::vector<SampledToken>> Collect() override { return std::move(result_); }
   bool is_lost() const override { return is_lost_; }
 
@@ -66,7 +70,7 @@ class ScriptedExecutor : public Executor {
   }
 
  private:
-  absl::StatusOr<std::vector<SampledToken>> Run(const Batch& batch) {
+  absl::StatusOr<std::vector<SampledToken>> Run(const RowEdits& edits) {
     Script script;
     absl::Status error;
     std::chrono::microseconds step_time;
@@ -80,10 +84,11 @@ class ScriptedExecutor : public Executor {
     std::this_thread::sleep_for(step_time);
     if (!error.ok()) return error;
     std::vector<SampledToken> sampled;
-    for (const SampleRow& row : batch.rows) {
+    for (const SampleRow& row : rows_) {
       sampled.push_back(Sample(script, row));
-      const int32_t mask = row.edited_row < 0 ? -1 : batch.mask_of[row.edited_row];
-      if (mask >= 0) Restrict(*batch.masks[mask], batch.mask_words, &sampled.back().token);
+      const int32_t mask = row.edited_row < 0 ? -1 : edits.mask_of[row.edited_row];
+      if (mask < 0) continue;
+      Restrict(*edits.masks[mask], NumMaskWords(limits_.vocab_size), &sampled.back().token);
     }
     return sampled;
   }
@@ -116,6 +121,7 @@ class ScriptedExecutor : public Executor {
   std::chrono::microseconds step_time_{0};
   bool paused_ = false;
   std::atomic<bool> is_lost_ = false;
+  std::vector<SampleRow> rows_;  // of the step that was launched
   absl::StatusOr<std::vector<SampledToken>> result_ = std::vector<SampledToken>();
 };
 
