@@ -36,6 +36,7 @@ void SimulationCounts::Add(const SimulationCounts& more) {
   num_copied_pages += more.num_copied_pages;
   num_shared_tokens += more.num_shared_tokens;
   num_unread_tokens += more.num_unread_tokens;
+  num_edited_rows += more.num_edited_rows;
 }
 
 Simulation::Simulation(uint64_t seed, int max_steps_ahead)
@@ -68,6 +69,7 @@ void Simulation::InjectFaults() {
 absl::Status Simulation::RunStep(const Batch& batch) {
   num_step_tokens_ += batch.num_tokens();
   counts_.num_copied_pages += std::ssize(batch.page_copies);
+  counts_.num_edited_rows += batch.num_edited_rows;
   if (Chance(stall_rate_)) {
     ++counts_.num_stalls;
     now_ += kStepTime * Uniform(1, 40);

@@ -33,6 +33,7 @@ struct SimulationCounts {
   int64_t num_copied_pages = 0;   // in which a prompt ended
   int64_t num_shared_tokens = 0;  // found in pages of other sequences
   int64_t num_unread_tokens = 0;  // sampled for sequences that had ended
+  int64_t num_edited_rows = 0;
 
   void Add(const SimulationCounts& more);
 };

@@ -105,6 +105,7 @@ void ExpectEverythingHappened(const SimulationCounts& counts) {
   EXPECT_GT(counts.num_shared_tokens, 0);
   EXPECT_GT(counts.num_copied_pages, 0);
   EXPECT_GT(counts.num_pauses, 0);
+  EXPECT_GT(counts.num_edited_rows, 0);
   EXPECT_GT(counts.num_step_errors, 0);
   EXPECT_GT(counts.num_memory_errors, 0);
   EXPECT_GT(counts.num_row_errors, 0);

@@ -1,15 +1,14 @@
 // Simulation of the service: a random life of GenerationService over the real Engine with its
-// thread, a fake model and a fake tokenizer. The engine's thread is held inside of every step, and
-// what clients do happens while it is, so a seed gives the same life every time. Checked: what a
-// call is told is what an undisturbed run would say, cut at its stop strings; it ends exactly once;
+// thread, a fake model, which runs a step ahead if the seed is odd, and a fake tokenizer. Calls
+// have penalties and constraints. The engine's thread is held inside of every step, and what
+// clients do happens while it is, so a seed gives the same life every time. Checked: what a call is
+// told is what an undisturbed run would say, cut at its stop strings; it ends exactly once;
 // afterwards nothing is held, and everything that was admitted has ended.
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <random>
 #include <string>
 #include <thread>
@@ -18,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "server/generation_service.h"
+#include "tests/server/service_simulation.h"
 #include "tests/support/fake_executor.h"
 
 namespace nsa {
@@ -26,105 +26,6 @@ namespace {
 using Kind = GenerateEvent::Kind;
 
 constexpr int kNumSeeds = 4000;
-
-// Eight letters, so that stop strings of two are met often, and an end of sequence.
-class LetterTokenizer : public Tokenizer {
- public:
-  static constexpr int32_t kLetters = 8, kBos = 8, kEos = 9;
-
-  absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text, bool /*bos*/) const override {
-    std::vector<int32_t> tokens;
-    for (const char c : text) tokens.push_back(c - 'a');
-    return tokens;
-  }
-  std::string Decode(const std::vector<int32_t>& tokens) const override {
-    std::string text;
-    for (const int32_t token : tokens) text += TokenBytes(token);
-    return text;
-  }
-  std::string TokenBytes(int32_t token) const override {
-    return token >= 0 && token < kLetters ? std::string(1, static_cast<char>('a' + token)) : "";
-  }
-  int64_t max_token_bytes() const override { return 4; }
-  int32_t vocab_size() const override { return kLetters + 2; }
-  int32_t bos_token() const override { return kBos; }
-  int32_t eos_token() const override { return kEos; }
-  bool adds_leading_space() const override { return false; }
-  const std::vector<ControlToken>& control_tokens() const override { return control_tokens_; }
-
- private:
-  const std::vector<ControlToken> control_tokens_ = {{"<s>", kBos}, {"</s>", kEos}};
-};
-
-// Where the engine's thread waits in every step, and where calls say that they have ended.
-class Gate {
- public:
-  // The engine's thread.
-  absl::Status Pass() {
-    std::unique_lock lock(mutex_);
-    is_parked_ = true;
-    changed_.notify_all();
-    changed_.wait(lock, [this] { return may_pass_; });
-    is_parked_ = may_pass_ = false;
-    return std::exchange(next_, absl::OkStatus());
-  }
-  void CallEnded() {
-    const std::lock_guard lock(mutex_);
-    --num_open_;
-    changed_.notify_all();
-  }
-  // The clients'.
-  void CallStarted() {
-    const std::lock_guard lock(mutex_);
-    ++num_open_;
-  }
-  // Lets a step end with `status`, if one is held.
-  void Open(absl::Status status) {
-    const std::lock_guard lock(mutex_);
-    if (!is_parked_) return;
-    next_ = std::move(status);
-    may_pass_ = true;
-    changed_.notify_all();
-  }
-  // Until a step is held (true) or no call is open.
-  bool AwaitStep() {
-    std::unique_lock lock(mutex_);
-    const auto holds = [this] { return is_parked_ && !may_pass_; };
-    changed_.wait(lock, [&] { return holds() || num_open_ == 0; });
-    return holds();
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool is_parked_ = false, may_pass_ = false;
-  int64_t num_open_ = 0;  // calls
-  absl::Status next_;
-};
-
-// A call as its client sees it. Events come from the engine's thread while the clients wait.
-class Client : public GenerateObserver {
- public:
-  Client(GenerateCall call, Gate* gate) : call(std::move(call)), gate_(gate) {}
-
-  void OnEvent(GenerateEvent event) override {
-    if (num_ends > 0) ++num_late;
-    const bool is_end = event.kind == Kind::kDone || event.kind == Kind::kError;
-    num_ends += is_end ? 1 : 0;
-    events.push_back(std::move(event));
-    if (is_end) gate_->CallEnded();
-  }
-
-  const GenerateCall call;
-  Request request;  // of the first choice
-  std::unique_ptr<GenerateHandle> handle;
-  bool was_cancelled = false;
-  std::vector<GenerateEvent> events;
-  int num_ends = 0, num_late = 0;
-
- private:
-  Gate* const gate_;
-};
 
 // What an undisturbed run tells of one choice.
 struct Expected {
@@ -136,10 +37,13 @@ Expected ExpectedOf(const Client& client, int64_t choice, const LetterTokenizer&
   Request request = client.request;
   request.sampling.seed += static_cast<uint64_t>(choice);
   Expected expected;
+  std::optional<ConstraintState> state;
+  if (request.constraint != nullptr) state.emplace(request.constraint);
   for (const int32_t token : FakeContinuation(request, tokenizer.vocab_size())) {
     ++expected.num_tokens;
     expected.text += tokenizer.TokenBytes(token);
-    if (token == LetterTokenizer::kEos && !client.call.ignore_eos) {
+    const bool completes = state.has_value() && state->Advance(token) && state->is_complete();
+    if (completes || (token == LetterTokenizer::kEos && !client.call.ignore_eos)) {
       expected.finish = FinishReason::kStop;
     }
     size_t begin = std::string::npos;  // of the stop string that begins first
@@ -157,14 +61,19 @@ Expected ExpectedOf(const Client& client, int64_t choice, const LetterTokenizer&
 struct Counts {
   int64_t num_done = 0, num_errors = 0, num_cancelled = 0, num_refused = 0, num_abandoned = 0;
   int64_t num_stops = 0, num_preemptions = 0, num_drained = 0;
+  int64_t num_constrained = 0, num_penalised = 0;  // of those that are done
 };
 
 class ServiceSimulation {
  public:
-  explicit ServiceSimulation(uint64_t seed)
-      : random_(seed), executor_(Limits()), engine_(Options(), &executor_), service_([this] {
-          GenerationService::Dependencies dependencies{.engine = &engine_,
-                                                       .tokenizer = &tokenizer_};
+  ServiceSimulation(uint64_t seed, LetterConstraints* constraints)
+      : random_(seed),
+        constraints_(constraints->given()),
+        executor_(Limits(), static_cast<int>(seed % 2)),
+        engine_(Options(), &executor_),
+        service_([this, constraints] {
+          GenerationService::Dependencies dependencies{
+              .engine = &engine_, .tokenizer = &tokenizer_, .constraints = constraints->queue()};
           dependencies.model.name = "letters";
           dependencies.model.config.vocab_size = tokenizer_.vocab_size();
           dependencies.model.config.eos_tokens = {LetterTokenizer::kEos};
@@ -199,7 +108,7 @@ class ServiceSimulation {
                        [](const auto& client) { return client->num_ends == 0; })) {
       StepOnce();
     }
-    while (gate_.AwaitStep()) StepOnce();
+    while (AwaitRest()) StepOnce();
     if (drain.joinable()) {
       drain.join();
       ++counts.num_drained;
@@ -258,6 +167,9 @@ class ServiceSimulation {
       const auto letter = [&] { return static_cast<char>('a' + Uniform(0, 7)); };
       call.stop.push_back(Chance(0.3) ? std::string(1, letter()) : std::string{letter(), letter()});
     }
+    if (Chance(0.3)) call.frequency_penalty = static_cast<double>(Uniform(1, 4)) / 2;
+    if (Chance(0.2)) call.min_tokens = Uniform(0, *call.max_tokens);
+    if (Chance(0.3)) call.constraints = {constraints_[static_cast<size_t>(Uniform(0, 2))]};
     auto prepared = service_.Prepare({&call, 1});
     if (!prepared.ok()) {
       ++counts.num_refused;
@@ -292,14 +204,16 @@ class ServiceSimulation {
     AwaitRest();
   }
 
-  // Until a step is held or the engine has nothing to do: a request whose stop string was found has
-  // told its end and is the engine's for a moment more.
-  void AwaitRest() {
+  // Until a step is held (true) or the engine has nothing to do: a request whose stop string was
+  // found has told its end and is the engine's for a moment more, and a step may be left that was
+  // launched ahead.
+  bool AwaitRest() {
     while (!gate_.AwaitStep()) {
       const EngineStats stats = engine_.Stats();
-      if (stats.num_running + stats.num_waiting == 0) return;
+      if (stats.num_running + stats.num_waiting + executor_.num_in_flight() == 0) return false;
       std::this_thread::yield();
     }
+    return true;
   }
 
   std::string Check(Counts& counts) {
@@ -324,6 +238,8 @@ class ServiceSimulation {
     if (!is_done && client.was_cancelled) ++counts.num_cancelled;
     if (!is_done && !client.was_cancelled) ++counts.num_errors;
     counts.num_done += is_done ? 1 : 0;
+    counts.num_constrained += is_done && client.request.constraint != nullptr ? 1 : 0;
+    counts.num_penalised += is_done && client.request.rules.HasPenalties() ? 1 : 0;
     int64_t num_tokens = 0;
     for (int64_t choice = 0; choice < *client.call.n; ++choice) {
       const Expected expected = ExpectedOf(client, choice, tokenizer_);
@@ -358,6 +274,7 @@ class ServiceSimulation {
 
   std::mt19937_64 random_;
   const LetterTokenizer tokenizer_;
+  const std::vector<std::shared_ptr<const GivenConstraint>> constraints_;
   Gate gate_;
   FakeExecutor executor_;
   Engine engine_;
@@ -368,11 +285,14 @@ class ServiceSimulation {
 };
 
 TEST(ServiceSimulationTest, EveryCallIsToldWhatItWouldBeAlone) {
+  LetterConstraints constraints{LetterTokenizer()};
   Counts counts;
   uint64_t seed = 0;
   std::string wrong;
   testing::internal::CaptureStderr();  // a line of log for every step that fails
-  for (; seed < kNumSeeds && wrong.empty(); ++seed) wrong = ServiceSimulation(seed).Run(counts);
+  for (; seed < kNumSeeds && wrong.empty(); ++seed) {
+    wrong = ServiceSimulation(seed, &constraints).Run(counts);
+  }
   testing::internal::GetCapturedStderr();
   ASSERT_EQ(wrong, "") << "seed " << seed - 1;
   EXPECT_GT(counts.num_done, kNumSeeds);
@@ -383,12 +303,15 @@ TEST(ServiceSimulationTest, EveryCallIsToldWhatItWouldBeAlone) {
   EXPECT_GT(counts.num_abandoned, kNumSeeds / 20);
   EXPECT_GT(counts.num_preemptions, kNumSeeds / 20);
   EXPECT_GT(counts.num_drained, kNumSeeds / 20);
+  EXPECT_GT(counts.num_constrained, kNumSeeds / 20);
+  EXPECT_GT(counts.num_penalised, kNumSeeds / 20);
 }
 
 TEST(ServiceSimulationTest, ASeedIsOneLife) {
+  LetterConstraints constraints{LetterTokenizer()};
   for (uint64_t seed = 0; seed < 50; ++seed) {
     Counts counts;
-    ServiceSimulation first(seed), second(seed);
+    ServiceSimulation first(seed, &constraints), second(seed, &constraints);
     first.Run(counts);
     second.Run(counts);
     ASSERT_EQ(first.Story(), second.Story()) << "seed " << seed;
