@@ -14,7 +14,7 @@
 #include "kernels/cuda/sm90/prefill_compressed.h"
 #include "kernels/cuda/sm90/prefill_compressed_rows.h"
 #include "kernels/cuda/sm90/prefill_plan.h"
-#include "kernels/cuda/sm90/prefill_select.h"
+#include "kernels/cuda/sm90/prefill_rank.h"
 #include "kernels/cuda/sm90/sparse_prefill.h"
 
 namespace nsa {
@@ -32,7 +32,7 @@ struct PrefillCall {
 
 namespace {
 
-enum Stage : int64_t { kGather, kCompressed, kSelect, kPlan, kSelected, kMerge };
+enum Stage : int64_t { kGather, kLse, kCompressed, kRank, kPlan, kSelected, kMerge };
 
 SparseAttentionArgs ArgsOf(const PrefillCall& call) {
   SparseAttentionArgs args = nsa::ArgsOf(call.sparse);
@@ -44,14 +44,14 @@ SparseAttentionArgs ArgsOf(const PrefillCall& call) {
 struct StageScratch {
   static constexpr int64_t kAlignment = 1024;
 
-  int64_t select, branches, branches_bytes, num_bytes;
+  int64_t importance, branches, branches_bytes, num_bytes;
 
   explicit StageScratch(const SparseAttentionExtent& extent) {
     const auto aligned = [](int64_t bytes) {
       return (bytes + kAlignment - 1) / kAlignment * kAlignment;
     };
-    select = aligned(cuda::PrefillRowsBytes(extent));
-    branches = select + aligned(cuda::PrefillSelectBytes(extent));
+    importance = aligned(cuda::PrefillRowsBytes(extent));
+    branches = importance + aligned(cuda::PrefillImportanceBytes(extent));
     branches_bytes = cuda::PrefillBranchesScratchBytes(extent);
     num_bytes = branches + branches_bytes;
   }
@@ -95,6 +95,19 @@ cuda::PrefillBranchesArgs BranchesArgs(const CompressedAttentionArgs& cmp,
                       DType::kU8,
                       {scratch.branches_bytes}},
           .softmax_scale = args.softmax_scale};
+}
+
+void LaunchChoiceStage(Stage stage, CompressedAttentionArgs cmp, SelectArgs select,
+                       const cuda::PrefillRows& rows, const cuda::PrefillImportance& importance,
+                       int num_sms, cudaStream_t stream) {
+  cuda::ForEachChunk(cmp.tokens, importance, [&](const TokenMap& tokens) {
+    cmp.tokens = select.tokens = tokens;
+    if (stage == kCompressed) {
+      cuda::LaunchPrefillCompressed(cmp, rows, importance, num_sms, stream);
+    } else {
+      cuda::LaunchPrefillRank(select, importance, stream);
+    }
+  });
 }
 
 void LaunchBranchStage(Stage stage, const cuda::PrefillBranchesArgs& args, int num_sms,
@@ -144,11 +157,12 @@ void nsa_prefill_stage(void* context, const PrefillCall* call, int64_t stage) {
   const cuda::PrefillRows rows = cuda::PlacePrefillRows(args.rows, memory);
   if (stage == kGather) {
     cuda::LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, stream);
-  } else if (stage == kCompressed) {
-    cuda::LaunchPrefillCompressed(cmp, rows, num_sms, stream);
-  } else if (stage == kSelect) {
-    cuda::LaunchPrefillSelect(SelectArgsOf(cmp, args), rows, memory + scratch.select, num_sms,
-                              stream);
+  } else if (stage == kLse) {
+    cuda::LaunchPrefillLse(cmp, rows, num_sms, stream);
+  } else if (stage == kCompressed || stage == kRank) {
+    LaunchChoiceStage(static_cast<Stage>(stage), cmp, SelectArgsOf(cmp, args), rows,
+                      cuda::PlacePrefillImportance(ExtentOf(args), memory + scratch.importance),
+                      num_sms, stream);
   } else {
     LaunchBranchStage(static_cast<Stage>(stage), BranchesArgs(cmp, args, scratch), num_sms, stream);
   }

@@ -18,12 +18,12 @@ struct GatherParams {
   uint4* k_out;
   uint4* v_out;
   int64_t rows_stride;
-  int32_t num_tiles, table_width, page_rows, row_offset, span_tokens, span_stride;
+  int32_t num_tiles, table_width, page_rows, first_row, span_tokens, span_stride;
   int32_t chunks_k, chunks_v;  // 16-byte chunks of a row
 };
 
-// Rows that the last token of `sequence` in this step sees.
-__device__ int NeededRows(const GatherParams& p, int sequence) {
+// The row after the last one that `sequence` sees in this step.
+__device__ int EndRow(const GatherParams& p, int sequence) {
   int num_tokens = 0;
   for (int i = threadIdx.x; i < p.num_tiles; i += kThreads) {
     const int4 tile = p.tiles[i];
@@ -34,32 +34,31 @@ __device__ int NeededRows(const GatherParams& p, int sequence) {
   __syncthreads();
   if (num_tokens > 0) atomicMax(&longest, num_tokens);
   __syncthreads();
-  return longest < p.span_tokens ? 0 : (longest - p.span_tokens) / p.span_stride + 1;
+  return longest < p.span_tokens ? 0 : p.first_row + (longest - p.span_tokens) / p.span_stride + 1;
 }
 
 __device__ void CopyRows(const GatherParams& p, const uint4* in, uint4* out, int chunks,
-                         int num_rows) {
+                         int end_row) {
   const int64_t head = blockIdx.y, num_heads = gridDim.y;
   const int64_t first_out = (blockIdx.z * num_heads + head) * p.rows_stride;
   const int32_t* table = p.table + static_cast<int64_t>(blockIdx.z) * p.table_width;
   for (int i = threadIdx.x; i < kPrefillTileRows * chunks; i += kThreads) {
     const int row = blockIdx.x * kPrefillTileRows + i / chunks;
     uint4 value = {0, 0, 0, 0};
-    if (row < num_rows) {
-      const int paged = row + p.row_offset;
-      const int64_t page = table[paged / p.page_rows];
+    if (row >= p.first_row && row < end_row) {
+      const int64_t page = table[row / p.page_rows];
       value =
-          in[((page * num_heads + head) * p.page_rows + paged % p.page_rows) * chunks + i % chunks];
+          in[((page * num_heads + head) * p.page_rows + row % p.page_rows) * chunks + i % chunks];
     }
     out[(first_out + row) * chunks + i % chunks] = value;
   }
 }
 
 __global__ void __launch_bounds__(kThreads) GatherRowsKernel(const GatherParams p) {
-  const int num_rows = NeededRows(p, blockIdx.z);
-  if (blockIdx.x * kPrefillTileRows >= num_rows) return;
-  CopyRows(p, p.k, p.k_out, p.chunks_k, num_rows);
-  CopyRows(p, p.v, p.v_out, p.chunks_v, num_rows);
+  const int end_row = EndRow(p, blockIdx.z);
+  if (blockIdx.x * kPrefillTileRows >= end_row) return;
+  CopyRows(p, p.k, p.k_out, p.chunks_k, end_row);
+  CopyRows(p, p.v, p.v_out, p.chunks_v, end_row);
 }
 
 int64_t RowsStride(int64_t max_pages, int64_t page_rows) {
@@ -98,7 +97,7 @@ void LaunchGatherPrefillRows(const NsaShape& shape, const TokenMap& tokens, cons
       .num_tiles = static_cast<int32_t>(tokens.tiles.dim(0)),
       .table_width = static_cast<int32_t>(rows.table.dim(1)),
       .page_rows = static_cast<int32_t>(rows.page_rows()),
-      .row_offset = static_cast<int32_t>(shape.row_offset()),
+      .first_row = static_cast<int32_t>(shape.row_offset()),
       .span_tokens = static_cast<int32_t>(shape.span_tokens),
       .span_stride = static_cast<int32_t>(shape.span_stride),
       .chunks_k = static_cast<int32_t>(rows.d_k() * element_bytes / sizeof(uint4)),

@@ -12,9 +12,10 @@ namespace nsa::cuda {
 
 inline constexpr int64_t kPrefillTileRows = 128;  // rows that a prefill kernel loads at once
 
-// Row i of KV head g of sequence s (a row of the page table) is row
-// (s * num_kv_heads + g) * rows_stride + i. Rows past a sequence's last visible one are zeros up to
-// the next multiple of kPrefillTileRows and undefined from there on.
+// Row i of the pages of KV head g of sequence s (a row of the page table) is row
+// (s * num_kv_heads + g) * rows_stride + i. Rows that nobody sees, before the first complete one
+// and after the last one, are zeros up to the next multiple of kPrefillTileRows and undefined from
+// there on.
 struct PrefillRows {
   const void* k = nullptr;  // [num_seqs * num_kv_heads * rows_stride, d_k], dtype of the cache
   const void* v = nullptr;  // [.., d_v]

@@ -8,7 +8,7 @@
 #include "kernels/cuda/sm90/prefill_branches.h"
 #include "kernels/cuda/sm90/prefill_compressed.h"
 #include "kernels/cuda/sm90/prefill_compressed_rows.h"
-#include "kernels/cuda/sm90/prefill_select.h"
+#include "kernels/cuda/sm90/prefill_rank.h"
 
 namespace nsa::cuda {
 namespace {
@@ -20,7 +20,7 @@ struct Scratch {
   TensorView cmp;      // [T, H, d_v] activation
   TensorView cmp_lse;  // [T, H] f32
   void* rows = nullptr;
-  void* select = nullptr;
+  PrefillImportance importance;
   TensorView branches;  // u8
   int64_t num_bytes = 0;
 };
@@ -39,7 +39,7 @@ Scratch TakeScratch(const SparseAttentionExtent& extent, void* memory) {
   scratch.cmp_lse = {
       take(num_rows * DTypeBytes(DType::kF32)), DType::kF32, {extent.num_tokens, extent.num_heads}};
   scratch.rows = take(PrefillRowsBytes(extent));
-  scratch.select = take(PrefillSelectBytes(extent));
+  scratch.importance = PlacePrefillImportance(extent, take(PrefillImportanceBytes(extent)));
   const int64_t branches_bytes = PrefillBranchesScratchBytes(extent);
   scratch.branches = {take(branches_bytes), DType::kU8, {branches_bytes}};
   return scratch;
@@ -87,7 +87,6 @@ bool CanRunSparsePrefill(const SparseAttentionArgs& args) {
   shapes.cmp = {nullptr, args.q.dtype(), {args.q.dim(0), args.q.dim(1), args.sel.d_v()}};
   shapes.cmp_lse = {nullptr, DType::kF32, {args.q.dim(0), args.q.dim(1)}};
   return CanPrefillCompressed(CompressedArgs(args, shapes)) &&
-         CanPrefillSelect(SelectArgsOf(args, shapes)) &&
          CanRunPrefillBranches(BranchesArgs(args, shapes));
 }
 
@@ -102,8 +101,14 @@ void LaunchSparsePrefill(const SparseAttentionArgs& args, const Stream& stream) 
   const int num_sms = stream.cuda->num_sms();
   const PrefillRows rows = PlacePrefillRows(args.rows, scratch.rows);
   LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, cuda_stream);
-  LaunchPrefillCompressed(CompressedArgs(args, scratch), rows, num_sms, cuda_stream);
-  LaunchPrefillSelect(SelectArgsOf(args, scratch), rows, scratch.select, num_sms, cuda_stream);
+  CompressedAttentionArgs compressed = CompressedArgs(args, scratch);
+  SelectArgs select = SelectArgsOf(args, scratch);
+  LaunchPrefillLse(compressed, rows, num_sms, cuda_stream);
+  ForEachChunk(args.tokens, scratch.importance, [&](const TokenMap& tokens) {
+    compressed.tokens = select.tokens = tokens;
+    LaunchPrefillCompressed(compressed, rows, scratch.importance, num_sms, cuda_stream);
+    LaunchPrefillRank(select, scratch.importance, cuda_stream);
+  });
   LaunchPrefillBranches(BranchesArgs(args, scratch), num_sms, cuda_stream);
 }
 

@@ -45,8 +45,7 @@ __device__ __forceinline__ int CountLarger(const int* list, int mine) {
   return count;
 }
 
-// Importances of the blocks [first, end), in memory that other warps of the thread block wrote;
-// readable up to the next multiple of 128 blocks.
+// Importances of the blocks [first, end), readable up to the next multiple of 128 blocks.
 struct FreeBlocks {
   static constexpr int kPerLane = 4;
   static constexpr int kStep = 32 * kPerLane;
