@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <utility>
 
 #include "kernels/kv_store.h"
 #include "kernels/nsa.h"
@@ -279,6 +280,30 @@ TEST_P(SparseAttentionTest, DecodeTokensAndTiles) {
   const Outputs again = RunStep(world, step, nullptr);
   EXPECT_TRUE(IsIdentical(again.out, outputs.out));
   EXPECT_TRUE(IsIdentical(again.blocks, outputs.blocks));
+}
+
+// Scores whose exponentials neither fit a float nor leave anything of one, to both sides of 0.
+TEST_P(SparseAttentionTest, LargeScores) {
+  const Geometry& g = GetParam();
+  const int64_t length = Long();
+  const int64_t num_rows = g.shape.NumRows(length) + g.shape.row_offset();
+  for (const auto& [factor, offset] : {std::pair{25.0, 0.0}, {2.0, 40.0}}) {
+    AttentionWorld world(g, {length});
+    TestCache& rows = world.rows_cache();
+    for (int64_t row = g.shape.row_offset(); row < num_rows; ++row) {
+      for (int64_t i = 0; i < g.num_kv_heads * g.d_k; ++i) {
+        const int64_t head = i / g.d_k, c = i % g.d_k;
+        rows.SetK(0, row, head, c, rows.K(0, row, head, c) * factor + offset);
+      }
+    }
+    Step step;
+    step.AddDecode({0, static_cast<int32_t>(length) - 1});
+    step.AddChunk(0, 0, length - 1);
+    const Outputs outputs = RunStep(world, step, nullptr);
+    CheckBlocks(world, step, outputs.blocks);
+    EXPECT_TRUE(
+        IsClose(outputs.out, Elements(Combined(world, step, outputs.blocks)), StepTolerance(g)));
+  }
 }
 
 // Far more blocks of one importance than are chosen: kernels that narrow the choice down to the few

@@ -226,6 +226,7 @@ void CheckAll() {
   Check({.name = "one row a page", .shape = one_row, .chunks = {{9000, 300}, {0, 1200}}});
   Check({.name = "no overlap", .shape = no_overlap, .chunks = {{9000, 300}, {0, 1200}}});
   Check({.name = "one local", .shape = one_local, .chunks = {{7990, 300}, {0, 2200}}});
+  Check({.name = "large scores", .shape = paper, .chunks = {{7990, 300}}, .sharpness = 40});
   Check({.name = "equal keys", .shape = paper, .chunks = {{7990, 300}}, .equal_keys = true});
   CheckChunking();
   std::printf(num_failures == 0 ? "all checks passed\n" : "%d FAILURES\n", num_failures);

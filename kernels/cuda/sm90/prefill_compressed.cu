@@ -17,6 +17,7 @@
 // Reads of K and V come from L2: 32 KiB per 4.2 MFLOP.
 
 #include "base/check.h"
+#include "kernels/cuda/device/transpose_quad.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/mma.cuh"
 #include "kernels/cuda/ptx/tensor_map.h"
@@ -233,24 +234,6 @@ __device__ __forceinline__ void IssueOutputs(float (&o)[kDv / 2],
     meanwhile(step, kTileRows / 16);
   }
   CommitWgmma();
-}
-
-// Transposes 4 x 4 registers among 4 neighbouring lanes: lane l gets what lane i had in x[l] as
-// x[i].
-__device__ __forceinline__ void TransposeQuad(uint32_t (&x)[4]) {
-  const bool odd = threadIdx.x & 1, upper = threadIdx.x & 2;
-#pragma unroll
-  for (int i = 0; i < 4; i += 2) {
-    const uint32_t received = __shfl_xor_sync(kAllLanes, odd ? x[i] : x[i + 1], 1);
-    x[i] = odd ? received : x[i];
-    x[i + 1] = odd ? x[i + 1] : received;
-  }
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const uint32_t received = __shfl_xor_sync(kAllLanes, upper ? x[i] : x[i + 2], 2);
-    x[i] = upper ? received : x[i];
-    x[i + 2] = upper ? x[i + 2] : received;
-  }
 }
 
 // Writes a token's outputs, 16 bytes a lane.

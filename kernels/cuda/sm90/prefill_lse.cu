@@ -192,7 +192,7 @@ struct RowSums {
       top *= scale_log2;
       if (sum[half] > 0) top = fmaxf(top, shift[half] + log2f(sum[half]));
       if (top == -INFINITY) continue;  // nothing visible so far
-      float total = sum[half] * Exp2(shift[half] - top);
+      float total = sum[half] == 0 ? 0 : sum[half] * Exp2(shift[half] - top);
 #pragma unroll
       for (int i = 0; i < kTileRows / 2; i += 4) {
         total += Exp2(fmaf(s[i + 2 * half], scale_log2, -top)) +

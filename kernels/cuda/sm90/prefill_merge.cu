@@ -7,13 +7,16 @@
 //   2. the window's pages, and between their products the partials of prefill_selected.cu
 //   3. gates, the compressed branch's output, and the store
 //
-// One producer warp loads Q and pages, another the partials, each through rings of its own.
+// One producer warp loads Q and pages, another the partials, each through rings of its own; the
+// latter also brings what step 3 reads into the L2.
 // Bound by the partials' bytes, 16 * d_v * 2 per (token, KV head, slot); the products of steps 1
 // and 2 take about as long and run underneath.
 
 #include "base/check.h"
+#include "kernels/cuda/device/transpose_quad.cuh"
 #include "kernels/cuda/ptx/bulk_copy.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
+#include "kernels/cuda/ptx/prefetch.cuh"
 #include "kernels/cuda/ptx/tensor_map.h"
 #include "kernels/cuda/ptx/tma.cuh"
 #include "kernels/cuda/sm90/attend_page.cuh"
@@ -169,6 +172,17 @@ __device__ void ProducePages(Shared<kDk, kDv>& shared, const Maps& maps, const P
   }
 }
 
+// What a token's store reads from device memory, into the L2.
+template <int kDv>
+__device__ __forceinline__ void PrefetchCompressed(const Params& params, const Group& group,
+                                                   int token_of_group) {
+  const int64_t row =
+      (int64_t{group.first_token + token_of_group} * params.chunk.num_kv_heads + group.head) *
+      kPrefillGroup;
+  PrefetchBulk(static_cast<const uint8_t*>(params.cmp) + row * kDv * 2, kPrefillGroup * kDv * 2);
+  PrefetchBulk(params.gates + row * 3, kPrefillGroup * 3 * sizeof(float));
+}
+
 // Warp 1 of the producers: the partials and their log-sum-exps, lane i those of token i.
 template <int kDk, int kDv>
 __device__ void ProducePartials(Shared<kDk, kDv>& shared, const Params& params) {
@@ -180,8 +194,10 @@ __device__ void ProducePartials(Shared<kDk, kDv>& shared, const Params& params) 
   Ring<kPartialStages> ring;  // of both consumers
   for (int index = blockIdx.x; index < NumGroups(chunk); index += gridDim.x) {
     const Group group(params, index);
-    if (group.empty() || group.num_slots == 0) continue;
+    if (group.empty()) continue;
     const bool loads = lane < group.num_tokens;
+    if (loads) PrefetchCompressed<kDv>(params, group, lane);
+    if (group.num_slots == 0) continue;
     const int64_t first = group.FirstPartial(chunk, loads ? lane : 0);
 
     const uint32_t lse_bytes = group.num_slots * kPrefillGroup * sizeof(float);
@@ -285,6 +301,7 @@ class Consumer {
     }
     if (lane_ == 0) Arrive(SharedAddress(&shared_.q_empty));
     query_.Advance();
+    Compressed cmp = LoadCompressed(token, group.head);
     while (slot < group.num_slots) merge_next();
     if (group.num_slots > 0) {
       __syncwarp();
@@ -292,7 +309,7 @@ class Consumer {
       lse_.Advance();
     }
     const float win_sum[2] = {QuadSum(win_rows.sum[0]), QuadSum(win_rows.sum[1])};
-    if (valid) Store(token, group.head, sel, sel_sum, win, win_sum);
+    Store(token, group.head, cmp, sel, sel_sum, win, win_sum, valid);
   }
 
   // Starts the selected branch's maxima at the largest partial: nothing is rescaled later.
@@ -363,30 +380,60 @@ class Consumer {
     partial_.Advance();
   }
 
-  __device__ __forceinline__ void Store(int token, int head, const float (&sel)[kDv / 2],
-                                        const float (&sel_sum)[2], const float (&win)[kDv / 2],
-                                        const float (&win_sum)[2]) const {
-    const int num_heads = params_.chunk.num_kv_heads * kPrefillGroup;
+  // The compressed branch's output and the gates of this thread's two rows.
+  struct Compressed {
+    uint32_t out[2][kDv / 32][4];  // 8 neighbouring columns of every 32
+    float gates[2][3];
+  };
+  __device__ __forceinline__ int64_t OutputRow(int token, int head, int half) const {
+    return int64_t{token} * params_.chunk.num_kv_heads * kPrefillGroup + head * kPrefillGroup +
+           lane_ / 4 + half * 8;
+  }
+  __device__ __forceinline__ Compressed LoadCompressed(int token, int head) const {
+    Compressed loaded;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int64_t row = int64_t{token} * num_heads + head * kPrefillGroup + lane_ / 4 + half * 8;
-      const float* gates = params_.gates + row * 3;
-      const float cmp_factor = Sigmoid(gates[0]);
-      const float sel_factor = Sigmoid(gates[1]) / sel_sum[half];
-      const float win_factor = Sigmoid(gates[2]) / win_sum[half];
-      const int64_t first = (row * kDv + lane_ % 4 * 2) / 2;
-      const uint32_t* cmp = static_cast<const uint32_t*>(params_.cmp) + first;
-      uint32_t* out = static_cast<uint32_t*>(params_.out) + first;
-      uint32_t cmp_pair[kDv / 8];
+      const int64_t row = OutputRow(token, head, half);
+      const auto* chunks = static_cast<const uint4*>(params_.cmp) + row * (kDv / 8) + lane_ % 4;
 #pragma unroll
-      for (int i = 0; i < kDv / 8; ++i) cmp_pair[i] = cmp[i * 4];
+      for (int i = 0; i < kDv / 32; ++i) {
+        const uint4 chunk = chunks[i * 4];
+        loaded.out[half][i][0] = chunk.x;
+        loaded.out[half][i][1] = chunk.y;
+        loaded.out[half][i][2] = chunk.z;
+        loaded.out[half][i][3] = chunk.w;
+      }
 #pragma unroll
-      for (int i = 0; i < kDv / 8; ++i) {
-        const int at = 4 * i + 2 * half;
-        float low = sel[at] * sel_factor + win[at] * win_factor;
-        float high = sel[at + 1] * sel_factor + win[at + 1] * win_factor;
-        AddPair<T>(cmp_pair[i], cmp_factor, low, high);
-        out[i * 4] = PackPair<T>(low, high);
+      for (int i = 0; i < 3; ++i) loaded.gates[half][i] = params_.gates[row * 3 + i];
+    }
+    return loaded;
+  }
+
+  __device__ __forceinline__ void Store(int token, int head, Compressed& cmp,
+                                        const float (&sel)[kDv / 2], const float (&sel_sum)[2],
+                                        const float (&win)[kDv / 2], const float (&win_sum)[2],
+                                        bool valid) const {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float cmp_factor = Sigmoid(cmp.gates[half][0]);
+      const float sel_factor = Sigmoid(cmp.gates[half][1]) / sel_sum[half];
+      const float win_factor = Sigmoid(cmp.gates[half][2]) / win_sum[half];
+      auto* out =
+          static_cast<uint4*>(params_.out) + OutputRow(token, head, half) * (kDv / 8) + lane_ % 4;
+#pragma unroll
+      for (int i = 0; i < kDv / 32; ++i) {
+        uint32_t(&x)[4] = cmp.out[half][i];
+        TransposeQuad(x);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const int at = 4 * (4 * i + j) + 2 * half;
+          float low = sel[at] * sel_factor + win[at] * win_factor;
+          float high = sel[at + 1] * sel_factor + win[at + 1] * win_factor;
+          AddPair<T>(x[j], cmp_factor, low, high);
+          x[j] = PackPair<T>(low, high);
+        }
+        TransposeQuad(x);
+        if (valid) out[i * 4] = {x[0], x[1], x[2], x[3]};
       }
     }
   }
