@@ -15,7 +15,7 @@ namespace nsa {
 class TokenMask {
  public:
   virtual ~TokenMask() = default;
-  // Waits for the mask and writes it as EditLogitsArgs::masks has it, the rest of `words` as 0.
+  // Waits for the mask and writes it as LogitEdits::masks has it, the rest of `words` as 0.
   virtual void CopyTo(std::span<int32_t> words) const = 0;
 };
 
@@ -59,7 +59,8 @@ struct Batch {
 // What becomes of the logits of a batch's edited rows before they are sampled. It depends on the
 // tokens before those rows, which the step before may still be sampling when the batch is launched.
 struct RowEdits {
-  std::vector<int32_t> rows, edit_end, mask_of;  // [num_edited_rows], as EditLogitsArgs
+  std::vector<int32_t> rows;               // [num_edited_rows] of the batch
+  std::vector<int32_t> edit_end, mask_of;  // [num_edited_rows], as LogitEdits
   std::vector<LogitEdit> edits;
   std::vector<const TokenMask*> masks;
 

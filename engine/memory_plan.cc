@@ -88,14 +88,12 @@ OutputExtent OutputsOf(const ExecutorLimits& limits, const Model& model) {
           .num_traced_blocks = model.attention().num_traced_blocks()};
 }
 
-// Of the largest step's logits, inputs and outputs.
-int64_t StepBytes(const MemoryPlan& plan) {
-  const ExecutorLimits& limits = plan.limits;
-  return plan.input_bytes + StepOutputs::BytesOf(plan.outputs) +
+}  // namespace
+
+int64_t MemoryPlan::step_bytes() const {
+  return input_bytes + StepOutputs::BytesOf(outputs) +
          (limits.max_rows() + limits.max_num_seqs) * limits.vocab_size * DTypeBytes(DType::kF32);
 }
-
-}  // namespace
 
 absl::Status CheckExecutorOptions(const ExecutorOptions& options, const Device& device) {
   NSA_RETURN_IF_ERROR(CheckRange("--max-num-seqs", options.max_num_seqs, 1, kMaxSeqs));
@@ -120,11 +118,11 @@ absl::StatusOr<MemoryPlan> PlanMemory(const Model& model, Device& device,
                                                  .num_seqs = limits.max_num_seqs,
                                                  .max_pages = limits.max_seq_pages},
                                                 device.stream());
-    plan.input_bytes =
-        StepInputs::BytesOf(LargestShape(limits)) + StepEdits::BytesOf(LargestEdits(limits));
+    plan.input_bytes = StepInputs::BytesOf(LargestShape(limits));
+    plan.edit_bytes = StepEdits::BytesOf(LargestEdits(limits));
   };
   measure_largest_step();
-  const int64_t step_bytes = StepBytes(plan);
+  const int64_t step_bytes = plan.step_bytes();
   int64_t cache_bytes = options.kv_cache_bytes;
   if (cache_bytes == 0) {
     const int64_t used_bytes = device.total_bytes() - device.free_bytes();

@@ -30,8 +30,12 @@ absl::Status CheckExecutorOptions(const ExecutorOptions& options, const Device& 
 struct MemoryPlan {
   ExecutorLimits limits;
   int64_t workspace_bytes = 0;
-  int64_t input_bytes = 0;  // of the largest step, edits included
+  int64_t input_bytes = 0;  // of the largest step
+  int64_t edit_bytes = 0;   // of the largest step, in host memory
   OutputExtent outputs;
+
+  // Of the largest step's logits, inputs and outputs on the device.
+  int64_t step_bytes() const;
 };
 
 // The plan of an executor of the model, whose weights are on the device already. Errors as

@@ -54,6 +54,7 @@ ModelExecutor::ModelExecutor(std::unique_ptr<Model> model, std::shared_ptr<Devic
       outputs_(output_block_.data(), plan.outputs) {
   for (HostBlocks& blocks : host_blocks_) {
     blocks.inputs.emplace(input_block_.num_bytes(), device_.get());
+    blocks.edits.emplace(plan.edit_bytes, device_.get());
     blocks.outputs.emplace(output_block_.num_bytes(), device_.get());
   }
 }
@@ -117,30 +118,20 @@ StepInputs ModelExecutor::Upload(const Batch& batch, const StepShape& shape, int
   return {input_block_.data(), shape};
 }
 
-// The edits behind the step's inputs, on the device and in its host block. The upload of these may
-// still be reading what lies before them there.
-StepEdits ModelExecutor::UploadEdits(const RowEdits& edits, const Flight& flight) {
-  const PinnedBuffer& host_block = *host_blocks_[flight.mark].inputs;
-  const EditShape shape{.num_rows = edits.num_rows(),
-                        .num_edits = static_cast<int64_t>(edits.edits.size()),
-                        .num_masks = static_cast<int64_t>(edits.masks.size()),
-                        .vocab_size = limits_.vocab_size};
-  const int64_t offset = StepInputs::BytesOf(flight.shape);
-  const auto behind_inputs = [&](void* block) { return static_cast<uint8_t*>(block) + offset; };
-  const StepEdits host(behind_inputs(host_block.data()), shape);
-  NSA_CHECK_LE(offset + host.num_bytes, host_block.num_bytes());
+// In the mark's host block, where the device reads them: no copy delays the sampling.
+LogitEdits ModelExecutor::FillEdits(const RowEdits& edits, int mark) {
+  const PinnedBuffer& host_block = *host_blocks_[mark].edits;
+  const StepEdits host(host_block.data(), {.num_rows = edits.num_rows(),
+                                           .num_edits = std::ssize(edits.edits),
+                                           .num_masks = std::ssize(edits.masks),
+                                           .vocab_size = limits_.vocab_size});
+  NSA_CHECK_LE(host.num_bytes, host_block.num_bytes());
   host.Fill(edits);
-  void* const on_device = behind_inputs(input_block_.data());
-  device_->Upload(behind_inputs(host_block.data()), on_device, host.num_bytes);
-  return {on_device, shape};
+  return host.views;
 }
 
 TensorView ModelExecutor::LogitsOf(const StepInputs& inputs) const {
   return {logits_.data(), DType::kF32, {inputs.shape.num_rows, limits_.vocab_size}};
-}
-
-TensorView ModelExecutor::EditedLogitsOf(const StepInputs& inputs) const {
-  return {edited_logits_.data(), DType::kF32, {inputs.shape.num_edited_rows, limits_.vocab_size}};
 }
 
 TensorView ModelExecutor::Forward(const StepInputs& inputs) {
@@ -171,23 +162,15 @@ void ModelExecutor::EnqueueForward(const StepInputs& inputs, bool takes_pending_
   Forward(inputs);
 }
 
-void ModelExecutor::EnqueueEdits(const StepInputs& inputs, const StepEdits& edits) {
-  EditLogits({.logits = LogitsOf(inputs),
-              .rows = edits.rows,
-              .edit_end = edits.edit_end,
-              .edits = edits.edits,
-              .mask_of = edits.mask_of,
-              .masks = edits.masks,
-              .out = EditedLogitsOf(inputs)},
-             device_->stream());
-}
-
-void ModelExecutor::EnqueueSampling(const StepInputs& inputs) {
+void ModelExecutor::EnqueueSampling(const StepInputs& inputs, const LogitEdits& edits) {
   const int64_t num_rows = inputs.shape.num_rows;
   if (num_rows == 0) return;
+  const TensorView edited_logits(edited_logits_.data(), DType::kF32,
+                                 {inputs.shape.num_edited_rows, limits_.vocab_size});
   SampleTokens({.logits = LogitsOf(inputs),
-                .edited_logits = EditedLogitsOf(inputs),
                 .rows = inputs.rows,
+                .edits = edits,
+                .edited_logits = edited_logits,
                 .tokens = outputs_.tokens.Slice(0, num_rows),
                 .logprobs = outputs_.logprobs.Slice(0, num_rows),
                 .top_tokens = outputs_.top_tokens.Slice(0, num_rows),
@@ -209,7 +192,7 @@ void ModelExecutor::EnqueueRecorded(const StepInputs& inputs) {
   const bool is_whole = inputs.shape.num_edited_rows == 0;
   const auto enqueue = [&] {
     EnqueueForward(inputs, /*takes_pending_tokens=*/true);
-    if (is_whole) EnqueueSampling(inputs);
+    if (is_whole) EnqueueSampling(inputs, {});
   };
   const auto [entry, is_new] =
       graphs_.try_emplace(GraphKey{inputs.shape.num_tokens, inputs.shape.max_pages, is_whole});
@@ -239,7 +222,7 @@ void ModelExecutor::Launch(const Batch& batch) {
     const bool has_pending = std::any_of(batch.token_ids.begin(), batch.token_ids.end(),
                                          [](int32_t id) { return id < 0; });
     EnqueueForward(inputs, has_pending);
-    if (!flight.awaits_edits) EnqueueSampling(inputs);
+    if (!flight.awaits_edits) EnqueueSampling(inputs, {});
   }
   if (!flight.awaits_edits) EnqueueDownload(flight);
 }
@@ -266,9 +249,7 @@ void ModelExecutor::LaunchSampling(const RowEdits& edits) {
   NSA_CHECK_EQ(edits.num_rows(), flight.shape.num_edited_rows);
   flight.awaits_edits = false;
   if (is_lost_) return;
-  const StepInputs inputs(input_block_.data(), flight.shape);
-  EnqueueEdits(inputs, UploadEdits(edits, flight));
-  EnqueueSampling(inputs);
+  EnqueueSampling(StepInputs(input_block_.data(), flight.shape), FillEdits(edits, flight.mark));
   EnqueueDownload(flight);
 }
 
@@ -313,8 +294,8 @@ int64_t ModelExecutor::kv_cache_bytes() const {
 }
 
 int64_t ModelExecutor::workspace_bytes() const {
-  return workspace_.capacity_bytes() + logits_.num_bytes() + input_block_.num_bytes() +
-         output_block_.num_bytes();
+  return workspace_.capacity_bytes() + logits_.num_bytes() + edited_logits_.num_bytes() +
+         input_block_.num_bytes() + output_block_.num_bytes();
 }
 
 }  // namespace nsa

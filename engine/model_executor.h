@@ -52,7 +52,7 @@ class ModelExecutor : public Executor {
   // The caches themselves, for a benchmark that fills them without running the model.
   KvCache& cache() { return cache_; }
   int64_t kv_cache_bytes() const;   // of all pages
-  int64_t workspace_bytes() const;  // of activations and step buffers
+  int64_t workspace_bytes() const;  // of activations and step buffers on the device
   int64_t num_graphs() const { return static_cast<int64_t>(graphs_.size()); }
 
  private:
@@ -67,7 +67,7 @@ class ModelExecutor : public Executor {
   };
   // One of the two sets of host memory that steps use in turn.
   struct HostBlocks {
-    std::optional<PinnedBuffer> inputs, outputs;
+    std::optional<PinnedBuffer> inputs, edits, outputs;
   };
   // Of a recorded step: tokens, page table columns, whether sampling is part of it.
   using GraphKey = std::tuple<int64_t, int64_t, bool>;
@@ -82,14 +82,12 @@ class ModelExecutor : public Executor {
   void CopyPages(const Batch& batch);
   Flight FlightOf(const Batch& batch, const StepShape& shape);
   StepInputs Upload(const Batch& batch, const StepShape& shape, int mark);
-  StepEdits UploadEdits(const RowEdits& edits, const Flight& flight);
+  LogitEdits FillEdits(const RowEdits& edits, int mark);
   void EnqueueRecorded(const StepInputs& inputs);
   void EnqueueForward(const StepInputs& inputs, bool takes_pending_tokens);
-  void EnqueueEdits(const StepInputs& inputs, const StepEdits& edits);
-  void EnqueueSampling(const StepInputs& inputs);
+  void EnqueueSampling(const StepInputs& inputs, const LogitEdits& edits);
   void EnqueueDownload(const Flight& flight);
   TensorView LogitsOf(const StepInputs& inputs) const;
-  TensorView EditedLogitsOf(const StepInputs& inputs) const;
   TensorView Forward(const StepInputs& inputs);
 
   const std::shared_ptr<Device> device_;  // first: the others hold its memory

@@ -101,25 +101,24 @@ void StepInputs::Fill(const Batch& batch) const {
 
 StepEdits::StepEdits(void* block_memory, const EditShape& shape) {
   Block block(block_memory);
-  rows = block.Take(DType::kI32, {shape.num_rows});
-  edit_end = block.Take(DType::kI32, {shape.num_rows});
-  mask_of = block.Take(DType::kI32, {shape.num_rows});
-  edits = block.Take(DType::kU8, {shape.num_edits * static_cast<int64_t>(sizeof(LogitEdit))});
-  masks = block.Take(DType::kI32, {shape.num_masks, NumMaskWords(shape.vocab_size)});
+  views.edit_end = block.Take(DType::kI32, {shape.num_rows});
+  views.edits = block.Take(DType::kU8, {shape.num_edits * static_cast<int64_t>(sizeof(LogitEdit))});
+  views.mask_of = block.Take(DType::kI32, {shape.num_rows});
+  views.masks = block.Take(DType::kI32, {shape.num_masks, NumMaskWords(shape.vocab_size)});
   num_bytes = block.num_bytes();
 }
 
 int64_t StepEdits::BytesOf(const EditShape& shape) { return StepEdits(nullptr, shape).num_bytes; }
 
 void StepEdits::Fill(const RowEdits& row_edits) const {
-  FillFront(row_edits.rows, 0, rows);
-  FillFront(row_edits.edit_end, 0, edit_end);
-  FillFront(row_edits.mask_of, -1, mask_of);
-  std::copy(row_edits.edits.begin(), row_edits.edits.end(), static_cast<LogitEdit*>(edits.raw()));
-  auto* words = masks.data<int32_t>();
+  FillFront(row_edits.edit_end, 0, views.edit_end);
+  FillFront(row_edits.mask_of, -1, views.mask_of);
+  std::copy(row_edits.edits.begin(), row_edits.edits.end(),
+            static_cast<LogitEdit*>(views.edits.raw()));
+  auto* words = views.masks.data<int32_t>();
   for (const TokenMask* mask : row_edits.masks) {
-    mask->CopyTo({words, static_cast<size_t>(masks.dim(1))});
-    words += masks.dim(1);
+    mask->CopyTo({words, static_cast<size_t>(views.masks.dim(1))});
+    words += views.masks.dim(1);
   }
 }
 

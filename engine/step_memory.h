@@ -1,7 +1,7 @@
 #pragma once
 // How a step's inputs and outputs lie in one block of memory each, so that a step needs one copy to
-// the device and one back; edits lie behind the inputs and take a copy of their own. The same
-// layout holds on the host and on the device.
+// the device and one back. The same layout holds on the host and on the device. Edits have a block
+// on the host alone, from which the device reads them.
 
 #include <cstdint>
 #include <span>
@@ -55,7 +55,7 @@ struct EditShape {
   int64_t vocab_size = 0;
 };
 
-// A step's edits in a block, as EditLogitsArgs has them.
+// A step's edits in a block.
 struct StepEdits {
   // As StepInputs.
   StepEdits(void* block, const EditShape& shape);
@@ -63,9 +63,7 @@ struct StepEdits {
   // Fills a host block; waits for masks.
   void Fill(const RowEdits& row_edits) const;
 
-  TensorView rows, edit_end, mask_of;  // [num_rows] i32
-  TensorView edits;                    // [num_edits * sizeof(LogitEdit)] u8
-  TensorView masks;                    // [num_masks, NumMaskWords(vocab_size)] i32
+  LogitEdits views;
   int64_t num_bytes = 0;
 };
 

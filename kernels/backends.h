@@ -5,7 +5,6 @@
 
 #include "kernels/device.h"
 #include "kernels/kv_store.h"
-#include "kernels/logit_edits.h"
 #include "kernels/nsa.h"
 #include "kernels/pending_tokens.h"
 #include "kernels/sampling.h"
@@ -27,7 +26,6 @@
   OP(AddRmsNorm, AddRmsNormArgs)                   \
   OP(SwiGlu, SwiGluArgs)                           \
   OP(GatherRows, GatherRowsArgs)                   \
-  OP(EditLogits, EditLogitsArgs)                   \
   OP(SampleTokens, SampleArgs)                     \
   OP(TakePendingTokens, PendingTokensArgs)
 

@@ -7,6 +7,20 @@
 namespace nsa {
 namespace {
 
+int64_t NumEditedRows(const SampleArgs& args) {
+  return args.edited_logits.empty() ? 0 : args.edited_logits.dim(0);
+}
+
+void CheckEdits(const SampleArgs& args) {
+  const int64_t num_rows = NumEditedRows(args), vocab = args.logits.dim(1);
+  if (num_rows == 0) return;
+  NSA_CHECK_SHAPE(args.edited_logits, {num_rows, vocab});
+  NSA_CHECK_SHAPE(args.edits.edit_end, {num_rows});
+  NSA_CHECK_SHAPE(args.edits.mask_of, {num_rows});
+  NSA_CHECK_SHAPE(args.edits.masks, {-1, NumMaskWords(vocab)});
+  NSA_CHECK_EQ(args.edits.edits.num_bytes() % static_cast<int64_t>(sizeof(LogitEdit)), 0);
+}
+
 // The outputs that the rows ask for, and the rows' ranges.
 void CheckRows(const SampleArgs& args) {
   const int64_t num_rows = args.logits.dim(0);
@@ -25,7 +39,7 @@ void CheckRows(const SampleArgs& args) {
   for (const SampleRow& row : args.rows) {
     NSA_CHECK_LE(row.num_top_logprobs, kMaxTopLogprobs);
     NSA_CHECK_GE(row.params.temperature, 0);
-    NSA_CHECK_LT(row.edited_row, args.edited_logits.empty() ? 0 : args.edited_logits.dim(0));
+    NSA_CHECK_LT(row.edited_row, NumEditedRows(args));
     NSA_CHECK_LT(row.scored_token, args.logits.dim(1));
     NSA_CHECK(row.params.min_p <= 1) << "min_p " << row.params.min_p << " would keep nothing";
   }
@@ -45,9 +59,7 @@ void SampleTokens(const SampleArgs& args, const Stream& stream) {
   const int64_t num_rows = static_cast<int64_t>(args.rows.size());
   NSA_CHECK_SHAPE(args.logits, {num_rows, -1});
   NSA_CHECK_SHAPE(args.tokens, {num_rows});
-  if (!args.edited_logits.empty()) {
-    NSA_CHECK_SHAPE(args.edited_logits, {-1, args.logits.dim(1)});
-  }
+  CheckEdits(args);
   if (num_rows > 0) {
     NSA_CHECK_GE(args.logits.dim(1), 1);
   }

@@ -6,6 +6,7 @@
 
 #include "base/tensor_view.h"
 #include "kernels/device.h"
+#include "kernels/logit_edits.h"
 
 namespace nsa {
 
@@ -29,7 +30,7 @@ struct SampleRow {
   int64_t position = 0;  // of the token being sampled: the counter of the random generator
   int32_t num_top_logprobs =
       -1;  // -1: no log-probabilities; 0: the chosen token's only; up to kMaxTopLogprobs
-  int32_t edited_row = -1;    // of SampleArgs::edited_logits, to choose from; -1: none
+  int32_t edited_row = -1;    // of SampleArgs::edits, made before choosing; -1: none
   int32_t scored_token = -1;  // >= 0: not drawn, but given; its log-probabilities are wanted
 };
 
@@ -38,8 +39,9 @@ struct SampleRow {
 // the rows' ranges.
 struct SampleArgs {
   TensorView logits;                // [N, vocab] f32
-  TensorView edited_logits;         // [E, vocab] f32, out of EditLogits; may be empty
   std::span<const SampleRow> rows;  // [N]
+  LogitEdits edits;                 // of the E rows with an edited_row, each its own
+  TensorView edited_logits;         // scratch: [E, vocab] f32; empty where no row is edited
   TensorView tokens;                // out: [N] i32
   TensorView logprobs;              // out: [N] f32 of the chosen token, where asked for
   TensorView top_tokens;    // out: [N, kMaxTopLogprobs] i32, most likely first, where asked for

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/backends.h"
+#include "kernels/cpu/logit_edits.h"
 #include "kernels/cpu/parallel.h"
 #include "kernels/cpu/token_cut.h"
 #include "kernels/cpu/token_weights.h"
@@ -124,6 +125,18 @@ void TopTokens(std::span<const float> logits, int64_t num_wanted, const LogProbs
   std::fill(values + num_kept, values + num_wanted, -kInfinity);
 }
 
+// The logits to choose from: the row's own, or a copy of them with their edits.
+std::span<const float> Choices(const SampleArgs& args, const SampleRow& row,
+                               std::span<const float> logits) {
+  if (row.edited_row < 0) return logits;
+  float* const copy =
+      args.edited_logits.data<float>() + row.edited_row * args.edited_logits.stride(0);
+  const std::span<float> edited(copy, logits.size());
+  std::copy(logits.begin(), logits.end(), edited.begin());
+  EditRow(args.edits, row.edited_row, edited);
+  return edited;
+}
+
 bool AllFinite(std::span<const float> logits) {
   return std::all_of(logits.begin(), logits.end(),
                      [](float logit) { return std::isfinite(logit); });
@@ -132,17 +145,13 @@ bool AllFinite(std::span<const float> logits) {
 }  // namespace
 
 void SampleTokens(const SampleArgs& args, const Stream& stream) {
-  const auto row_of = [](const TensorView& logits, int64_t row) {
-    const int64_t vocab = logits.dim(1);
-    return std::span<const float>(logits.data<float>() + row * vocab, static_cast<size_t>(vocab));
-  };
+  const int64_t vocab = args.logits.dim(1);
   ParallelFor(stream, args.logits.dim(0), [&](int64_t i, int) {
     const SampleRow& row = args.rows[i];
-    const std::span<const float> logits = row_of(args.logits, i);
-    const int32_t token = row.scored_token >= 0 ? row.scored_token
-                          : row.edited_row < 0
-                              ? SampleToken(logits, row)
-                              : SampleToken(row_of(args.edited_logits, row.edited_row), row);
+    const std::span<const float> logits(args.logits.data<float>() + i * vocab,
+                                        static_cast<size_t>(vocab));
+    const int32_t token =
+        row.scored_token >= 0 ? row.scored_token : SampleToken(Choices(args, row, logits), row);
     args.tokens.data<int32_t>()[i] = token;
     if (!args.finite.empty()) args.finite.data<uint8_t>()[i] = AllFinite(logits) ? 1 : 0;
     if (row.num_top_logprobs < 0) return;

@@ -1,8 +1,12 @@
 // SampleTokens: one block per row, which it reads a few times from L2: once for greedy, about five
-// times more for each of top_k and top_p, three times for the draw. Deterministic: sums are of
-// integers, or in an order that depends on the vocabulary alone.
+// times more for each of top_k and top_p, three times for the draw. In the first pass a row with
+// edits is copied as edited, for the passes behind it. Deterministic: sums are of integers, or in
+// an order that depends on the vocabulary alone.
+
+#include <limits>
 
 #include "kernels/backends.h"
+#include "kernels/cuda/device/logit_edits.cuh"
 #include "kernels/cuda/device/token_cut.cuh"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx/dependent_launch.cuh"
@@ -12,9 +16,10 @@ namespace nsa::cuda {
 namespace {
 
 struct SampleParams {
-  const float* logits;         // [N, vocab]
-  const float* edited_logits;  // [E, vocab]
+  const float* logits;  // [N, vocab]
   const SampleRow* rows;
+  EditParams edits;
+  float* edited_logits;  // [E, vocab]
   int32_t* tokens;
   float* logprobs;
   int32_t* top_tokens;  // [N, kMaxTopLogprobs]
@@ -26,39 +31,105 @@ struct SampleParams {
 constexpr int kMaxTop = static_cast<int>(kMaxTopLogprobs);
 
 struct SampleShared {
-  CutShared cut;
-  float values[kMaxWarps];
+  union {
+    CutShared cut;
+    uint32_t mask_words[kMaskWords];  // before there is a cut
+  };
+  RowEdits edits;
+  unsigned long long keys[kMaxWarps];
   double sums[kMaxWarps];
-  int32_t ids[kMaxWarps];
   int32_t token;
   int32_t num_top;
   int32_t top_ids[kMaxTop];
   float top_logits[kMaxTop];
 };
 
-// The largest clean logit, the lowest id that has it, and whether all logits are finite.
+// The largest clean logit and the lowest id that has it.
 struct Largest {
-  float logit;
-  int32_t id;
-  bool all_finite;
+  float logit = -INFINITY;
+  int32_t id = std::numeric_limits<int32_t>::max();
+
+  // Ids ascend, so the first of equals stays.
+  __device__ __forceinline__ void See(int32_t seen_id, float clean) {
+    if (clean > logit || id == std::numeric_limits<int32_t>::max()) {
+      logit = clean;
+      id = seen_id;
+    }
+  }
 };
-__device__ Largest FindLargest(const float* logits, int32_t vocab, SampleShared& shared) {
-  float max = -INFINITY;
-  int32_t at = vocab;
+
+// Keys order like "larger logit, then lower id".
+__device__ __forceinline__ unsigned long long KeyOf(const Largest& largest) {
+  return static_cast<unsigned long long>(LogitKey(largest.logit)) << 32 |
+         ~static_cast<uint32_t>(largest.id);
+}
+__device__ __forceinline__ Largest LargestOfBlock(unsigned long long key, SampleShared& shared) {
+  key = BlockReduce(key, MaxOp(), shared.keys);
+  return {LogitOfKey(static_cast<uint32_t>(key >> 32)),
+          static_cast<int32_t>(~static_cast<uint32_t>(key))};
+}
+
+// What one pass over a row finds.
+struct RowScan {
+  Largest largest;  // of the model's logits
+  Largest choice;   // of those to choose from
+  bool all_finite;  // the model's
+};
+__device__ RowScan ScanRow(const float* logits, int32_t vocab, SampleShared& shared) {
+  Largest largest;
   bool finite = true;
   ForEachLogit(logits, vocab, [&](int32_t id, float logit) {
-    const float clean = CleanLogit(logit);
     finite = finite && isfinite(logit);
-    // Ids ascend, so the first of equals stays; at == vocab admits a first -inf.
-    if (clean > max || at == vocab) {
-      max = clean;
-      at = id;
-    }
+    largest.See(id, CleanLogit(logit));
   });
-  const float largest = BlockReduce(max, MaxOp(), shared.values);
-  const auto min_op = [](int32_t a, int32_t b) { return min(a, b); };
-  const int32_t id = BlockReduce(max == largest ? at : vocab, min_op, shared.ids);
-  return {largest, id, __syncthreads_and(finite ? 1 : 0) != 0};
+  largest = LargestOfBlock(KeyOf(largest), shared);
+  return {largest, largest, __syncthreads_and(finite ? 1 : 0) != 0};
+}
+
+// The same, and `edited` becomes the row with its edits.
+__device__ RowScan ScanEditedRow(const float* logits, const RowEdits& row, float* edited,
+                                 int32_t vocab, SampleShared& shared) {
+  const EditBatch first_edits(row, 0);  // in flight during the pass
+  RowScan scan;
+  bool finite = true;
+  for (int32_t first = 0; first < vocab; first += kMaskTokens) {
+    if (first > 0) __syncthreads();  // the words before have been read
+    LoadMask(row.mask, first / 32, static_cast<int32_t>(NumMaskWords(vocab)), shared.mask_words);
+    __syncthreads();
+    ForEachLogit(logits + first, min(vocab - first, kMaskTokens), [&](int32_t i, float logit) {
+      const bool is_allowed = (shared.mask_words[i / 32] >> (i % 32) & 1) != 0;
+      const float masked = is_allowed ? logit : -INFINITY;
+      edited[first + i] = masked;
+      finite = finite && isfinite(logit);
+      scan.largest.See(first + i, CleanLogit(logit));
+      scan.choice.See(first + i, CleanLogit(masked));
+    });
+  }
+  scan.all_finite = __syncthreads_and(finite ? 1 : 0) != 0;
+  scan.largest = LargestOfBlock(KeyOf(scan.largest), shared);
+  scan.choice = LargestOfBlock(KeyOf(scan.choice), shared);
+  if (row.num_edits == 0) return scan;
+  // An edit makes its token the largest, or it may have edited what was the largest.
+  unsigned long long key = KeyOf(scan.choice);
+  bool edits_choice = false;
+  const auto make = [&](const EditBatch& batch) {
+#pragma unroll
+    for (const LogitEdit& edit : batch.edits) {
+      if (edit.token < 0) continue;
+      const float logit = EditedLogit(edit, edited[edit.token]);
+      edited[edit.token] = logit;
+      key = max(key, KeyOf({CleanLogit(logit), edit.token}));
+      edits_choice = edits_choice || edit.token == scan.choice.id;
+    }
+  };
+  make(first_edits);
+  for (int32_t first = EditBatch::kBlockEdits; first < row.num_edits;
+       first += EditBatch::kBlockEdits) {
+    make(EditBatch(row, first));
+  }
+  scan.choice = __syncthreads_or(edits_choice ? 1 : 0) != 0 ? ScanRow(edited, vocab, shared).largest
+                                                            : LargestOfBlock(key, shared);
+  return scan;
 }
 
 // Draws from the tokens that the cut and min_p keep, ids ascending.
@@ -202,22 +273,27 @@ __global__ void __launch_bounds__(kSampleThreads) SampleKernel(SampleParams para
   const int64_t row_idx = blockIdx.x;
   const float* logits = params.logits + row_idx * params.vocab;
   const SampleRow how = params.rows[row_idx];
-  const Largest largest = FindLargest(logits, params.vocab, shared);
-  int32_t token = how.scored_token;
-  if (token < 0 && how.edited_row < 0) {
-    token = ChooseToken(logits, largest, how, params.vocab, shared);
-  } else if (token < 0) {
-    const float* edited = params.edited_logits + int64_t{how.edited_row} * params.vocab;
-    token =
-        ChooseToken(edited, FindLargest(edited, params.vocab, shared), how, params.vocab, shared);
+  const float* choices = logits;
+  RowScan scan;
+  if (how.scored_token >= 0 || how.edited_row < 0) {
+    scan = ScanRow(logits, params.vocab, shared);
+  } else {
+    if (threadIdx.x == 0) shared.edits = EditsOfRow(params.edits, how.edited_row, params.vocab);
+    __syncthreads();
+    float* const edited = params.edited_logits + int64_t{how.edited_row} * params.vocab;
+    scan = ScanEditedRow(logits, shared.edits, edited, params.vocab, shared);
+    choices = edited;
   }
+  const int32_t token = how.scored_token >= 0
+                            ? how.scored_token
+                            : ChooseToken(choices, scan.choice, how, params.vocab, shared);
   if (threadIdx.x == 0) {
     params.tokens[row_idx] = token;
-    params.finite[row_idx] = largest.all_finite ? 1 : 0;
+    params.finite[row_idx] = scan.all_finite ? 1 : 0;
   }
   if (how.num_top_logprobs < 0) return;
   const LogitRow row{
-      .logits = logits, .vocab = params.vocab, .max = largest.logit, .temperature = 1};
+      .logits = logits, .vocab = params.vocab, .max = scan.largest.logit, .temperature = 1};
   const LogProbs logprobs = FindLogProbs(row, shared);
   if (threadIdx.x == 0) params.logprobs[row_idx] = logprobs.Of(logits[token]);
   if (how.num_top_logprobs == 0) return;
@@ -230,15 +306,21 @@ __global__ void __launch_bounds__(kSampleThreads) SampleKernel(SampleParams para
 void SampleTokens(const SampleArgs& args, const Stream& stream) {
   if (args.rows.empty()) return;
   NSA_CHECK_LE(args.logits.dim(1), kMaxSampleVocab);
-  const SampleParams params{.logits = static_cast<const float*>(args.logits.raw()),
-                            .edited_logits = static_cast<const float*>(args.edited_logits.raw()),
-                            .rows = args.rows.data(),
-                            .tokens = static_cast<int32_t*>(args.tokens.raw()),
-                            .logprobs = static_cast<float*>(args.logprobs.raw()),
-                            .top_tokens = static_cast<int32_t*>(args.top_tokens.raw()),
-                            .top_logprobs = static_cast<float*>(args.top_logprobs.raw()),
-                            .finite = static_cast<uint8_t*>(args.finite.raw()),
-                            .vocab = static_cast<int32_t>(args.logits.dim(1))};
+  const auto ids = [](const TensorView& view) { return static_cast<const int32_t*>(view.raw()); };
+  const SampleParams params{
+      .logits = static_cast<const float*>(args.logits.raw()),
+      .rows = args.rows.data(),
+      .edits = {.edit_end = ids(args.edits.edit_end),
+                .edits = static_cast<const LogitEdit*>(args.edits.edits.raw()),
+                .mask_of = ids(args.edits.mask_of),
+                .masks = static_cast<const uint32_t*>(args.edits.masks.raw())},
+      .edited_logits = static_cast<float*>(args.edited_logits.raw()),
+      .tokens = static_cast<int32_t*>(args.tokens.raw()),
+      .logprobs = static_cast<float*>(args.logprobs.raw()),
+      .top_tokens = static_cast<int32_t*>(args.top_tokens.raw()),
+      .top_logprobs = static_cast<float*>(args.top_logprobs.raw()),
+      .finite = static_cast<uint8_t*>(args.finite.raw()),
+      .vocab = static_cast<int32_t>(args.logits.dim(1))};
   LaunchKernel(SampleKernel, static_cast<unsigned>(args.rows.size()), kSampleThreads, 0,
                *stream.cuda, params);
 }

@@ -213,6 +213,15 @@ TEST(ModelExecutorTest, TheLargestStepMayEditEveryTokenOfEverySequence) {
   for (int32_t row = 0; row < 3; ++row) EXPECT_EQ(sampled[row].token, 20 + row);
 }
 
+TEST(ModelExecutorTest, TheWorkspaceIsWhatWasPlanned) {
+  const LoadOptions options = Options();
+  const auto executor = Load("tests/golden/nsa_paper", options);
+  const absl::StatusOr<MemoryPlan> plan =
+      PlanMemory(executor->model(), executor->device(), options.executor);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(executor->workspace_bytes(), plan->workspace_bytes + plan->step_bytes());
+}
+
 TEST(ModelExecutorTest, AStepWithoutRowsOnlyFillsTheCache) {
   const Golden golden = ReadGolden("llama");
   const auto executor = Load(golden.folder);

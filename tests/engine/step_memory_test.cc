@@ -59,15 +59,14 @@ TEST(StepEditsTest, HoldsEditsAndMasksAsTheyAre) {
   HostBlock block(StepEdits::BytesOf(shape));
   const StepEdits edits(block.data(), shape);
   edits.Fill(row_edits);
-  EXPECT_THAT(Values(edits.rows), ElementsAre(0, 4, 5));
-  EXPECT_THAT(Values(edits.edit_end), ElementsAre(1, 1, 2));
-  EXPECT_THAT(Values(edits.mask_of), ElementsAre(0, -1, 1));
-  const auto* const list = static_cast<const LogitEdit*>(edits.edits.raw());
+  EXPECT_THAT(Values(edits.views.edit_end), ElementsAre(1, 1, 2));
+  EXPECT_THAT(Values(edits.views.mask_of), ElementsAre(0, -1, 1));
+  const auto* const list = static_cast<const LogitEdit*>(edits.views.edits.raw());
   EXPECT_EQ(list[0].token, 3);
   EXPECT_EQ(list[0].factor, 2);
   EXPECT_EQ(list[0].shift, 1);
   EXPECT_EQ(list[1].token, 8);
-  EXPECT_THAT(Values(edits.masks), ElementsAre(5, 5, 5, -2, -2, -2));
+  EXPECT_THAT(Values(edits.views.masks), ElementsAre(5, 5, 5, -2, -2, -2));
 }
 
 TEST(StepInputsTest, HoldsABatchAsItIs) {
