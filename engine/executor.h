@@ -58,7 +58,7 @@ class Executor {
   virtual ~Executor() = default;
   virtual const ExecutorLimits& limits() const = 0;
   // How many steps may be in flight when another is launched: 0 or 1. With 0, Collect follows
-  // Launch.
+  // Launch and LaunchSampling.
   virtual int max_steps_ahead() const { return 0; }
   // Starts a step; steps take effect in the order of their launches. `batch` is not read after
   // return. If it has edited rows, that is the forward pass alone, and LaunchSampling follows:

@@ -14,6 +14,9 @@ inline constexpr NsaShape kSmallPaperShape{32, 16, 64, 4, 1, 2, 96};
 inline constexpr NsaShape kLlamaNsaShape{16, 16, 16, 5, 1, 2, 48};
 inline constexpr NsaShape kTinyShape{8, 4, 16, 6, 1, 2, 20};
 inline constexpr NsaShape kUnpooledStrideShape{64, 64, 64, 3, 1, 2, 64};
+// Blocks whose rows are theirs alone; blocks of which only a query's own is forced.
+inline constexpr NsaShape kNoOverlapShape{16, 16, 64, 4, 1, 2, 96};
+inline constexpr NsaShape kOneForcedShape{32, 16, 64, 4, 0, 1, 96};
 // Span equal to block, stride 1/4 of it, and blocks that are no multiple of a tile.
 inline constexpr NsaShape kWideSpanShape{24, 6, 24, 4, 1, 1, 25};
 

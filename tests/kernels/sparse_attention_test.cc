@@ -135,6 +135,8 @@ std::vector<Geometry> StepGeometries() {
   add("SmallPaperG5D128Bf16Cuda", kSmallPaperShape, 5, 128, 128, kBF16);
   add("LlamaNsaG16D64Bf16Cuda", kLlamaNsaShape, 16, 64, 64, kBF16);
   add("UnpooledStrideG16D128Bf16Cuda", kUnpooledStrideShape, 16, 128, 128, kBF16);
+  add("NoOverlapG16D128Bf16Cuda", kNoOverlapShape, 16, 128, 128, kBF16);
+  add("OneForcedG16D128Bf16Cuda", kOneForcedShape, 16, 128, 128, kBF16);
   add("TinyG3D32Bf16Cuda", kTinyShape, 3, 32, 32, kBF16);
   return geometries;
 }

@@ -143,8 +143,9 @@ void nsa_prefill(void* context, const PrefillCall* call) {
   cuda::LaunchSparsePrefill(args, Stream{.cuda = static_cast<cuda::Context*>(context)});
 }
 
-// One stage by itself; the stages before it have run on this call. Of plan, selected and merge the
-// latter two share one chunk's partials, so that the output of stages is right for one chunk only.
+// One stage by itself; the stages before it have run on this call. Compressed and rank share one
+// chunk's importances, selected and merge one chunk's partials, so that the output of stages is
+// right for one chunk only.
 void nsa_prefill_stage(void* context, const PrefillCall* call, int64_t stage) {
   const auto& cuda_context = *static_cast<cuda::Context*>(context);
   const cudaStream_t stream = cuda_context.stream();

@@ -31,7 +31,6 @@
 namespace nsa::cuda {
 namespace {
 
-constexpr int kGroup = 16;  // query heads of a token: the rows of a warp
 constexpr int kTileRows = 64;
 constexpr int kScores = kTileRows / 2;  // of a thread
 constexpr int kConsumers = 2;           // warpgroups
@@ -43,8 +42,6 @@ constexpr int kThreads = (kConsumers + 1) * 128;
 constexpr int kConsumerWarps = kConsumers * 4;
 constexpr int kConsumerRegisters = 240;
 constexpr int kProducerRegisters = 24;
-constexpr int kColumns = 64;    // of a swizzled slice: rows of 128 bytes
-constexpr int kRowBytes = 128;  // of a slice
 constexpr float kLog2E = 1.4426950408889634f;
 
 struct Maps {
@@ -115,10 +112,6 @@ struct Plan {
   }
 };
 
-__device__ __forceinline__ int NumTiles(const ItemSpace& items, const Item& item) {
-  return (items.EndRow(item.last_position() + 1) + kTileRows - 1) / kTileRows;
-}
-
 // ---- Producer: one thread -----------------------------------------------------------------------
 
 template <int kDk, int kDv>
@@ -129,7 +122,7 @@ __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk, kDv>&
   for (int i = blockIdx.x; i < p.items.num_items(); i += gridDim.x) {
     const Item item = GetItem(p.items, i);
     if (item.num_tokens <= 0) continue;
-    const int num_tiles = NumTiles(p.items, item);
+    const int num_tiles = p.items.NumTiles(item, kTileRows);
     if (num_tiles == 0) continue;
     Wait(plan.QEmpty(), q_parity ^ 1);
     *plan.work = {item.first_token, item.num_tokens, item.first_position,
@@ -166,7 +159,7 @@ __device__ void StoreEmptyItems(const Params& p) {
   const int lane = threadIdx.x % 32;
   for (int i = blockIdx.x; i < p.items.num_items(); i += gridDim.x) {
     const Item item = GetItem(p.items, i);
-    if (item.num_tokens <= 0 || NumTiles(p.items, item) > 0) continue;
+    if (item.num_tokens <= 0 || p.items.NumTiles(item, kTileRows) > 0) continue;
     for (int row = 0; row < item.num_tokens * kGroup; ++row) {
       const int64_t to = static_cast<int64_t>(item.first_token + row / kGroup) * p.num_heads +
                          item.kv_head * kGroup + row % kGroup;
@@ -176,12 +169,6 @@ __device__ void StoreEmptyItems(const Params& p) {
 }
 
 // ---- Consumers ----------------------------------------------------------------------------------
-
-// One arrival of a warp.
-__device__ __forceinline__ void ArriveWarp(uint32_t barrier) {
-  __syncwarp();
-  if (threadIdx.x % 32 == 0) Arrive(barrier);
-}
 
 // This warp's token of an item.
 struct WarpToken {
@@ -367,7 +354,10 @@ class Consumer {
     if (++before_ == P::kStages) before_ = 0;
     if constexpr (kInside) return true;
     has_outputs_ = true;
-    if (completes_) StoreOutputs<T, kDv>(p_, done_head_, o_);  // the tile before was the last one
+    if (completes_) {  // the tile before was the last one of another item
+      StoreOutputs<T, kDv>(p_, done_head_, o_);
+      carry_ = 0;
+    }
     accumulate_ = !completes_;
     completes_ = is_last;
     if (is_last) {
@@ -499,6 +489,14 @@ void LaunchFor(const CompressedAttentionArgs& args, const Maps& maps, const Para
   if (d_k == 192) LaunchGeometry<T, 192, 128>(args.shape, maps, params, num_sms, stream);
 }
 
+int64_t ImportanceStride(const SparseAttentionExtent& extent) {
+  return (extent.max_pages + 127) / 128 * 128;
+}
+int64_t ImportanceTileBytes(const SparseAttentionExtent& extent) {
+  return kTileTokens * extent.num_kv_heads * ImportanceStride(extent) *
+         static_cast<int64_t>(sizeof(float));
+}
+
 }  // namespace
 
 bool CanPrefillCompressed(const CompressedAttentionArgs& args) {
@@ -513,27 +511,25 @@ bool CanPrefillCompressed(const CompressedAttentionArgs& args) {
 }
 
 PrefillImportance PlacePrefillImportance(const SparseAttentionExtent& extent, void* scratch) {
-  constexpr int64_t kMaxBytes = int64_t{1} << 30;
-  const int64_t stride = (extent.max_pages + 127) / 128 * 128;
-  const int64_t tile_bytes =
-      kTileTokens * extent.num_kv_heads * stride * static_cast<int64_t>(sizeof(float));
-  // A sequence's tokens fill tiles but for its first and last.
-  const int64_t num_tiles =
-      std::min(extent.num_tokens, extent.num_tokens / kTileTokens + 2 * extent.num_seqs);
   return {.data = static_cast<float*>(scratch),
-          .stride = stride,
-          .max_tiles = std::max<int64_t>(1, std::min(num_tiles, kMaxBytes / tile_bytes))};
+          .stride = ImportanceStride(extent),
+          .max_tiles = PrefillImportanceBytes(extent) / ImportanceTileBytes(extent)};
 }
 
 int64_t PrefillImportanceBytes(const SparseAttentionExtent& extent) {
-  const PrefillImportance importance = PlacePrefillImportance(extent, nullptr);
-  return importance.max_tiles * kTileTokens * extent.num_kv_heads * importance.stride *
-         static_cast<int64_t>(sizeof(float));
+  constexpr int64_t kMaxBytes = int64_t{1} << 30;
+  const int64_t tile_bytes = ImportanceTileBytes(extent);
+  // A sequence's tokens fill tiles but for its first and last.
+  const int64_t num_tiles =
+      std::min(extent.num_tokens, extent.num_tokens / kTileTokens + 2 * extent.num_seqs);
+  // Not rounded to whole tiles: more for a larger extent, as scratch is taken once for the largest.
+  return std::min(std::max<int64_t>(num_tiles, 1) * tile_bytes, std::max(kMaxBytes, tile_bytes));
 }
 
 void LaunchPrefillCompressed(const CompressedAttentionArgs& args, const PrefillRows& rows,
                              const PrefillImportance& importance, int num_sms,
                              cudaStream_t stream) {
+  NSA_CHECK(CanPrefillCompressed(args)) << args.q.ToString() << " " << args.rows.k.ToString();
   if (args.tokens.tiles.dim(0) == 0) return;
   NSA_CHECK_LE(args.tokens.tiles.dim(0), importance.max_tiles);
   const Params params{.items = MakeItemSpace(args, rows, kItemTokens),

@@ -26,7 +26,7 @@ int64_t PrefillImportanceBytes(const SparseAttentionExtent& extent);
 
 // Calls f(tokens of a chunk) for all chunks of a step.
 template <typename F>
-void ForEachChunk(const TokenMap& tokens, const PrefillImportance& importance, F&& f) {
+void ForEachChunk(TokenMap tokens, const PrefillImportance& importance, F&& f) {
   TokenMap chunk = tokens;
   const int64_t num_tiles = tokens.tiles.dim(0);
   for (int64_t begin = 0; begin < num_tiles; begin += importance.max_tiles) {

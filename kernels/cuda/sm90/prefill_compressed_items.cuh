@@ -6,9 +6,16 @@
 #include <cstdint>
 
 #include "kernels/cuda/device/fast_divide.cuh"
+#include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/sm90/prefill_compressed_rows.h"
 
 namespace nsa::cuda {
+
+struct Item;
+
+inline constexpr int kGroup = 16;      // query heads of a token: the rows of a warp
+inline constexpr int kColumns = 64;    // of a swizzled slice of Q, K or V: rows of 128 bytes
+inline constexpr int kRowBytes = 128;  // of a slice
 
 struct ItemSpace {
   const int4* tiles;  // sequence, first packed token, tokens <= kTileTokens, first position
@@ -24,6 +31,8 @@ struct ItemSpace {
   __device__ int num_items() const {
     return num_tiles * items_per_tile.divisor() * num_kv_heads.divisor();
   }
+  // Tiles of `tile_rows` rows that an item sees.
+  __device__ int NumTiles(const Item& item, int tile_rows) const;
   // The first `num_tokens` tokens complete the rows [first_row, EndRow) of their sequence.
   __device__ int EndRow(int num_tokens) const {
     return num_tokens < span_tokens
@@ -56,6 +65,10 @@ struct Item {
   __device__ int last_position() const { return first_position + num_tokens - 1; }
 };
 
+__device__ __forceinline__ int ItemSpace::NumTiles(const Item& item, int tile_rows) const {
+  return (EndRow(item.last_position() + 1) + tile_rows - 1) / tile_rows;
+}
+
 __device__ __forceinline__ Item GetItem(const ItemSpace& space, int item_idx) {
   const int rest = space.num_kv_heads.Quotient(item_idx);
   const int kv_head = item_idx - rest * space.num_kv_heads.divisor();
@@ -71,6 +84,12 @@ __device__ __forceinline__ Item GetItem(const ItemSpace& space, int item_idx) {
           .first_position = tile.w + skipped,
           .first_row = (tile.x * space.num_kv_heads.divisor() + kv_head) * space.rows_stride,
           .place = tile_idx * static_cast<int>(kTileTokens) + skipped};
+}
+
+// One arrival of a warp.
+__device__ __forceinline__ void ArriveWarp(uint32_t barrier) {
+  __syncwarp();
+  if (threadIdx.x % 32 == 0) Arrive(barrier);
 }
 
 // A ring of buffers: which one is next and in which round it is used.

@@ -15,11 +15,9 @@ struct Nothing {
 // Q and K lie in shared memory as slices of 64 columns, that is rows of 128 swizzled bytes; Q's
 // slices have kRows rows, K's have as many as s has columns. The queries stay in registers, which
 // saves a third of the reads of shared memory, unless they are too wide to fit beside the
-// accumulators.
+// accumulators; their shared memory is free then once the first product has ended.
 template <typename T, int kDk, int kRows, bool kInRegisters>
 struct Queries {
-  static constexpr bool kLoaded = true;  // shared memory is free once the first product has ended
-
   uint32_t a[kDk / 16][4];
 
   // `q`: the address of Q; `first_row`: of this warpgroup.
@@ -51,8 +49,6 @@ struct Queries {
 
 template <typename T, int kDk, int kRows>
 struct Queries<T, kDk, kRows, false> {
-  static constexpr bool kLoaded = false;
-
   uint32_t address;
 
   __device__ __forceinline__ void Load(uint32_t q, int first_row) { address = q + first_row * 128; }

@@ -10,7 +10,7 @@
 
 namespace nsa::cuda {
 
-inline constexpr int64_t kPrefillTileRows = 128;  // rows that a prefill kernel loads at once
+inline constexpr int64_t kPrefillTileRows = 128;  // what copies are padded to
 
 // Row i of the pages of KV head g of sequence s (a row of the page table) is row
 // (s * num_kv_heads + g) * rows_stride + i. Rows that nobody sees, before the first complete one

@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
-namespace nsa::cuda {
+#include "kernels/cuda/device/reduce.cuh"
 
-inline constexpr unsigned kAllLanes = 0xffffffffu;
+namespace nsa::cuda {
 
 // How blocks are made of rows: a page, which is a block, holds kRows rows, and a row's span covers
 // kSpan strides. Blocks get the rows of their page and, where spans overlap, the next page's first.

@@ -24,7 +24,6 @@
 namespace nsa::cuda {
 namespace {
 
-constexpr int kGroup = 16;  // query heads of a token: the rows of a warp
 constexpr int kTileRows = kPrefillTileRows;
 constexpr int kConsumers = 2;  // warpgroups
 constexpr int kParts = 2;
@@ -36,8 +35,6 @@ constexpr int kThreads = (kConsumers + 1) * 128;
 constexpr int kConsumerWarps = kConsumers * 4;
 constexpr int kConsumerRegisters = 240;
 constexpr int kProducerRegisters = 24;
-constexpr int kColumns = 64;    // of a swizzled slice: rows of 128 bytes
-constexpr int kRowBytes = 128;  // of a slice
 constexpr float kLn2 = 0.69314718055994531f;
 constexpr float kLog2E = 1.4426950408889634f;
 
@@ -101,10 +98,6 @@ struct Plan {
   }
 };
 
-__device__ __forceinline__ int NumTiles(const ItemSpace& items, const Item& item) {
-  return (items.EndRow(item.last_position() + 1) + kTileRows - 1) / kTileRows;
-}
-
 // ---- Producer: one thread -----------------------------------------------------------------------
 
 template <int kDk>
@@ -115,7 +108,7 @@ __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk>& plan
   for (int i = blockIdx.x; i < p.items.num_items(); i += gridDim.x) {
     const Item item = GetItem(p.items, i);
     if (item.num_tokens <= 0) continue;
-    const int num_tiles = NumTiles(p.items, item);
+    const int num_tiles = p.items.NumTiles(item, kTileRows);
     if (num_tiles == 0) continue;
     Wait(plan.QEmpty(), q_parity ^ 1);
     *plan.work = {item.first_token, item.num_tokens, item.first_position, item.kv_head, num_tiles};
@@ -144,7 +137,7 @@ __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk>& plan
 __device__ void StoreEmptyItems(const Params& p) {
   for (int i = blockIdx.x; i < p.items.num_items(); i += gridDim.x) {
     const Item item = GetItem(p.items, i);
-    if (item.num_tokens <= 0 || NumTiles(p.items, item) > 0) continue;
+    if (item.num_tokens <= 0 || p.items.NumTiles(item, kTileRows) > 0) continue;
     for (int row = threadIdx.x % 32; row < item.num_tokens * kGroup; row += 32) {
       p.lse[static_cast<int64_t>(item.first_token + row / kGroup) * p.num_heads +
             item.kv_head * kGroup + row % kGroup] = -INFINITY;
@@ -215,12 +208,6 @@ __device__ __forceinline__ void Mask(float (&s)[kTileRows / 2], int row, int fir
   }
 }
 
-// One arrival of a warp.
-__device__ __forceinline__ void ArriveWarp(uint32_t barrier) {
-  __syncwarp();
-  if (threadIdx.x % 32 == 0) Arrive(barrier);
-}
-
 // This warp's token of one part of an item.
 struct PartToken {
   int64_t head = -1;  // packed token * num_heads + first head, -1 if there is no such token
@@ -245,14 +232,13 @@ struct PartToken {
   __device__ __forceinline__ void Store(const Params& p, const RowSums& sums) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const float mine = sums.sum[half] == 0 ? -INFINITY : sums.shift[half];
+      const float mine = sums.shift[half] + log2f(sums.sum[half]);  // -inf where the sum is 0
       float top = fmaxf(mine, __shfl_xor_sync(0xffffffffu, mine, 1));
       top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, 2));
-      float sum = top == -INFINITY ? 0 : sums.sum[half] * Exp2(mine - top);
+      float sum = top == -INFINITY ? 0 : Exp2(mine - top);
       sum += __shfl_xor_sync(0xffffffffu, sum, 1);
       sum += __shfl_xor_sync(0xffffffffu, sum, 2);
       if (head >= 0 && threadIdx.x % 4 == 0) {
-        // A NaN among the scores is one here too.
         p.lse[head + threadIdx.x % 32 / 4 + 8 * half] =
             sum == 0 ? -INFINITY : (top + log2f(sum)) * kLn2;
       }
@@ -390,6 +376,7 @@ Maps MakeMaps(const CompressedAttentionArgs& args, const PrefillRows& rows) {
 
 void LaunchPrefillLse(const CompressedAttentionArgs& args, const PrefillRows& rows, int num_sms,
                       cudaStream_t stream) {
+  NSA_CHECK(CanPrefillCompressed(args)) << args.q.ToString() << " " << args.rows.k.ToString();
   if (args.tokens.tiles.dim(0) == 0) return;
   const Params params{.items = MakeItemSpace(args, rows, kItemTokens),
                       .lse = args.lse.data<float>(),

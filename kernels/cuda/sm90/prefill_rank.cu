@@ -38,6 +38,7 @@ void LaunchPrefillRank(const SelectArgs& args, const PrefillImportance& importan
                        cudaStream_t stream) {
   if (args.tokens.tiles.dim(0) == 0) return;
   NSA_CHECK_LE(args.shape.num_selected, kMaxPrefillSelected);
+  NSA_CHECK_LE(args.tokens.tiles.dim(0), importance.max_tiles);
   const Params params{.tiles = static_cast<const int4*>(args.tokens.tiles.raw()),
                       .importance = importance.data,
                       .importance_stride = importance.stride,

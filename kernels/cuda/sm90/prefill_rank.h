@@ -10,8 +10,8 @@
 namespace nsa::cuda {
 
 // Fills args.blocks of the tokens that args.tokens.tiles cover, one chunk; other tokens' blocks
-// stay as they are. At most kMaxPrefillSelected blocks per token. args.q, rows, lse and scratch are
-// not read.
+// stay as they are. At most kMaxPrefillSelected blocks per token. No memory of args.q,
+// rows, lse and scratch is read.
 void LaunchPrefillRank(const SelectArgs& args, const PrefillImportance& importance,
                        cudaStream_t stream);
 

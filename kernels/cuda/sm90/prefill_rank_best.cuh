@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/device/reduce.cuh"
+
 namespace nsa::cuda {
 
 struct SelectRule {
@@ -12,7 +14,6 @@ struct SelectRule {
   __device__ int NumFree() const { return num_selected - num_initial - num_local; }
 };
 
-inline constexpr unsigned kAllLanes = 0xffffffffu;
 inline constexpr int kMaxCandidates = 32;  // one per lane
 
 // A block and its importance as one number: the better of two blocks has the larger one. 0: none.
