@@ -11,12 +11,13 @@
 
 namespace nsa {
 
-// Which tokens one row may sample; perhaps still being computed.
+// Which tokens one row may sample; perhaps still to be computed.
 class TokenMask {
  public:
   virtual ~TokenMask() = default;
-  // Waits for the mask and writes it as LogitEdits::masks has it, the rest of `words` as 0.
-  virtual void CopyTo(std::span<int32_t> words) const = 0;
+  // Waits for the mask, or computes it, and writes it as LogitEdits::masks has it, the rest of
+  // `words` as 0.
+  virtual void CopyTo(std::span<int32_t> words) = 0;
 };
 
 // All that a page holds, from one page to another.
@@ -59,10 +60,11 @@ struct Batch {
 // What becomes of the logits of a batch's edited rows before they are sampled. It depends on the
 // tokens before those rows, which the step before may still be sampling when the batch is launched.
 struct RowEdits {
-  std::vector<int32_t> rows;               // [num_edited_rows] of the batch
-  std::vector<int32_t> edit_end, mask_of;  // [num_edited_rows], as LogitEdits
+  std::vector<int32_t> rows;      // [num_edited_rows] of the batch
+  std::vector<int32_t> edit_end;  // [num_edited_rows], as LogitEdits
+  std::vector<int32_t> mask_of;   // [num_edited_rows] of `masks`, or -1
   std::vector<LogitEdit> edits;
-  std::vector<const TokenMask*> masks;
+  std::vector<TokenMask*> masks;
 
   int64_t num_rows() const { return static_cast<int64_t>(rows.size()); }
 };

@@ -44,15 +44,20 @@ bool ConstrainedOutput::TakeReadyMask() {
 
 void ConstrainedOutput::ExpectMask() {
   const std::lock_guard lock(mutex_);
-  NSA_CHECK(!mask_expected_);
-  mask_expected_ = true;
+  NSA_CHECK(mask_state_ == MaskState::kThere);
+  mask_state_ = MaskState::kExpected;
 }
 
 void ConstrainedOutput::ComputeMask() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (mask_state_ != MaskState::kExpected) return;
+    mask_state_ = MaskState::kBegun;
+  }
   status_ = FillMask();
   {
     const std::lock_guard lock(mutex_);
-    mask_expected_ = false;
+    mask_state_ = MaskState::kThere;
   }
   mask_arrived_.notify_all();
 }
@@ -80,13 +85,14 @@ void ConstrainedOutput::HoldBackStopTokens() {
   if (!IsEmpty(words)) words_ = std::move(words);
 }
 
-void ConstrainedOutput::WaitForMask() const {
+void ConstrainedOutput::AwaitMask() {
+  ComputeMask();
   std::unique_lock lock(mutex_);
-  mask_arrived_.wait(lock, [this] { return !mask_expected_; });
+  mask_arrived_.wait(lock, [this] { return mask_state_ == MaskState::kThere; });
 }
 
-void ConstrainedOutput::CopyTo(std::span<int32_t> words) const {
-  WaitForMask();
+void ConstrainedOutput::CopyTo(std::span<int32_t> words) {
+  AwaitMask();
   NSA_CHECK_LE(words_.size(), words.size());
   if (!status_.ok()) {
     std::fill(words.begin(), words.end(), -1);
@@ -97,8 +103,8 @@ void ConstrainedOutput::CopyTo(std::span<int32_t> words) const {
   std::fill(end, words.end(), 0);
 }
 
-absl::Status ConstrainedOutput::MaskStatus() const {
-  WaitForMask();
+absl::Status ConstrainedOutput::MaskStatus() {
+  AwaitMask();
   return status_;
 }
 

@@ -16,8 +16,8 @@
 
 namespace nsa {
 
-// The engine thread owns it, but for the time from ExpectMask to the end of ComputeMask: then
-// another thread may compute the mask, and the engine thread only waits (CopyTo, MaskStatus).
+// The engine thread owns it, but for the time from ExpectMask until the mask is there: then the
+// thread that is first to ask computes it, and the engine thread only asks (CopyTo, MaskStatus).
 class ConstrainedOutput : public TokenMask {
  public:
   // `stop_token_ids` are held back among the first min_tokens, as are the constraint's end tokens;
@@ -35,17 +35,23 @@ class ConstrainedOutput : public TokenMask {
   // Takes the mask of the next token if that is only a copy. False: it has to be computed.
   bool TakeReadyMask();
 
-  // The mask of the next token is on its way: one ComputeMask follows, on any thread.
+  // The mask of the next token is to be computed, by any thread.
   void ExpectMask();
+  // Computes the mask that is expected, unless another thread has begun.
   void ComputeMask();
 
-  // Both wait for the mask that is expected. If there is none, all tokens are allowed, so that the
-  // row can be sampled, and the status says why: INVALID_ARGUMENT.
-  void CopyTo(std::span<int32_t> words) const override;
-  absl::Status MaskStatus() const;
+  // Both compute the mask that is expected, or wait for the thread that has begun. If there is
+  // none, all tokens are allowed, so that the row can be sampled, and the status says why:
+  // INVALID_ARGUMENT.
+  void CopyTo(std::span<int32_t> words) override;
+  absl::Status MaskStatus();
+
+  const CompiledConstraint& constraint() const { return *constraint_; }
 
  private:
-  void WaitForMask() const;
+  enum class MaskState : uint8_t { kThere, kExpected, kBegun };
+
+  void AwaitMask();
   absl::Status FillMask();
   absl::Status CheckMask();
   void HoldBackStopTokens();
@@ -58,9 +64,9 @@ class ConstrainedOutput : public TokenMask {
   std::vector<uint32_t> words_;
   absl::Status status_;
 
-  mutable std::mutex mutex_;
-  mutable std::condition_variable mask_arrived_;
-  bool mask_expected_ ABSL_GUARDED_BY(mutex_) = false;
+  std::mutex mutex_;
+  std::condition_variable mask_arrived_;
+  MaskState mask_state_ ABSL_GUARDED_BY(mutex_) = MaskState::kThere;
 };
 
 }  // namespace nsa

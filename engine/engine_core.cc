@@ -42,8 +42,8 @@ void EngineCore::Submit(Request request, std::shared_ptr<TokenSink> sink, absl::
   auto sequence = std::make_unique<Sequence>(std::move(request), std::move(sink), arrived);
   const auto [entry, inserted] = sequences_.emplace(id, std::move(sequence));
   NSA_CHECK(inserted) << "request id " << id << " is live already";
-  if (auto output = entry->second->constrained_output; output != nullptr) {
-    mask_worker_.Compute(std::move(output));
+  if (const auto& output = entry->second->constrained_output; output != nullptr) {
+    mask_worker_.Compute({&output, 1});
   }
   scheduler_.Enqueue(entry->second.get());
   UpdateGauges();
@@ -180,13 +180,22 @@ absl::Status EngineCore::Commit(const Flight& flight, std::vector<SampledToken> 
     }
   }
   NSA_CHECK_EQ(row, sampled.size());
-  // Not before: outputs of one constraint share a lock.
-  for (auto& output : masks_wanted_) mask_worker_.Compute(std::move(output));
-  masks_wanted_.clear();
+  AskForMasks();
   if (num_failed == 0) return absl::OkStatus();
   return StepError(
       flight, absl::InternalError(absl::StrCat("the logits of ", num_failed, " of ", sampled.size(),
                                                " rows are not finite")));
+}
+
+// Not before all tokens are committed: outputs of one constraint share a lock. A step that was
+// launched ahead is sampled next, and its masks are read for it.
+void EngineCore::AskForMasks() {
+  if (in_flight_.empty()) {
+    mask_worker_.Compute(masks_wanted_);
+  } else {
+    mask_worker_.ComputeBesideReader(masks_wanted_);
+  }
+  masks_wanted_.clear();
 }
 
 void EngineCore::CommitToken(const ScheduledChunk& chunk, SampledToken sampled, absl::Time now) {

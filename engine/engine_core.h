@@ -77,6 +77,7 @@ class EngineCore {
   void FailAll(absl::Time now);
   absl::Status Commit(const Flight& flight, std::vector<SampledToken> sampled, absl::Time now);
   void CommitToken(const ScheduledChunk& chunk, SampledToken sampled, absl::Time now);
+  void AskForMasks();
   static absl::Status StepError(const Flight& flight, const absl::Status& error);
   void ReportScores(Sequence& sequence, std::span<SampledToken> scores);
   void CountTraffic(Sequence& sequence);

@@ -49,7 +49,7 @@ StepShape LargestShape(const ExecutorLimits& limits) {
 EditShape LargestEdits(const ExecutorLimits& limits) {
   return {.num_rows = limits.max_num_seqs,
           .num_edits = limits.max_num_seqs * limits.vocab_size,
-          .num_masks = limits.max_num_seqs,
+          .has_masks = true,
           .vocab_size = limits.vocab_size};
 }
 

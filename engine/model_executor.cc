@@ -123,7 +123,7 @@ LogitEdits ModelExecutor::FillEdits(const RowEdits& edits, int mark) {
   const PinnedBuffer& host_block = *host_blocks_[mark].edits;
   const StepEdits host(host_block.data(), {.num_rows = edits.num_rows(),
                                            .num_edits = std::ssize(edits.edits),
-                                           .num_masks = std::ssize(edits.masks),
+                                           .has_masks = !edits.masks.empty(),
                                            .vocab_size = limits_.vocab_size});
   NSA_CHECK_LE(host.num_bytes, host_block.num_bytes());
   host.Fill(edits);

@@ -103,8 +103,8 @@ StepEdits::StepEdits(void* block_memory, const EditShape& shape) {
   Block block(block_memory);
   views.edit_end = block.Take(DType::kI32, {shape.num_rows});
   views.edits = block.Take(DType::kU8, {shape.num_edits * static_cast<int64_t>(sizeof(LogitEdit))});
-  views.mask_of = block.Take(DType::kI32, {shape.num_rows});
-  views.masks = block.Take(DType::kI32, {shape.num_masks, NumMaskWords(shape.vocab_size)});
+  views.masks = block.Take(DType::kI32,
+                           {shape.has_masks ? shape.num_rows : 0, NumMaskWords(shape.vocab_size)});
   num_bytes = block.num_bytes();
 }
 
@@ -112,13 +112,17 @@ int64_t StepEdits::BytesOf(const EditShape& shape) { return StepEdits(nullptr, s
 
 void StepEdits::Fill(const RowEdits& row_edits) const {
   FillFront(row_edits.edit_end, 0, views.edit_end);
-  FillFront(row_edits.mask_of, -1, views.mask_of);
   std::copy(row_edits.edits.begin(), row_edits.edits.end(),
             static_cast<LogitEdit*>(views.edits.raw()));
-  auto* words = views.masks.data<int32_t>();
-  for (const TokenMask* mask : row_edits.masks) {
-    mask->CopyTo({words, static_cast<size_t>(views.masks.dim(1))});
-    words += views.masks.dim(1);
+  if (row_edits.masks.empty()) return;
+  std::span<int32_t> words(views.masks.data<int32_t>(), static_cast<size_t>(views.masks.dim(1)));
+  for (const int32_t mask : row_edits.mask_of) {
+    if (mask < 0) {
+      std::fill(words.begin(), words.end(), -1);
+    } else {
+      row_edits.masks[mask]->CopyTo(words);
+    }
+    words = {words.data() + words.size(), words.size()};
   }
 }
 

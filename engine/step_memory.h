@@ -51,7 +51,8 @@ struct StepInputs {
 
 // The extents of a step's edits.
 struct EditShape {
-  int64_t num_rows = 0, num_edits = 0, num_masks = 0;
+  int64_t num_rows = 0, num_edits = 0;
+  bool has_masks = false;  // any; then every row has room for one
   int64_t vocab_size = 0;
 };
 
@@ -60,7 +61,7 @@ struct StepEdits {
   // As StepInputs.
   StepEdits(void* block, const EditShape& shape);
   static int64_t BytesOf(const EditShape& shape);
-  // Fills a host block; waits for masks.
+  // Fills a host block; waits for masks. A row without one allows everything.
   void Fill(const RowEdits& row_edits) const;
 
   LogitEdits views;

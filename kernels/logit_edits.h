@@ -24,8 +24,8 @@ constexpr float EditedLogit(const LogitEdit& edit, float logit) {
 struct LogitEdits {
   TensorView edit_end;  // [E] i32, ascending: row e has edits [edit_end[e - 1], edit_end[e])
   TensorView edits;     // [M * sizeof(LogitEdit)] u8
-  TensorView mask_of;   // [E] i32: the row's mask, or -1
-  TensorView masks;     // [K, ceil(vocab / 32)] i32: bit v % 32 of word v / 32 allows token v
+  TensorView masks;     // [E, ceil(vocab / 32)] i32: bit v % 32 of word v / 32 allows token v;
+                        // [0, ceil(vocab / 32)]: no row has a mask
 };
 
 // Words of a mask.

@@ -16,8 +16,8 @@ void CheckEdits(const SampleArgs& args) {
   if (num_rows == 0) return;
   NSA_CHECK_SHAPE(args.edited_logits, {num_rows, vocab});
   NSA_CHECK_SHAPE(args.edits.edit_end, {num_rows});
-  NSA_CHECK_SHAPE(args.edits.mask_of, {num_rows});
-  NSA_CHECK_SHAPE(args.edits.masks, {-1, NumMaskWords(vocab)});
+  const int64_t num_masks = args.edits.masks.dim(0) == 0 ? 0 : num_rows;
+  NSA_CHECK_SHAPE(args.edits.masks, {num_masks, NumMaskWords(vocab)});
   NSA_CHECK_EQ(args.edits.edits.num_bytes() % static_cast<int64_t>(sizeof(LogitEdit)), 0);
 }
 

@@ -23,9 +23,9 @@ void Apply(const LogitEdit& edit, std::span<float> logits) {
 }  // namespace
 
 void EditRow(const LogitEdits& edits, int64_t edited_row, std::span<float> logits) {
-  const int32_t mask = edits.mask_of.data<int32_t>()[edited_row];
-  NSA_CHECK_LT(mask, edits.masks.dim(0));
-  if (mask >= 0) Forbid(edits.masks.data<int32_t>() + mask * edits.masks.dim(1), logits);
+  if (edits.masks.dim(0) > 0) {
+    Forbid(edits.masks.data<int32_t>() + edited_row * edits.masks.dim(1), logits);
+  }
   const auto* list = static_cast<const LogitEdit*>(edits.edits.raw());
   const auto num_edits = edits.edits.num_bytes() / static_cast<int64_t>(sizeof(LogitEdit));
   const auto* ends = edits.edit_end.data<int32_t>();

@@ -86,16 +86,35 @@ __device__ RowScan ScanRow(const float* logits, int32_t vocab, SampleShared& sha
   return {largest, largest, __syncthreads_and(finite ? 1 : 0) != 0};
 }
 
-// The same, and `edited` becomes the row with its edits.
-__device__ RowScan ScanEditedRow(const float* logits, const RowEdits& row, float* edited,
-                                 int32_t vocab, SampleShared& shared) {
+// Loads where the row's edits are and the first words of its mask: nothing is done with what a load
+// brings until all are in flight.
+__device__ __forceinline__ RowEdits LoadFirst(const EditParams& params, int32_t edited_row,
+                                              const RowMask& mask, SampleShared& shared) {
+  int32_t begin = 0, end = 0;
+  if (threadIdx.x == 0) {
+    if (edited_row > 0) begin = params.edit_end[edited_row - 1];
+    end = params.edit_end[edited_row];
+  }
+  LoadMask(mask, 0, shared.mask_words);
+  if (threadIdx.x == 0) shared.edits = {.edits = params.edits + begin, .num_edits = end - begin};
+  __syncthreads();
+  return shared.edits;
+}
+
+// As ScanRow, and `edited` becomes the row with its edits.
+__device__ RowScan ScanEditedRow(const float* logits, const EditParams& params, int32_t edited_row,
+                                 float* edited, int32_t vocab, SampleShared& shared) {
+  const RowMask mask = MaskOfRow(params, edited_row, vocab);
+  const RowEdits row = LoadFirst(params, edited_row, mask, shared);
   const EditBatch first_edits(row, 0);  // in flight during the pass
   RowScan scan;
   bool finite = true;
   for (int32_t first = 0; first < vocab; first += kMaskTokens) {
-    if (first > 0) __syncthreads();  // the words before have been read
-    LoadMask(row.mask, first / 32, static_cast<int32_t>(NumMaskWords(vocab)), shared.mask_words);
-    __syncthreads();
+    if (first > 0) {
+      __syncthreads();  // the words before have been read
+      LoadMask(mask, first / 32, shared.mask_words);
+      __syncthreads();
+    }
     ForEachLogit(logits + first, min(vocab - first, kMaskTokens), [&](int32_t i, float logit) {
       const bool is_allowed = (shared.mask_words[i / 32] >> (i % 32) & 1) != 0;
       const float masked = is_allowed ? logit : -INFINITY;
@@ -278,10 +297,8 @@ __global__ void __launch_bounds__(kSampleThreads) SampleKernel(SampleParams para
   if (how.scored_token >= 0 || how.edited_row < 0) {
     scan = ScanRow(logits, params.vocab, shared);
   } else {
-    if (threadIdx.x == 0) shared.edits = EditsOfRow(params.edits, how.edited_row, params.vocab);
-    __syncthreads();
     float* const edited = params.edited_logits + int64_t{how.edited_row} * params.vocab;
-    scan = ScanEditedRow(logits, shared.edits, edited, params.vocab, shared);
+    scan = ScanEditedRow(logits, params.edits, how.edited_row, edited, params.vocab, shared);
     choices = edited;
   }
   const int32_t token = how.scored_token >= 0
@@ -306,14 +323,14 @@ __global__ void __launch_bounds__(kSampleThreads) SampleKernel(SampleParams para
 void SampleTokens(const SampleArgs& args, const Stream& stream) {
   if (args.rows.empty()) return;
   NSA_CHECK_LE(args.logits.dim(1), kMaxSampleVocab);
-  const auto ids = [](const TensorView& view) { return static_cast<const int32_t*>(view.raw()); };
+  const TensorView& masks = args.edits.masks;
+  const bool has_masks = !masks.empty() && masks.dim(0) > 0;
   const SampleParams params{
       .logits = static_cast<const float*>(args.logits.raw()),
       .rows = args.rows.data(),
-      .edits = {.edit_end = ids(args.edits.edit_end),
+      .edits = {.edit_end = static_cast<const int32_t*>(args.edits.edit_end.raw()),
                 .edits = static_cast<const LogitEdit*>(args.edits.edits.raw()),
-                .mask_of = ids(args.edits.mask_of),
-                .masks = static_cast<const uint32_t*>(args.edits.masks.raw())},
+                .masks = has_masks ? static_cast<const uint32_t*>(masks.raw()) : nullptr},
       .edited_logits = static_cast<float*>(args.edited_logits.raw()),
       .tokens = static_cast<int32_t*>(args.tokens.raw()),
       .logprobs = static_cast<float*>(args.logprobs.raw()),

@@ -127,8 +127,8 @@ TEST(BatchBuilderTest, MasksBelongToTheirRows) {
   EXPECT_EQ(edits.rows, (Ids{1, 2}));
   EXPECT_EQ(edits.edit_end, (Ids{0, 1}));
   EXPECT_EQ(edits.mask_of, (Ids{0, 1}));
-  EXPECT_EQ(edits.masks, (std::vector<const TokenMask*>{masked.constrained_output.get(),
-                                                        both.constrained_output.get()}));
+  EXPECT_EQ(edits.masks, (std::vector<TokenMask*>{masked.constrained_output.get(),
+                                                  both.constrained_output.get()}));
   plan.chunks[1].samples = plan.chunks[2].samples = false;
   EXPECT_EQ(builder.Build(plan).num_edited_rows, 0);
 }

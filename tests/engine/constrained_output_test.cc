@@ -109,6 +109,22 @@ TEST(ConstrainedOutputTest, AMaskThatWasComputedBeforeIsTakenAtOnce) {
   EXPECT_THAT(allowed, ElementsAre('a', 'b'));
 }
 
+TEST(ConstrainedOutputTest, AReaderComputesTheMaskThatNobodyHasBegun) {
+  ConstrainedOutput output(ByteRegex("ab"), {}, 0);
+  std::vector<int32_t> words(kWords);
+  output.ExpectMask();
+  output.CopyTo(words);
+  EXPECT_EQ(words['a' / 32], 1 << ('a' % 32));
+  ASSERT_EQ(output.Advance('a'), Progress::kOpen);
+  output.ComputeMask();  // too late for the mask before, too early for the next
+  output.CopyTo(words);
+  EXPECT_EQ(words['a' / 32], 1 << ('a' % 32));
+  output.ExpectMask();
+  EXPECT_TRUE(output.MaskStatus().ok());
+  output.CopyTo(words);
+  EXPECT_EQ(words['b' / 32], 1 << ('b' % 32));
+}
+
 TEST(ConstrainedOutputTest, ReadersWaitForTheMask) {
   ConstrainedOutput output(ByteRegex("ab"), {}, 0);
   output.ExpectMask();

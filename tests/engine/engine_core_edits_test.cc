@@ -130,7 +130,12 @@ Request RandomRequest(RequestId id, std::mt19937& random) {
   request.rules.min_tokens = uniform(0, 5);
   request.stop_token_ids = {'c', uniform(0, 20)};
   const char* const regexes[] = {"[a-f]{2,30}", "(?:ab|cd?)*e", "[0-9]{4}"};
-  if (uniform(0, 1) == 0) request.constraint = ByteRegex(regexes[uniform(0, 2)]);
+  if (uniform(0, 1) == 0) {
+    ConstraintLimits limits;
+    if (uniform(0, 1) == 0) limits.warm_up_time = absl::ZeroDuration();  // no mask is ready
+    request.constraint = CompileByteConstraint(
+        {.kind = ConstraintKind::kRegex, .source = regexes[uniform(0, 2)]}, limits);
+  }
   request.num_top_logprobs = uniform(-1, 2);
   request.traces_blocks = uniform(0, 4) == 0;
   return request;

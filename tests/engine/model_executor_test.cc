@@ -150,7 +150,7 @@ TEST(ModelExecutorTest, SamplesFromTheModelsLogits) {
 class AllBut : public TokenMask {
  public:
   explicit AllBut(int32_t token) : token_(token) {}
-  void CopyTo(std::span<int32_t> words) const override {
+  void CopyTo(std::span<int32_t> words) override {
     EXPECT_TRUE(may_be_read);
     std::fill(words.begin(), words.end(), -1);
     words[token_ / 32] &= ~(1 << (token_ % 32));

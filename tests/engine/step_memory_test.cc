@@ -40,33 +40,43 @@ Batch DecodeBatch() {
 class FixedMask : public TokenMask {
  public:
   explicit FixedMask(int32_t word) : word_(word) {}
-  void CopyTo(std::span<int32_t> words) const override {
-    std::fill(words.begin(), words.end(), word_);
-  }
+  void CopyTo(std::span<int32_t> words) override { std::fill(words.begin(), words.end(), word_); }
 
  private:
   const int32_t word_;
 };
 
 TEST(StepEditsTest, HoldsEditsAndMasksAsTheyAre) {
-  const FixedMask first(5), second(-2);
+  FixedMask first(5), second(-2);
   const RowEdits row_edits{.rows = {0, 4, 5},
                            .edit_end = {1, 1, 2},
                            .mask_of = {0, -1, 1},
                            .edits = {{.token = 3, .factor = 2, .shift = 1}, {.token = 8}},
                            .masks = {&first, &second}};
-  const EditShape shape{.num_rows = 3, .num_edits = 2, .num_masks = 2, .vocab_size = 65};
+  const EditShape shape{.num_rows = 3, .num_edits = 2, .has_masks = true, .vocab_size = 65};
   HostBlock block(StepEdits::BytesOf(shape));
   const StepEdits edits(block.data(), shape);
   edits.Fill(row_edits);
   EXPECT_THAT(Values(edits.views.edit_end), ElementsAre(1, 1, 2));
-  EXPECT_THAT(Values(edits.views.mask_of), ElementsAre(0, -1, 1));
   const auto* const list = static_cast<const LogitEdit*>(edits.views.edits.raw());
   EXPECT_EQ(list[0].token, 3);
   EXPECT_EQ(list[0].factor, 2);
   EXPECT_EQ(list[0].shift, 1);
   EXPECT_EQ(list[1].token, 8);
-  EXPECT_THAT(Values(edits.views.masks), ElementsAre(5, 5, 5, -2, -2, -2));
+  EXPECT_THAT(Values(edits.views.masks), ElementsAre(5, 5, 5, -1, -1, -1, -2, -2, -2));
+}
+
+TEST(StepEditsTest, WithoutMasksThereIsNoRoomForAny) {
+  const RowEdits row_edits{
+      .rows = {0, 1}, .edit_end = {1, 1}, .mask_of = {-1, -1}, .edits = {{.token = 3}}};
+  EditShape shape{.num_rows = 2, .num_edits = 1, .vocab_size = 65};
+  HostBlock block(StepEdits::BytesOf(shape));
+  const StepEdits edits(block.data(), shape);
+  edits.Fill(row_edits);
+  EXPECT_THAT(Values(edits.views.edit_end), ElementsAre(1, 1));
+  EXPECT_TRUE(edits.views.masks.HasShape({0, 3}));
+  shape.has_masks = true;
+  EXPECT_LT(edits.num_bytes, StepEdits::BytesOf(shape));
 }
 
 TEST(StepInputsTest, HoldsABatchAsItIs) {

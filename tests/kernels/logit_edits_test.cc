@@ -48,15 +48,13 @@ struct Case {
     rows.back().edited_row = static_cast<int32_t>(edit_end.size());
     edits.insert(edits.end(), more.begin(), more.end());
     edit_end.push_back(static_cast<int32_t>(edits.size()));
-    mask_of.push_back(-1);
+    masks.resize(masks.size() + NumMaskWords(vocab_size), -1);
   }
   template <typename Allows>
   void EditMasked(const Allows& allows, const std::vector<LogitEdit>& more = {}) {
     Edit(more);
-    const int64_t num_words = NumMaskWords(vocab_size);
-    mask_of.back() = static_cast<int32_t>(std::ssize(masks) / num_words);
-    masks.resize(masks.size() + num_words, -1);
-    int32_t* const mask = &masks[mask_of.back() * num_words];
+    has_masks = true;
+    int32_t* const mask = masks.data() + masks.size() - NumMaskWords(vocab_size);
     for (int64_t v = 0; v < vocab_size; ++v) {
       if (!allows(v)) mask[v / 32] &= ~static_cast<int32_t>(1U << (v % 32));
     }
@@ -68,9 +66,8 @@ struct Case {
     std::vector<float> edited(from, from + vocab_size);
     const int32_t e = rows[row].edited_row;
     if (e < 0) return edited;
-    for (int64_t v = 0; v < vocab_size && mask_of[e] >= 0; ++v) {
-      const auto word =
-          static_cast<uint32_t>(masks[mask_of[e] * NumMaskWords(vocab_size) + v / 32]);
+    for (int64_t v = 0; v < vocab_size; ++v) {
+      const auto word = static_cast<uint32_t>(masks[e * NumMaskWords(vocab_size) + v / 32]);
       if ((word >> (v % 32) & 1) == 0) edited[v] = -kInfinity;
     }
     for (int32_t i = e == 0 ? 0 : edit_end[e - 1]; i < edit_end[e]; ++i) {
@@ -84,8 +81,9 @@ struct Case {
   const int64_t vocab_size;
   std::vector<float> logits;
   std::vector<SampleRow> rows;
-  std::vector<int32_t> edit_end, mask_of, masks;
+  std::vector<int32_t> edit_end, masks;
   std::vector<LogitEdit> edits;
+  bool has_masks = false;
 };
 
 struct Sampled {
@@ -101,7 +99,6 @@ class LogitEditsTest : public DeviceTest {
   static Sampled Sample(Case test) {
     const int64_t num_rows = std::ssize(test.rows), num_edited = std::ssize(test.edit_end);
     if (test.edits.empty()) test.edits.emplace_back();
-    if (test.masks.empty()) test.masks.resize(NumMaskWords(test.vocab_size));
     std::vector<float> edited(std::max<int64_t>(1, num_edited) * test.vocab_size, kNan);
     Sampled out{.tokens = std::vector<int32_t>(num_rows, -1),
                 .logprobs = std::vector<float>(num_rows, kNan),
@@ -113,9 +110,8 @@ class LogitEditsTest : public DeviceTest {
     const TensorView logprobs(out.logprobs.data(), DType::kF32, {num_rows});
     const TensorView top_tokens(out.top_tokens.data(), DType::kI32, {num_rows, kMaxTopLogprobs});
     const TensorView top(top_logprobs.data(), DType::kF32, {num_rows, kMaxTopLogprobs});
-    const int64_t num_words = NumMaskWords(test.vocab_size);
     const TensorView masks(test.masks.data(), DType::kI32,
-                           {std::ssize(test.masks) / num_words, num_words});
+                           {test.has_masks ? num_edited : 0, NumMaskWords(test.vocab_size)});
     OnDevice on(GetParam());
     SampleArgs args{
         .logits = on(logits),
@@ -126,10 +122,8 @@ class LogitEditsTest : public DeviceTest {
         .top_logprobs = on(top),
         .finite = on(Bytes(out.finite))};
     if (num_edited > 0) {
-      args.edits = {.edit_end = on(Ids(test.edit_end)),
-                    .edits = on(Bytes(test.edits)),
-                    .mask_of = on(Ids(test.mask_of)),
-                    .masks = on(masks)};
+      args.edits = {
+          .edit_end = on(Ids(test.edit_end)), .edits = on(Bytes(test.edits)), .masks = on(masks)};
       args.edited_logits = on(scratch);
     }
     SampleTokens(args, on.stream());
@@ -209,6 +203,16 @@ TEST_P(LogitEditsTest, EditsComeBehindTheMask) {
   EXPECT_EQ(tokens[0], Best(SomeLogits(kVocab, 1)));
   EXPECT_EQ(tokens[1], Best(test.Edited(1)));
   EXPECT_EQ(tokens[2], 64);
+}
+
+TEST_P(LogitEditsTest, AStepMayHaveNoMasks) {
+  Case test(70);
+  for (int64_t row = 0; row < 3; ++row) {
+    test.AddRow(SomeLogits(70, row));
+    test.Edit({{.token = static_cast<int32_t>(69 - row), .shift = 90}});
+  }
+  EXPECT_FALSE(test.has_masks);
+  EXPECT_EQ(Sample(test).tokens, (std::vector<int32_t>{69, 68, 67}));
 }
 
 // The largest is found again when an edit makes it smaller, and ties go to the lower id.
@@ -318,17 +322,16 @@ TEST_P(LogitEditsTest, SamplingChoosesFromTheEditedRow) {
 TEST(LogitEditsDeathTest, MisuseIsAProgrammerError) {
   std::vector<float> values = {1, 2};
   std::vector<SampleRow> rows = {{.edited_row = 1}};
-  std::vector<int32_t> edit_end = {1}, mask_of = {-1}, masks(1);
+  std::vector<int32_t> edit_end = {1}, masks(2, -1);
   std::vector<LogitEdit> edits = {{.token = 2}};
   const Tensor edited(DType::kF32, {1, 2}), tokens(DType::kI32, {1});
-  const SampleArgs args{.logits = TensorView(values.data(), DType::kF32, {1, 2}),
-                        .rows = rows,
-                        .edits = {.edit_end = Ids(edit_end),
-                                  .edits = Bytes(edits),
-                                  .mask_of = Ids(mask_of),
-                                  .masks = TensorView(masks.data(), DType::kI32, {1, 1})},
-                        .edited_logits = edited.view(),
-                        .tokens = tokens.view()};
+  SampleArgs args{.logits = TensorView(values.data(), DType::kF32, {1, 2}),
+                  .rows = rows,
+                  .edits = {.edit_end = Ids(edit_end),
+                            .edits = Bytes(edits),
+                            .masks = TensorView(masks.data(), DType::kI32, {1, 1})},
+                  .edited_logits = edited.view(),
+                  .tokens = tokens.view()};
   EXPECT_DEATH(SampleTokens(args, {}), "1 against 1");
   rows[0].edited_row = 0;
   EXPECT_DEATH(SampleTokens(args, {}), "check failed.* 2");  // token 2 of 2
@@ -336,8 +339,8 @@ TEST(LogitEditsDeathTest, MisuseIsAProgrammerError) {
   edit_end = {2};
   EXPECT_DEATH(SampleTokens(args, {}), "0 to 2");
   edit_end = {1};
-  mask_of = {1};
-  EXPECT_DEATH(SampleTokens(args, {}), "1 against 1");
+  args.edits.masks = TensorView(masks.data(), DType::kI32, {2, 1});
+  EXPECT_DEATH(SampleTokens(args, {}), "masks is");
 }
 
 }  // namespace

@@ -251,7 +251,7 @@ void FakeExecutor::LaunchSampling(const RowEdits& edits) {
   Violate(FindEditViolation(step.batch, edits));
   step.awaits_edits = false;
   step.edits = edits;
-  for (const TokenMask* mask : edits.masks) {
+  for (TokenMask* mask : edits.masks) {
     step.masks.emplace_back(NumMaskWords(limits_.vocab_size));
     mask->CopyTo(step.masks.back());
   }

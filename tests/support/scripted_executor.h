@@ -93,7 +93,7 @@ class ScriptedExecutor : public Executor {
     return sampled;
   }
 
-  static void Restrict(const TokenMask& mask, int64_t num_words, int32_t* token) {
+  static void Restrict(TokenMask& mask, int64_t num_words, int32_t* token) {
     std::vector<int32_t> words(num_words);
     mask.CopyTo(words);
     const auto allows = [&](int32_t id) {

@@ -13,40 +13,41 @@ namespace nsa::cuda {
 struct EditParams {
   const int32_t* edit_end;
   const LogitEdit* edits;
-  const int32_t* mask_of;
-  const uint32_t* masks;
+  const uint32_t* masks;  // null: no row has one
 };
 
 // Those of one row.
 struct RowEdits {
   const LogitEdit* edits;
   int32_t num_edits;
-  const uint32_t* mask;  // null: every token is allowed
 };
-__device__ __forceinline__ RowEdits EditsOfRow(const EditParams& params, int32_t edited_row,
-                                               int32_t vocab) {
-  const int32_t begin = edited_row == 0 ? 0 : params.edit_end[edited_row - 1];
-  const int32_t end = params.edit_end[edited_row], mask = params.mask_of[edited_row];
-  return {.edits = params.edits + begin,
-          .num_edits = end - begin,
-          .mask = mask < 0 ? nullptr : params.masks + mask * NumMaskWords(vocab)};
+
+// A row's mask; without words it allows every token.
+struct RowMask {
+  const uint32_t* words;
+  int32_t num_words;
+};
+__device__ __forceinline__ RowMask MaskOfRow(const EditParams& params, int32_t edited_row,
+                                             int32_t vocab) {
+  const auto num_words = static_cast<int32_t>(NumMaskWords(vocab));
+  return {.words = params.masks + int64_t{edited_row} * num_words,
+          .num_words = params.masks == nullptr ? 0 : num_words};
 }
 
 // Words of a mask that a block has at a time, and their tokens.
 inline constexpr int kMaskWords = 4096;
 inline constexpr int32_t kMaskTokens = 32 * kMaskWords;
 
-// kMaskWords words of a mask of num_words, from `first` on; what is beyond its end allows
-// everything.
-__device__ __forceinline__ void LoadMask(const uint32_t* mask, int32_t first, int32_t num_words,
-                                         uint32_t* words) {
+// kMaskWords words of a mask, from `first` on; what is beyond its end allows everything.
+__device__ __forceinline__ void LoadMask(const RowMask& mask, int32_t first, uint32_t* words) {
   constexpr int kBatch = kMaskWords / kSampleThreads;
   const auto thread = static_cast<int32_t>(threadIdx.x);
   uint32_t batch[kBatch];
 #pragma unroll
   for (int i = 0; i < kBatch; ++i) {
     const int32_t word = first + thread + i * kSampleThreads;
-    batch[i] = mask != nullptr && word < num_words ? mask[word] : ~0U;
+    batch[i] = ~0U;
+    if (word < mask.num_words) batch[i] = mask.words[word];
   }
 #pragma unroll
   for (int i = 0; i < kBatch; ++i) words[thread + i * kSampleThreads] = batch[i];
