@@ -64,8 +64,8 @@ class Executor {
   // return. If it has edited rows, that is the forward pass alone, and LaunchSampling follows:
   // before the next Launch, but the step before may be collected in between.
   virtual void Launch(const Batch& batch) = 0;
-  // Starts the sampling of the step launched last, with what was missing. Waits for masks; `edits`
-  // are not read after return.
+  // Starts the sampling of the step launched last, with what was missing. Waits for masks, or
+  // computes them; `edits` are not read after return.
   virtual void LaunchSampling(const RowEdits& edits) = 0;
   // Waits for the oldest step in flight and returns one sampled token per row of its batch. An
   // error fails the sequences of that batch only, unless the executor is lost.

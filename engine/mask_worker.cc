@@ -59,10 +59,10 @@ void MaskWorker::Run() {
       std::unique_lock lock(mutex_);
       work_arrived_.wait(lock, [this] { return stopping_ || !waiting_.empty(); });
       if (stopping_) return;
-      output = std::move(waiting_.front());
+      output = waiting_.front().lock();
       waiting_.pop_front();
     }
-    output->ComputeMask();
+    if (output != nullptr) output->ComputeMask();
   }
 }
 

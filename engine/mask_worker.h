@@ -39,7 +39,8 @@ class MaskWorker {
 
   std::mutex mutex_;
   std::condition_variable work_arrived_;
-  std::deque<std::shared_ptr<ConstrainedOutput>> waiting_ ABSL_GUARDED_BY(mutex_);
+  // Not owned: an output that ends is not computed, nor kept.
+  std::deque<std::weak_ptr<ConstrainedOutput>> waiting_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::thread thread_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/check.h"
 #include "engine/runtime/workspace.h"
 
 namespace nsa {
@@ -111,6 +112,10 @@ StepEdits::StepEdits(void* block_memory, const EditShape& shape) {
 int64_t StepEdits::BytesOf(const EditShape& shape) { return StepEdits(nullptr, shape).num_bytes; }
 
 void StepEdits::Fill(const RowEdits& row_edits) const {
+  const auto num_rows = static_cast<size_t>(views.edit_end.dim(0));
+  NSA_CHECK(row_edits.edit_end.size() == num_rows && row_edits.mask_of.size() == num_rows);
+  NSA_CHECK(row_edits.edits.empty() ||
+            row_edits.edit_end.back() == static_cast<int64_t>(row_edits.edits.size()));
   FillFront(row_edits.edit_end, 0, views.edit_end);
   std::copy(row_edits.edits.begin(), row_edits.edits.end(),
             static_cast<LogitEdit*>(views.edits.raw()));

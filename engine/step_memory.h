@@ -61,7 +61,7 @@ struct StepEdits {
   // As StepInputs.
   StepEdits(void* block, const EditShape& shape);
   static int64_t BytesOf(const EditShape& shape);
-  // Fills a host block; waits for masks. A row without one allows everything.
+  // Fills a host block; waits for masks or computes them. A row without one allows everything.
   void Fill(const RowEdits& row_edits) const;
 
   LogitEdits views;

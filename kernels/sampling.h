@@ -35,8 +35,8 @@ struct SampleRow {
 };
 
 // Log-probabilities are those of the unmodified logits (log_softmax), natural log. On CUDA `rows`
-// lies in device memory like every tensor, all outputs must be there, and the caller vouches for
-// the rows' ranges.
+// lies in device memory like every tensor but the edits, all outputs must be there, and the caller
+// vouches for the rows' ranges.
 struct SampleArgs {
   TensorView logits;                // [N, vocab] f32
   std::span<const SampleRow> rows;  // [N]
