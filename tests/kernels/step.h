@@ -63,8 +63,7 @@ inline std::vector<double> Elements(const Tensor& tensor) {
 
 // Weights of the softmax may be rounded to the 16-bit type before they meet the values.
 inline Tolerance StepTolerance(const Geometry& g) {
-  // Weights, branches and outputs are rounded one after the other, each by up to 2^-8.
-  if (g.activation == DType::kBF16) return {1.2e-2, 2e-2};
+  if (g.activation == DType::kBF16) return {1e-2, 2e-2};
   if (g.activation == DType::kF16) return {2e-3, 4e-3};
   return {1e-5, 1e-4};
 }
