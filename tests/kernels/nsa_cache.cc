@@ -84,6 +84,19 @@ void TestCache::SetK(int64_t sequence, int64_t row, int64_t head, int64_t c, dou
 void TestCache::SetV(int64_t sequence, int64_t row, int64_t head, int64_t c, double value) {
   v_.Set(RowIndex(sequence, row, head) * layout_.d_v + c, value);
 }
+
+void TestCache::ChangeKeys(int64_t end, const KeyChange& change) {
+  const int64_t capacity = table_->view().dim(1) * kv().page_rows();
+  for (int64_t row = std::max<int64_t>(0, end - capacity); row < end; ++row) {
+    if (row % change.every != 0) continue;
+    for (int64_t head = 0; head < kv().num_kv_heads(); ++head) {
+      for (int64_t c = 0; c < kv().d_k(); ++c) {
+        SetK(0, row, head, c, K(0, row, head, c) * change.factor + change.offset);
+      }
+    }
+  }
+}
+
 void TestCache::Clear() {
   const TensorView &k = k_.view(), &v = v_.view();
   std::fill_n(static_cast<uint8_t*>(k.raw()), k.num_bytes(), uint8_t{0xff});

@@ -22,6 +22,12 @@ struct CacheLayout {
   int64_t ring_rows = 0;
 };
 
+// K of every `every`-th row becomes K * factor + offset.
+struct KeyChange {
+  double factor, offset;
+  int64_t every;
+};
+
 // K and V rows of several sequences. Pages are handed out in random order with holes between them;
 // everything that holds no row is NaN, so that a kernel that reads it shows.
 class TestCache {
@@ -42,6 +48,8 @@ class TestCache {
   double V(int64_t sequence, int64_t row, int64_t head, int64_t c) const;
   void SetK(int64_t sequence, int64_t row, int64_t head, int64_t c, double value);
   void SetV(int64_t sequence, int64_t row, int64_t head, int64_t c, double value);
+  // Of the rows of sequence 0 below `end`, as far as the cache still has them.
+  void ChangeKeys(int64_t end, const KeyChange& change);
   // Makes all rows NaN again.
   void Clear();
 

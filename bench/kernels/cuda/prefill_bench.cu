@@ -32,16 +32,17 @@ float ToFloat(uint16_t bits, bool bf16) {
   return __half2float(__half(raw));
 }
 
-void LaunchChoice(const Step& step, const cuda::PrefillRows& rows, int64_t max_tiles = INT64_MAX) {
+void LaunchCompressed(const Step& step, const cuda::PrefillRows& rows, bool chooses,
+                      int64_t max_tiles = INT64_MAX) {
   CompressedAttentionArgs args = step.Compressed();
   SelectArgs select = step.Select();
-  cuda::PrefillImportance importance =
-      cuda::PlacePrefillImportance(step.Extent(), step.scratch->get());
-  importance.max_tiles = std::min(importance.max_tiles, max_tiles);
-  cuda::ForEachChunk(args.tokens, importance, [&](const TokenMap& tokens) {
+  cuda::PrefillBlockSums block_sums =
+      cuda::PlacePrefillBlockSums(step.Extent(), step.scratch->get());
+  block_sums.max_tiles = std::min(block_sums.max_tiles, max_tiles);
+  cuda::ForEachChunk(args.tokens, block_sums, [&](const TokenMap& tokens) {
     args.tokens = select.tokens = tokens;
-    cuda::LaunchPrefillCompressed(args, rows, importance, NumSms(), nullptr);
-    cuda::LaunchPrefillRank(select, importance, nullptr);
+    cuda::LaunchPrefillCompressed(args, rows, block_sums, NumSms(), nullptr);
+    if (chooses) cuda::LaunchPrefillChoose(select, rows, block_sums, nullptr);
   });
 }
 
@@ -49,8 +50,7 @@ void RunStep(const Step& step, int64_t max_tiles = INT64_MAX) {
   const CompressedAttentionArgs args = step.Compressed();
   const cuda::PrefillRows rows = cuda::PlacePrefillRows(args.rows, step.copies->get());
   cuda::LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, nullptr);
-  cuda::LaunchPrefillLse(args, rows, NumSms(), nullptr);
-  LaunchChoice(step, rows, max_tiles);
+  LaunchCompressed(step, rows, /*chooses=*/true, max_tiles);
   CUDA_OK(cudaDeviceSynchronize());
 }
 
@@ -170,7 +170,7 @@ void Check(const Case& c) {
 }
 
 // The last tokens of a prefill have the same bits when they come as a chunk of their own, and
-// however many tiles share the importances.
+// however many tiles share room for block sums.
 void CheckChunking() {
   constexpr int64_t kTokens = 3000, kFirst = 1741;
   const Case whole{.name = "chunking", .shape = {}, .chunks = {{0, kTokens}}};
@@ -283,31 +283,20 @@ void Time(const std::string& name, int64_t num_tokens, int64_t prefix, int64_t d
   const cuda::PrefillRows rows = cuda::PlacePrefillRows(args.rows, step.copies->get());
   const double gather = MedianMs(
       [&] { cuda::LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, nullptr); });
-  const double lse = MedianMs([&] { cuda::LaunchPrefillLse(args, rows, NumSms(), nullptr); });
-  const double choice = MedianMs([&] { LaunchChoice(step, rows); });
-  const double rank = MedianMs([&] {
-    SelectArgs select = step.Select();
-    const cuda::PrefillImportance importance =
-        cuda::PlacePrefillImportance(step.Extent(), step.scratch->get());
-    cuda::ForEachChunk(args.tokens, importance, [&](const TokenMap& tokens) {
-      select.tokens = tokens;
-      cuda::LaunchPrefillRank(select, importance, nullptr);
-    });
-  });
+  const double compressed = MedianMs([&] { LaunchCompressed(step, rows, /*chooses=*/false); });
+  const double both = MedianMs([&] { LaunchCompressed(step, rows, /*chooses=*/true); });
   double products = 0;  // query heads * visible rows
   for (const int32_t p : step.position) {
     products += static_cast<double>(c.shape.NumRows(p + 1)) * c.num_kv_heads * c.group_size;
   }
   const double attention_tera = products * 2 * (d_k + d_v) / 1e12;
-  const double score_tera = products * 2 * d_k / 1e12;
-  const auto rate = [](double tera, double ms) { return tera / ms * 1e3; };
   std::printf(
-      "%s d %ld/%ld tokens %7ld after %6ld: gather %.3f ms | lse %8.3f ms %4.0f TF/s %3.0f "
-      "%% | "
-      "compressed and rank %8.3f ms %4.0f TF/s %3.0f %% | rank alone %.3f | sum %.3f ms\n",
-      name.c_str(), d_k, d_v, num_tokens, prefix, gather, lse, rate(score_tera, lse),
-      rate(score_tera, lse) / kPeakTeraflops * 100, choice, rate(attention_tera, choice),
-      rate(attention_tera, choice) / kPeakTeraflops * 100, rank, gather + lse + choice);
+      "%s d %ld/%ld tokens %7ld after %6ld: gather %.3f ms | compressed %8.3f ms %4.0f TF/s %3.0f "
+      "%% "
+      "| choose %8.3f ms | sum %.3f ms\n",
+      name.c_str(), d_k, d_v, num_tokens, prefix, gather, compressed,
+      attention_tera / compressed * 1e3, attention_tera / compressed * 1e3 / kPeakTeraflops * 100,
+      both - compressed, gather + both);
   std::fflush(stdout);
 }
 

@@ -13,8 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cuda/sm90/prefill_compressed.h"
-#include "kernels/cuda/sm90/prefill_rank.h"
+#include "kernels/cuda/sm90/prefill_choose.h"
 
 #define CUDA_OK(call)                                                              \
   do {                                                                             \
@@ -158,7 +157,7 @@ inline Step::Step(const Case& config) : c(config) {
   make(lse, num_tokens * num_heads * 4);
   make(blocks, num_tokens * c.num_kv_heads * c.shape.num_selected * 4);
   make(copies, cuda::PrefillRowsBytes(Extent()));
-  make(scratch, cuda::PrefillImportanceBytes(Extent()));
+  make(scratch, cuda::PrefillBlockSumsBytes(Extent()));
   const int64_t all = int64_t{1} << 62;
   Fill(*q, c.bf16, num_tokens * num_heads * c.d_k, 1, all);
   Fill(*k, c.bf16, rows * c.d_k, 2, c.equal_keys ? c.d_k : all);

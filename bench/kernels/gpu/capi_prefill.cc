@@ -11,10 +11,10 @@
 #include "bench/kernels/gpu/sparse_call.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/sm90/prefill_branches.h"
+#include "kernels/cuda/sm90/prefill_choose.h"
 #include "kernels/cuda/sm90/prefill_compressed.h"
 #include "kernels/cuda/sm90/prefill_compressed_rows.h"
 #include "kernels/cuda/sm90/prefill_plan.h"
-#include "kernels/cuda/sm90/prefill_rank.h"
 #include "kernels/cuda/sm90/sparse_prefill.h"
 
 namespace nsa {
@@ -32,7 +32,7 @@ struct PrefillCall {
 
 namespace {
 
-enum Stage : int64_t { kGather, kLse, kCompressed, kRank, kPlan, kSelected, kMerge };
+enum Stage : int64_t { kGather, kCompressed, kChoose, kPlan, kSelected, kMerge };
 
 SparseAttentionArgs ArgsOf(const PrefillCall& call) {
   SparseAttentionArgs args = nsa::ArgsOf(call.sparse);
@@ -44,14 +44,14 @@ SparseAttentionArgs ArgsOf(const PrefillCall& call) {
 struct StageScratch {
   static constexpr int64_t kAlignment = 1024;
 
-  int64_t importance, branches, branches_bytes, num_bytes;
+  int64_t block_sums, branches, branches_bytes, num_bytes;
 
   explicit StageScratch(const SparseAttentionExtent& extent) {
     const auto aligned = [](int64_t bytes) {
       return (bytes + kAlignment - 1) / kAlignment * kAlignment;
     };
-    importance = aligned(cuda::PrefillRowsBytes(extent));
-    branches = importance + aligned(cuda::PrefillImportanceBytes(extent));
+    block_sums = aligned(cuda::PrefillRowsBytes(extent));
+    branches = block_sums + aligned(cuda::PrefillBlockSumsBytes(extent));
     branches_bytes = cuda::PrefillBranchesScratchBytes(extent);
     num_bytes = branches + branches_bytes;
   }
@@ -98,14 +98,14 @@ cuda::PrefillBranchesArgs BranchesArgs(const CompressedAttentionArgs& cmp,
 }
 
 void LaunchChoiceStage(Stage stage, CompressedAttentionArgs cmp, SelectArgs select,
-                       const cuda::PrefillRows& rows, const cuda::PrefillImportance& importance,
+                       const cuda::PrefillRows& rows, const cuda::PrefillBlockSums& block_sums,
                        int num_sms, cudaStream_t stream) {
-  cuda::ForEachChunk(cmp.tokens, importance, [&](const TokenMap& tokens) {
+  cuda::ForEachChunk(cmp.tokens, block_sums, [&](const TokenMap& tokens) {
     cmp.tokens = select.tokens = tokens;
     if (stage == kCompressed) {
-      cuda::LaunchPrefillCompressed(cmp, rows, importance, num_sms, stream);
+      cuda::LaunchPrefillCompressed(cmp, rows, block_sums, num_sms, stream);
     } else {
-      cuda::LaunchPrefillRank(select, importance, stream);
+      cuda::LaunchPrefillChoose(select, rows, block_sums, stream);
     }
   });
 }
@@ -143,8 +143,8 @@ void nsa_prefill(void* context, const PrefillCall* call) {
   cuda::LaunchSparsePrefill(args, Stream{.cuda = static_cast<cuda::Context*>(context)});
 }
 
-// One stage by itself; the stages before it have run on this call. Compressed and rank share one
-// chunk's importances, selected and merge one chunk's partials, so that the output of stages is
+// One stage by itself; the stages before it have run on this call. Compressed and choose share one
+// chunk's block sums, selected and merge one chunk's partials, so that the output of stages is
 // right for one chunk only.
 void nsa_prefill_stage(void* context, const PrefillCall* call, int64_t stage) {
   const auto& cuda_context = *static_cast<cuda::Context*>(context);
@@ -158,11 +158,9 @@ void nsa_prefill_stage(void* context, const PrefillCall* call, int64_t stage) {
   const cuda::PrefillRows rows = cuda::PlacePrefillRows(args.rows, memory);
   if (stage == kGather) {
     cuda::LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, stream);
-  } else if (stage == kLse) {
-    cuda::LaunchPrefillLse(cmp, rows, num_sms, stream);
-  } else if (stage == kCompressed || stage == kRank) {
+  } else if (stage == kCompressed || stage == kChoose) {
     LaunchChoiceStage(static_cast<Stage>(stage), cmp, SelectArgsOf(cmp, args), rows,
-                      cuda::PlacePrefillImportance(ExtentOf(args), memory + scratch.importance),
+                      cuda::PlacePrefillBlockSums(ExtentOf(args), memory + scratch.block_sums),
                       num_sms, stream);
   } else {
     LaunchBranchStage(static_cast<Stage>(stage), BranchesArgs(cmp, args, scratch), num_sms, stream);

@@ -23,7 +23,7 @@ class PrefillCall(ctypes.Structure):
     _fields_ = [("sparse", SparseCall), ("tiles", _P), ("cmp", _P), ("cmp_lse", _P), ("num_tiles", _I)]
 
 
-STAGES = ("gather", "lse", "compressed", "rank", "plan", "selected", "merge")
+STAGES = ("gather", "compressed", "choose", "plan", "selected", "merge")
 TILE_TOKENS = 64
 
 

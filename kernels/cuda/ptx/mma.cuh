@@ -76,6 +76,15 @@ __device__ __forceinline__ void CopyAsync16(uint32_t shared_address, const void*
 __device__ __forceinline__ void ArriveAfterCopies(uint32_t barrier) {
   asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
 }
+// Makes a group of this thread's copies since the last one, which may be none.
+__device__ __forceinline__ void CommitCopies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+// Waits for all of this thread's groups but the last kPending.
+template <int kPending>
+__device__ __forceinline__ void WaitForCopies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
 // Two floats in one register, `low` first.
 template <typename T>
 __device__ __forceinline__ uint32_t PackPair(float low, float high);

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/mma.cuh"
@@ -38,14 +39,18 @@ __device__ __forceinline__ void IssueScores(float (&scores)[kNumScores], uint32_
 }
 
 // Issues out (+)= P V as one group, where `weights` hold P as a left operand, 16 rows of V a step.
+// Rows before first_row and from end_row on have no weight; if it accumulates, their steps are left
+// out.
 template <typename T, int kDv, int kSteps>
 __device__ __forceinline__ void IssueValues(float (&out)[kDv / 2],
                                             const uint32_t (&weights)[kSteps][4], uint32_t v,
-                                            bool accumulate) {
+                                            bool accumulate, int first_row = 0,
+                                            int end_row = kSteps * 16) {
   const uint64_t v_tile = DescribeMnMajor(v, kSteps * 16 * kBoxColumns * 2);
   FenceWgmma();
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) {
+    if (accumulate && (step * 16 + 16 <= first_row || step * 16 >= end_row)) continue;
     Wgmma<T, kDv, Layout::kMnMajor>::Registers(out, weights[step], v_tile + 128 * step,
                                                accumulate || step > 0);
   }
@@ -100,10 +105,38 @@ __device__ __forceinline__ void PackWeights(const float (&scores)[kNumScores],
   }
 }
 
-// Running maximum (scaled, base 2) and this thread's part of the sum of two rows.
+// Probabilities 2^(scores * scale - top) as PackWeights rounds them; `sum` is this thread's. Scores
+// stay as they are.
+template <typename T, int kNumScores>
+__device__ __forceinline__ void WeighScores(const float (&scores)[kNumScores], float scale,
+                                            const float (&top)[2],
+                                            uint32_t (&weights)[kNumScores / 8][4],
+                                            float (&sum)[2]) {
+  sum[0] = sum[1] = 0;
+#pragma unroll
+  for (int i = 0; i < kNumScores; i += 2) {
+    const int half = i / 2 % 2;
+    const float low = Exp2(fmaf(scores[i], scale, -top[half]));
+    const float high = Exp2(fmaf(scores[i + 1], scale, -top[half]));
+    sum[half] += low + high;
+    weights[i / 8][i % 8 / 2] = PackPair<T>(low, high);
+  }
+}
+
+// A sum of weights up to which none of them leaves its type's range.
+template <typename T>
+inline constexpr float kMaxWeights = std::is_same_v<T, __half> ? 0x1p14F : 0x1p60F;
+
+// Running maximum (scaled, base 2) and this thread's part of the sum of two rows. Once all rows of
+// a warp are `set`, what comes later may be larger than their `top`, within kMaxWeights.
 struct OnlineRows {
   float top[2] = {kNegativeInfinity, kNegativeInfinity};
   float sum[2] = {0, 0};
+  bool set = false;
+
+  __device__ __forceinline__ void FindSet() {
+    set = __all_sync(0xffffffffu, top[0] > kNegativeInfinity && top[1] > kNegativeInfinity);
+  }
 };
 
 // One step of the online softmax: moves rows to their new maximum and exponentiates in place. What
@@ -135,6 +168,29 @@ __device__ __forceinline__ void RescaleRows(float (&out)[kSize], const float (&f
     out[i + 2] *= factor[1];
     out[i + 3] *= factor[1];
   }
+}
+
+// Weights of the next scores, and out rescaled where rows move to a new maximum, which they only do
+// if they have to. All lanes of a warp.
+template <typename T, int kNumScores, int kSize>
+__device__ __forceinline__ void WeighNext(float (&scores)[kNumScores], float scale,
+                                          OnlineRows& rows, uint32_t (&weights)[kNumScores / 8][4],
+                                          float (&out)[kSize]) {
+  if (rows.set) [[likely]] {
+    float sum[2];
+    WeighScores<T>(scores, scale, rows.top, weights, sum);
+    const bool fits = sum[0] <= kMaxWeights<T> && sum[1] <= kMaxWeights<T>;
+    if (__all_sync(0xffffffffu, fits)) [[likely]] {
+      rows.sum[0] += sum[0];
+      rows.sum[1] += sum[1];
+      return;
+    }
+  }
+  float factor[2];
+  OnlineSoftmaxStep(scores, scale, rows, factor);
+  RescaleRows(out, factor);
+  PackWeights<T>(scores, weights);
+  rows.FindSet();
 }
 
 // Makes scores of columns outside [begin, end) invisible.

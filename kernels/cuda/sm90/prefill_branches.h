@@ -15,8 +15,9 @@ namespace nsa::cuda {
 // every path with few tokens.
 struct PrefillTuning {
   // Tiles whose partials exist at a time: more tiles share loads of K and V, fewer need less
-  // scratch.
-  int64_t chunk_tiles = 64;
+  // scratch. 33 tiles have 33 * 8 groups of 8 tokens per KV head, which the 132 multiprocessors of
+  // an H100 or H200 share evenly.
+  int64_t chunk_tiles = 66;
   // Tokens whose own block is below this attend all blocks at once and mask: as cheap as partials
   // while few of the blocks are masked. At most 64.
   int32_t inline_blocks = 32;

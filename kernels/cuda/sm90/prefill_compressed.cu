@@ -1,23 +1,25 @@
-// The second pass over the compressed rows (prefill_lse.cu is the first): attention and block
-// importances. As the log-sum-exps are known, a score becomes a final probability at once, so that
-// rows can be taken in small tiles and nothing is rescaled or divided.
+// Attention over the compressed rows, and what the choice of blocks needs of it: for every head of
+// a token and every block the sum of its rows' weights, rounded to bf16. A weight is 2^(score -
+// shift). The shift is the maximum of the row's first tile and stays that, unless a weight would
+// not fit (MoveShift), so that nothing is rescaled and blocks of a row can be compared. Once a row
+// is through, its sum tells what its weights are as probabilities (prefill_choose.cu).
 //
 // A block serves one item at a time: the 16 query heads of one KV head of up to 8 tokens are 128
 // rows of Q, 64 for each of two consumer warpgroups; a warp has one token. A producer thread keeps
-// rings of 64-row tiles of K and V filled. They are walked from the last to the first, so that the
+// a ring of 64-row tiles of K and V filled. They are walked from the last to the first, so that the
 // tile that needs a mask comes first.
 //
-// While a consumer turns the scores of one tile into probabilities, the tensor cores multiply what
-// it has issued before: the outputs of the tile before and the scores of the tile after. The tiles
-// of all items form one stream, so this holds across items too.
+// While a consumer weighs the scores of one tile, the tensor cores multiply what it has issued
+// before: the outputs of the tile before and the scores of the tile after. The tiles of all items
+// form one stream, so this holds across items too.
 //
-// Threads: 2 x 128 consumers, 128 producers of which one issues copies and one warp writes the
-// outputs of tokens that see no row. Shared memory: Plan. Bound by the tensor cores: 4 * d flop per
-// query head and visible row; exponentials take half of that time on the special function units.
-// Reads of K and V come from L2: 32 KiB per 4.2 MFLOP.
+// Threads: 2 x 128 consumers, 128 producers of which one issues copies and one warp writes what
+// items that see no row get. Shared memory: Plan. Bound by the tensor cores and their power: 4 * d
+// flop per query head and visible row; exponentials take half of that time on the special function
+// units. Reads of K and V come from L2, 32 KiB per 4.2 MFLOP; written are 2 bytes per query head
+// and visible block.
 
 #include "base/check.h"
-#include "kernels/cuda/device/transpose_quad.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/mma.cuh"
 #include "kernels/cuda/ptx/tensor_map.h"
@@ -26,14 +28,13 @@
 #include "kernels/cuda/sm90/prefill_compressed.h"
 #include "kernels/cuda/sm90/prefill_compressed_items.cuh"
 #include "kernels/cuda/sm90/prefill_compressed_queries.cuh"
-#include "kernels/cuda/sm90/prefill_importance.cuh"
+#include "kernels/cuda/sm90/prefill_compressed_values.cuh"
+#include "kernels/cuda/sm90/prefill_sum_blocks.cuh"
 
 namespace nsa::cuda {
 namespace {
 
-constexpr int kTileRows = 64;
-constexpr int kScores = kTileRows / 2;  // of a thread
-constexpr int kConsumers = 2;           // warpgroups
+constexpr int kConsumers = 2;  // warpgroups
 constexpr int kConsumerTokens = 4;
 constexpr int kConsumerRows = kConsumerTokens * kGroup;
 constexpr int kItemTokens = kConsumers * kConsumerTokens;
@@ -42,7 +43,9 @@ constexpr int kThreads = (kConsumers + 1) * 128;
 constexpr int kConsumerWarps = kConsumers * 4;
 constexpr int kConsumerRegisters = 240;
 constexpr int kProducerRegisters = 24;
+constexpr float kLn2 = 0.69314718055994531f;
 constexpr float kLog2E = 1.4426950408889634f;
+constexpr float kMaxScale = 0x1p60f;  // of weights to block sums, so that those of a block fit
 
 struct Maps {
   CUtensorMap q;  // [T, H, d_k], box [8, 16, 64]
@@ -52,10 +55,10 @@ struct Maps {
 
 struct Params {
   ItemSpace items;
-  const float* lse;   // [T, H]
-  void* out;          // [T, H, d_v]
-  float* importance;  // [num_tiles * kTileTokens, num_kv_heads, importance_stride]
-  int32_t importance_stride;
+  float* lse;             // [T, H]
+  void* out;              // [T, H, d_v]
+  const float* k_square;  // PrefillRows
+  PrefillBlockSums block_sums;
   int32_t block_tokens, num_selected;
   int32_t num_heads;
   float scale_log2;  // softmax scale * log2(e)
@@ -65,6 +68,7 @@ struct Params {
 struct Work {
   int32_t first_token, num_tokens, first_position, kv_head, place;
   int32_t num_tiles;  // 0: no more work
+  float k_square;     // PrefillRows
 };
 
 // Dynamic shared memory. Q, K and V are slices of 64 columns, of 128 bytes a row.
@@ -125,8 +129,13 @@ __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk, kDv>&
     const int num_tiles = p.items.NumTiles(item, kTileRows);
     if (num_tiles == 0) continue;
     Wait(plan.QEmpty(), q_parity ^ 1);
-    *plan.work = {item.first_token, item.num_tokens, item.first_position,
-                  item.kv_head,     item.place,      num_tiles};
+    *plan.work = {item.first_token,
+                  item.num_tokens,
+                  item.first_position,
+                  item.kv_head,
+                  item.place,
+                  num_tiles,
+                  p.k_square[item.first_row / p.items.rows_stride]};
     ArriveExpectBytes(plan.QFull(), P::kBytesQ);
     for (int slice = 0; slice < P::kSlicesK; ++slice) {
       LoadBox3(plan.Q() + slice * P::kSliceBytesQ, &maps.q, plan.QFull(), slice * kColumns,
@@ -152,7 +161,7 @@ __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk, kDv>&
   Arrive(plan.QFull());
 }
 
-// Items that see no rows at all: output 0. One warp.
+// Items that see no rows at all: output 0, lse -inf. One warp.
 template <int kDv>
 __device__ void StoreEmptyItems(const Params& p) {
   constexpr int kChunks = kDv / 8;
@@ -164,16 +173,23 @@ __device__ void StoreEmptyItems(const Params& p) {
       const int64_t to = static_cast<int64_t>(item.first_token + row / kGroup) * p.num_heads +
                          item.kv_head * kGroup + row % kGroup;
       if (lane < kChunks) static_cast<uint4*>(p.out)[to * kChunks + lane] = {0, 0, 0, 0};
+      if (lane == 0) p.lse[to] = -INFINITY;
     }
   }
 }
 
 // ---- Consumers ----------------------------------------------------------------------------------
 
+// Over the four lanes that share a row.
+__device__ __forceinline__ float QuadSum(float x) {
+  x += __shfl_xor_sync(kAllLanes, x, 1);
+  return x + __shfl_xor_sync(kAllLanes, x, 2);
+}
+
 // This warp's token of an item.
 struct WarpToken {
-  int32_t head = -1;        // packed token * num_heads + this thread's first head; -1: none
-  int32_t importance = -1;  // index of its first block's; -1: all blocks are chosen anyway
+  int32_t head = -1;    // packed token * num_heads + this thread's first head; -1: none
+  int32_t blocks = -1;  // index of its first block sums; -1: all blocks are chosen anyway
   int32_t end_row = 0;
 
   WarpToken() = default;
@@ -184,63 +200,20 @@ struct WarpToken {
     if (token >= work.num_tokens) return;
     head = (work.first_token + token) * p.num_heads + work.kv_head * kGroup + threadIdx.x % 32 / 4;
     if (position / p.block_tokens >= p.num_selected) {
-      importance = ((work.place + token) * p.items.num_kv_heads.divisor() + work.kv_head) *
-                   p.importance_stride;
+      blocks = static_cast<int32_t>(
+          ((work.place + token) * p.items.num_kv_heads.divisor() + work.kv_head) *
+          p.block_sums.stride);
     }
   }
 };
 
 // Hides the rows of a tile that the token does not see.
 __device__ __forceinline__ void Mask(float (&s)[kScores], int tile, int first_row, int end_row) {
-  const int column = tile * kTileRows + threadIdx.x % 4 * 2;
+  const int first = tile * kTileRows + threadIdx.x % 4 * 16;  // of this lane
 #pragma unroll
   for (int i = 0; i < kScores; ++i) {
-    const int row = column + i / 4 * 8 + i % 2;
+    const int row = first + i / 4 * 2 + i % 2;
     if (row < first_row || row >= end_row) s[i] = -INFINITY;
-  }
-}
-
-template <typename T>
-__device__ __forceinline__ void Pack(const float (&s)[kScores],
-                                     uint32_t (&packed)[kTileRows / 16][4]) {
-#pragma unroll
-  for (int i = 0; i < kScores / 2; ++i) {
-    packed[i / 4][i % 4] = PackPair<T>(s[2 * i], s[2 * i + 1]);
-  }
-}
-
-// o (+)= P V of this warpgroup, issued only; `meanwhile` as for IssueScores.
-template <typename T, int kDv, typename F>
-__device__ __forceinline__ void IssueOutputs(float (&o)[kDv / 2],
-                                             const uint32_t (&p)[kTileRows / 16][4], uint32_t v,
-                                             bool accumulate, F&& meanwhile) {
-  const uint64_t b = DescribeMnMajor(v, kTileRows * kRowBytes);
-#pragma unroll
-  for (int step = 0; step < kTileRows / 16; ++step) {
-    Wgmma<T, kDv, Layout::kMnMajor>::Registers(o, p[step], b + 128 * step, accumulate || step > 0);
-    meanwhile(step, kTileRows / 16);
-  }
-  CommitWgmma();
-}
-
-// Writes a token's outputs, 16 bytes a lane.
-template <typename T, int kDv>
-__device__ __forceinline__ void StoreOutputs(const Params& p, int32_t head,
-                                             const float (&o)[kDv / 2]) {
-#pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    T* out = static_cast<T*>(p.out) + (int64_t{head} + 8 * half) * kDv + threadIdx.x % 4 * 8;
-#pragma unroll
-    for (int i = 0; i < kDv / 8; i += 4) {
-      uint32_t x[4];
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const int at = 4 * (i + j) + 2 * half;
-        x[j] = PackPair<T>(o[at], o[at + 1]);
-      }
-      TransposeQuad(x);
-      if (head >= 0) *reinterpret_cast<uint4*>(out + i * 8) = {x[0], x[1], x[2], x[3]};
-    }
   }
 }
 
@@ -249,6 +222,7 @@ __device__ __forceinline__ void StoreOutputs(const Params& p, int32_t head,
 template <typename T, int kDk, int kDv, typename G>
 class Consumer {
   using P = Plan<kDk, kDv>;
+  static constexpr float kRoom = std::is_same_v<T, __half> ? 14 : 60;
 
  public:
   __device__ __forceinline__ Consumer(const Params& p, const P& plan) : p_(p), plan_(plan) {}
@@ -262,7 +236,7 @@ class Consumer {
     WaitWgmma<0>();
     PinRegisters(s_[0]);
     ReleaseQueries();
-    next_.template Advance<P::kStages>();
+    ahead_.template Advance<P::kStages>();
     while (true) {
       if (!Step<0, false>()) break;
       StepInside<1>();
@@ -272,26 +246,25 @@ class Consumer {
   }
 
  private:
-  // Waits for the next item and loads its queries and log-sum-exps; false if there is none.
+  // Waits for the next item and loads its queries; false if there is none.
   __device__ __forceinline__ bool TakeItem() {
     Wait(plan_.QFull(), q_parity_);
     if (plan_.work->num_tiles == 0) return false;
     tile_ = plan_.work->num_tiles - 1;
     last_inside_ = tile_ - 2;
-    const WarpToken token(p_, *plan_.work);
-    if (token.head >= 0) {
-      lse_[0] = p_.lse[token.head];
-      lse_[1] = p_.lse[token.head + 8];
-    }
     queries_.Load(plan_.Q(), threadIdx.x / 128 * kConsumerRows);
+    const float2 squares = queries_.Squares();
+    // By Cauchy and Schwarz no score is larger; 1.01 covers how all of it is rounded.
+    const float k_square = plan_.work->k_square * (1.01f * p_.scale_log2 * p_.scale_log2);
+    limit_[0] = sqrtf(squares.x * k_square);
+    limit_[1] = sqrtf(squares.y * k_square);
     return true;
   }
   __device__ __forceinline__ void StartItem() {
     token_ = WarpToken(p_, *plan_.work);
-#pragma unroll
-    for (int half = 0; half < 2; ++half) {  // a head that sees nothing has scores -inf alone
-      shift_[half] = lse_[half] == -INFINITY ? 0 : lse_[half] * kLog2E;
-    }
+    shift_[0] = shift_[1] = sum_[0] = sum_[1] = next_[0] = next_[1] = 0;
+    scale_[0] = scale_[1] = 1;
+    is_scaled_ = false;
   }
   // After the first product that has read them.
   __device__ __forceinline__ void ReleaseQueries() {
@@ -302,7 +275,9 @@ class Consumer {
   // Steps from s_[kFirst] on while nothing but whole tiles of one item is concerned.
   template <int kFirst>
   __device__ __forceinline__ void StepInside() {
-    while (tile_ >= 2 && tile_ <= last_inside_) {
+    if (tile_ < 2 || tile_ > last_inside_) return;
+    fits_ = __all_sync(kAllLanes, limit_[0] <= shift_[0] + kRoom && limit_[1] <= shift_[1] + kRoom);
+    while (tile_ >= 2) {
       Step<kFirst, true>();
       Step<1 - kFirst, true>();
     }
@@ -317,8 +292,11 @@ class Consumer {
     const int tile = tile_--;
     const bool is_last = !kInside && tile == 0;  // of its item
     const bool has_next = !is_last || TakeItem();
-    if (has_next && !next_is_full_) Wait(plan_.Full(next_.idx), next_.parity);
+    if (has_next && !ahead_is_full_) Wait(plan_.Full(ahead_.idx), ahead_.parity);
     if constexpr (!kInside) Mask(s_[kNow], tile, p_.items.first_row, token_.end_row);
+    bool moves = false;
+    if (!kInside || !fits_) [[unlikely]]
+      moves = MoveShift<kInside>(s_[kNow]);
     PinRegisters(s_[kOther]);
     PinRegisters(o_);
     FenceWgmma();
@@ -328,23 +306,20 @@ class Consumer {
     IssueOutputs<T, kDv>(
         o_, packed_[kOther], plan_.V(before_), kInside || accumulate_,
         [&](int step, int num_steps) { Weigh(s_[kNow], 0, step, num_steps, weights); });
-    queries_.IssueScores(s_[kOther], plan_.K(next_.idx), [&](int step, int num_steps) {
+    queries_.IssueScores(s_[kOther], plan_.K(ahead_.idx), [&](int step, int num_steps) {
       Weigh(s_[kNow], kScores / 2, step, num_steps, weights);
     });
-    next_.template Advance<P::kStages>();
-    next_is_full_ = TestWait(plan_.Full(next_.idx), next_.parity);
+    ahead_.template Advance<P::kStages>();
+    ahead_is_full_ = TestWait(plan_.Full(ahead_.idx), ahead_.parity);
 
-    importances_.Store(p_.importance, carry_);
     Pack<T>(weights, packed_[kNow]);
-    importances_.Take(weights, token_.importance < 0
-                                   ? -1
-                                   : token_.importance + tile * TileImportances<G>::kBlocks);
+    Sum(weights, tile);
     PinRegisters(weights);
     // A branch, rarely taken, that ptxas does not move the wait across: without it the exponentials
     // would come after the wait and overlap with nothing.
-    if (!next_is_full_ && tile_ > 0) [[unlikely]] {
-      Wait(plan_.Full(next_.idx), next_.parity);
-      next_is_full_ = true;
+    if (!ahead_is_full_ && tile_ > 0) [[unlikely]] {
+      Wait(plan_.Full(ahead_.idx), ahead_.parity);
+      ahead_is_full_ = true;
     }
     WaitWgmma<0>();
     PinRegisters(s_[kOther]);
@@ -352,16 +327,20 @@ class Consumer {
     __syncwarp();
     if (threadIdx.x % 32 == 0 && (kInside || has_outputs_)) Arrive(plan_.Empty(before_));
     if (++before_ == P::kStages) before_ = 0;
+    if (moves) [[unlikely]] {
+#pragma unroll
+      for (int i = 0; i < kDv / 2; ++i) o_[i] *= factor_[i / 2 % 2];
+    }
     if constexpr (kInside) return true;
     has_outputs_ = true;
-    if (completes_) {  // the tile before was the last one of another item
-      StoreOutputs<T, kDv>(p_, done_head_, o_);
-      carry_ = 0;
-    }
+    if (completes_) StoreItem();  // the tile before was its item's last
     accumulate_ = !completes_;
     completes_ = is_last;
     if (is_last) {
-      done_head_ = token_.head;
+      done_ = {token_.head,
+               {SumOfWeights<G>(sum_[0], next_[0]), SumOfWeights<G>(sum_[1], next_[1])},
+               {shift_[0], shift_[1]},
+               {scale_[0], scale_[1]}};
       if (!has_next) return Finish<kNow>();
       StartItem();
       ReleaseQueries();
@@ -369,7 +348,7 @@ class Consumer {
     return true;
   }
 
-  // Part `part` of `num_parts` of half of the scores, from `first` on, become probabilities.
+  // Part `part` of `num_parts` of half of the scores, from `first` on, become weights.
   __device__ __forceinline__ void Weigh(const float (&s)[kScores], int first, int part,
                                         int num_parts, float (&weights)[kScores]) const {
     const int size = (kScores / 2 + num_parts - 1) / num_parts;
@@ -380,35 +359,122 @@ class Consumer {
     }
   }
 
+  // Moves the unit of the weights so that those of scores `s` fit: to the row's maximum for its
+  // first scores, later only where they would grow past 2^kRoom. Block sums stay in the first unit:
+  // scale_ makes them, until it is past kMaxScale (of bf16 rows: at their first move). True if what
+  // was summed before has to be multiplied by factor_.
+  template <bool kInside>
+  __device__ __forceinline__ bool MoveShift(const float (&s)[kScores]) {
+    float top[2] = {s[0], s[2]};
+#pragma unroll
+    for (int i = 1; i < kScores; ++i) top[i / 2 % 2] = fmaxf(top[i / 2 % 2], s[i]);
+    const float limit[2] = {shift_[0] + kRoom, shift_[1] + kRoom};
+    const bool grows = top[0] * p_.scale_log2 > limit[0] || top[1] * p_.scale_log2 > limit[1];
+    if (kInside && !__any_sync(kAllLanes, grows)) [[likely]]
+      return false;
+    bool moves = false;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float row_top = fmaxf(top[half], __shfl_xor_sync(kAllLanes, top[half], 1));
+      row_top = fmaxf(row_top, __shfl_xor_sync(kAllLanes, row_top, 2)) * p_.scale_log2;
+      const bool is_first = QuadSum(sum_[half]) == 0;
+      factor_[half] = 1;
+      if (row_top == -INFINITY || (!is_first && row_top <= limit[half])) continue;
+      if (!is_first) {
+        factor_[half] = Exp2(shift_[half] - row_top);
+        sum_[half] *= factor_[half];
+        next_[half] *= factor_[half];
+        scale_[half] *= Exp2(row_top - shift_[half]);
+        is_scaled_ = moves = true;
+      }
+      shift_[half] = row_top;
+    }
+    return __any_sync(kAllLanes, moves);
+  }
+
+  // Adds weights up, of rows and of blocks.
+  __device__ __forceinline__ void Sum(const float (&weights)[kScores], int tile) {
+    float blocks[2][G::kLaneBlocks];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      SumBlocks<G>(weights, half, sum_[half], next_[half], blocks[half]);
+      if (is_scaled_) [[unlikely]] {
+#pragma unroll
+        for (float& block : blocks[half]) block *= scale_[half];
+      }
+    }
+    if (token_.blocks < 0) return;
+    const int lane = threadIdx.x % 32;
+    constexpr int kLaneQuads = G::kLaneBlocks / 4;
+    uint4* out = p_.block_sums.data + token_.blocks +
+                 (tile * 4 + lane % 4) * (kLaneQuads * kBlockSumsOfQuad) + lane / 4;
+#pragma unroll
+    for (int i = 0; i < kLaneQuads; ++i) {
+      uint32_t x[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        x[j] = PackPair<__nv_bfloat16>(blocks[0][4 * i + j], blocks[1][4 * i + j]);
+      }
+      __stcs(out + i * kBlockSumsOfQuad, uint4{x[0], x[1], x[2], x[3]});
+    }
+  }
+
+  // Of an item whose outputs are all added up.
+  __device__ __forceinline__ void StoreItem() {
+    float inverse[2];
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float sum = QuadSum(done_.sum[half]);
+      inverse[half] = sum == 0 ? 0.0f : 1.0f / sum;  // 0: it sees nothing
+      if (done_.head >= 0 && threadIdx.x % 4 == 0) {
+        p_.lse[done_.head + 8 * half] =
+            sum == 0 ? -INFINITY : (done_.shift[half] + log2f(sum)) * kLn2;
+        p_.block_sums.factors[done_.head + 8 * half] =
+            done_.scale[half] > kMaxScale ? kNoFactor : inverse[half] / done_.scale[half];
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kDv / 2; ++i) o_[i] *= inverse[i / 2 % 2];
+    StoreOutputs<T, kDv>(p_.out, done_.head, o_);
+  }
+
   // What is left of the last tile of all.
   template <int kNow>
   __device__ __forceinline__ bool Finish() {
     FenceWgmma();
     IssueOutputs<T, kDv>(o_, packed_[kNow], plan_.V(before_), accumulate_, Nothing());
-    importances_.Store(p_.importance, carry_);
     WaitWgmma<0>();
     PinRegisters(o_);
-    StoreOutputs<T, kDv>(p_, done_head_, o_);
+    StoreItem();
     return false;
   }
 
+  // What is left of an item once all of it is weighed.
+  struct Done {
+    int32_t head = -1;
+    float sum[2], shift[2], scale[2];
+  };
+
   const Params& p_;
   const P& plan_;
-  RingPosition next_;            // of the tile whose scores come next
+  RingPosition ahead_;           // of the tile whose scores come next
   int before_ = P::kStages - 1;  // where the values are of the tile whose outputs come next
   uint32_t q_parity_ = 0;
-  Queries<T, kDk, kQueryRows, true> queries_;
-  WarpToken token_;        // of the tile that is being weighed
-  float shift_[2];         // its log-sum-exps, base 2
-  float lse_[2] = {0, 0};  // those of the next item
+  Queries<T, kDk, kQueryRows> queries_;
+  WarpToken token_;         // of the tile that is being weighed
+  float shift_[2];          // weights are 2^(scale_log2 * score - shift)
+  float sum_[2], next_[2];  // SumBlocks
+  float limit_[2];          // of the scores of queries_, by Cauchy and Schwarz
+  bool fits_ = false;       // what the limit allows fits without moving the shift
+  float factor_[2];         // MoveShift
+  float scale_[2];          // to the unit of block sums; 1 unless is_scaled_
+  bool is_scaled_ = false;
   int tile_ = 0, last_inside_ = 0;
-  TileImportances<G> importances_;  // of the tile before
-  float carry_ = 0;
-  bool next_is_full_ = false;
+  bool ahead_is_full_ = false;
   bool has_outputs_ = false;  // there was a tile before
   bool completes_ = true;     // and it was the last one of its item
   bool accumulate_ = false;   // else: and not the first one
-  int32_t done_head_ = -1;    // of its token
+  Done done_;                 // of it
   float s_[2][kScores], o_[kDv / 2];
   uint32_t packed_[2][kTileRows / 16][4] = {};
 };
@@ -489,14 +555,6 @@ void LaunchFor(const CompressedAttentionArgs& args, const Maps& maps, const Para
   if (d_k == 192) LaunchGeometry<T, 192, 128>(args.shape, maps, params, num_sms, stream);
 }
 
-int64_t ImportanceStride(const SparseAttentionExtent& extent) {
-  return (extent.max_pages + 127) / 128 * 128;
-}
-int64_t ImportanceTileBytes(const SparseAttentionExtent& extent) {
-  return kTileTokens * extent.num_kv_heads * ImportanceStride(extent) *
-         static_cast<int64_t>(sizeof(float));
-}
-
 }  // namespace
 
 bool CanPrefillCompressed(const CompressedAttentionArgs& args) {
@@ -510,33 +568,16 @@ bool CanPrefillCompressed(const CompressedAttentionArgs& args) {
          ((page_rows == 4 && offset <= 1) || page_rows == 1);
 }
 
-PrefillImportance PlacePrefillImportance(const SparseAttentionExtent& extent, void* scratch) {
-  return {.data = static_cast<float*>(scratch),
-          .stride = ImportanceStride(extent),
-          .max_tiles = PrefillImportanceBytes(extent) / ImportanceTileBytes(extent)};
-}
-
-int64_t PrefillImportanceBytes(const SparseAttentionExtent& extent) {
-  constexpr int64_t kMaxBytes = int64_t{1} << 30;
-  const int64_t tile_bytes = ImportanceTileBytes(extent);
-  // A sequence's tokens fill tiles but for its first and last.
-  const int64_t num_tiles =
-      std::min(extent.num_tokens, extent.num_tokens / kTileTokens + 2 * extent.num_seqs);
-  // Not rounded to whole tiles: more for a larger extent, as scratch is taken once for the largest.
-  return std::min(std::max<int64_t>(num_tiles, 1) * tile_bytes, std::max(kMaxBytes, tile_bytes));
-}
-
 void LaunchPrefillCompressed(const CompressedAttentionArgs& args, const PrefillRows& rows,
-                             const PrefillImportance& importance, int num_sms,
-                             cudaStream_t stream) {
+                             const PrefillBlockSums& block_sums, int num_sms, cudaStream_t stream) {
   NSA_CHECK(CanPrefillCompressed(args)) << args.q.ToString() << " " << args.rows.k.ToString();
   if (args.tokens.tiles.dim(0) == 0) return;
-  NSA_CHECK_LE(args.tokens.tiles.dim(0), importance.max_tiles);
+  NSA_CHECK_LE(args.tokens.tiles.dim(0), block_sums.max_tiles);
   const Params params{.items = MakeItemSpace(args, rows, kItemTokens),
                       .lse = args.lse.data<float>(),
                       .out = args.out.raw(),
-                      .importance = importance.data,
-                      .importance_stride = static_cast<int32_t>(importance.stride),
+                      .k_square = rows.k_square,
+                      .block_sums = block_sums,
                       .block_tokens = static_cast<int32_t>(args.shape.block_tokens),
                       .num_selected = static_cast<int32_t>(args.shape.num_selected),
                       .num_heads = static_cast<int32_t>(args.q.dim(1)),

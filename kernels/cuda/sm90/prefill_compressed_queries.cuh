@@ -14,9 +14,8 @@ struct Nothing {
 
 // Q and K lie in shared memory as slices of 64 columns, that is rows of 128 swizzled bytes; Q's
 // slices have kRows rows, K's have as many as s has columns. The queries stay in registers, which
-// saves a third of the reads of shared memory, unless they are too wide to fit beside the
-// accumulators; their shared memory is free then once the first product has ended.
-template <typename T, int kDk, int kRows, bool kInRegisters>
+// saves half of the reads of shared memory; their own is free once the first product has ended.
+template <typename T, int kDk, int kRows>
 struct Queries {
   uint32_t a[kDk / 16][4];
 
@@ -30,6 +29,18 @@ struct Queries {
       LoadMatrix4(a[step], q + (step / 4 * kRows + row) * 128 + (chunk ^ (row % 8)) * 16);
     }
   }
+  // The squared norms of rows lane / 4 and + 8 of this warp: the diagonal of Q Q^T.
+  __device__ __forceinline__ float2 Squares() const {
+    float low[4] = {}, high[4] = {};
+#pragma unroll
+    for (int step = 0; step < kDk / 16; ++step) {
+      Mma16x8x16<T>(low, a[step], a[step][0], a[step][2]);
+      Mma16x8x16<T>(high, a[step], a[step][1], a[step][3]);
+    }
+    const int row = threadIdx.x % 32 / 4, holder = row * 4 + row / 2;
+    return {__shfl_sync(0xffffffffu, row % 2 == 0 ? low[0] : low[1], holder),
+            __shfl_sync(0xffffffffu, row % 2 == 0 ? high[2] : high[3], holder)};
+  }
   // s = Q K^T, issued only. A product waits for its place in the queue, more so with operands in
   // registers: `meanwhile(step, num_steps)` is called after each.
   template <int kScores, typename F = Nothing>
@@ -41,28 +52,6 @@ struct Queries {
     for (int step = 0; step < kDk / 16; ++step) {
       const uint64_t offset = (step / 4 * kTileRows * 128 >> 4) + step % 4 * 2;
       Wgmma<T, kTileRows, Layout::kKMajor>::Registers(s, a[step], b + offset, step > 0);
-      meanwhile(step, kDk / 16);
-    }
-    CommitWgmma();
-  }
-};
-
-template <typename T, int kDk, int kRows>
-struct Queries<T, kDk, kRows, false> {
-  uint32_t address;
-
-  __device__ __forceinline__ void Load(uint32_t q, int first_row) { address = q + first_row * 128; }
-  template <int kScores, typename F = Nothing>
-  __device__ __forceinline__ void IssueScores(float (&s)[kScores], uint32_t k,
-                                              F&& meanwhile = {}) const {
-    constexpr int kTileRows = kScores * 2;
-    const uint64_t a = DescribeKMajor(address), b = DescribeKMajor(k);
-#pragma unroll
-    for (int step = 0; step < kDk / 16; ++step) {
-      const uint64_t inner = step % 4 * 2;
-      Wgmma<T, kTileRows, Layout::kKMajor>::Shared(s, a + (step / 4 * kRows * 128 >> 4) + inner,
-                                                   b + (step / 4 * kTileRows * 128 >> 4) + inner,
-                                                   step > 0);
       meanwhile(step, kDk / 16);
     }
     CommitWgmma();

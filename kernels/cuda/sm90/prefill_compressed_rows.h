@@ -10,15 +10,26 @@
 
 namespace nsa::cuda {
 
-inline constexpr int64_t kPrefillTileRows = 128;  // what copies are padded to
+inline constexpr int64_t kPrefillTileRows = 64;  // rows that a prefill kernel loads at once
 
-// Row i of the pages of KV head g of sequence s (a row of the page table) is row
-// (s * num_kv_heads + g) * rows_stride + i. Rows that nobody sees, before the first complete one
-// and after the last one, are zeros up to the next multiple of kPrefillTileRows and undefined from
-// there on.
+// Which row of a tile lies at `place`. A thread of a tensor-core product has columns 2 c and 2 c +
+// 1 of every 8: it gets the 16 rows from 16 c on, and so whole blocks.
+__host__ __device__ constexpr int TileRowAt(int place) {
+  return place / 2 % 4 * 16 + place / 8 * 2 + place % 2;
+}
+__host__ __device__ constexpr int PlaceInTile(int row) {
+  return row % 16 / 2 * 8 + row / 16 * 2 + row % 2;
+}
+
+// The rows of the pages of KV head g of sequence s (a row of the page table) begin at row
+// (s * num_kv_heads + g) * rows_stride, tiles in order, each dealt out as TileRowAt says. Rows that
+// nobody sees, before the first complete one and after the last one, are zeros up to the next
+// multiple of kPrefillTileRows and undefined from there on.
 struct PrefillRows {
   const void* k = nullptr;  // [num_seqs * num_kv_heads * rows_stride, d_k], dtype of the cache
   const void* v = nullptr;  // [.., d_v]
+  // [num_seqs * num_kv_heads] the largest squared norm of a row of K that is seen, as fp32 sums it.
+  float* k_square = nullptr;
   int64_t rows_stride = 0;  // a multiple of kPrefillTileRows
   int64_t num_rows_in_all = 0;
 };

@@ -248,7 +248,7 @@ class Consumer {
   __device__ Consumer(Plan& shared, const Params& params)
       : shared_(shared),
         params_(params),
-        self_(threadIdx.x / 128 - 1),
+        self_(ConsumerIndex()),
         warp_(threadIdx.x % 128 / 32),
         lane_(threadIdx.x % 32) {}
 
@@ -265,6 +265,8 @@ class Consumer {
     const bool valid = token_of_group < group.num_tokens;
     const int token = group.first_token + (valid ? token_of_group : 0);
     const int position = group.first_position + token_of_group;
+    const int first_position = group.first_position + self_ * kWarpTokens;
+    const int last_position = first_position + kWarpTokens - 1;  // of this warpgroup's
 
     float sel[kDv / 2] = {}, win[kDv / 2] = {};
     OnlineRows sel_rows, win_rows;
@@ -283,8 +285,9 @@ class Consumer {
       const int end = masks_blocks && (chosen >> block & 1) == 0 ? 0
                       : block == group.own                       ? position % kPrefillBlock + 1
                                                                  : kPrefillBlock;
-      AttendPage(sel, sel_rows, 0, end, block == group.own ? group.last_row : kPrefillBlock - 1,
-                 [] {});
+      AttendPage(sel, sel_rows, 0, end, 0,
+                 block == group.own ? last_position + 1 - block * kPrefillBlock : kPrefillBlock,
+                 block == group.own ? group.last_row : kPrefillBlock - 1, [] {});
     }
     float sel_sum[2] = {QuadSum(sel_rows.sum[0]), QuadSum(sel_rows.sum[1])};
 
@@ -295,7 +298,8 @@ class Consumer {
     for (int i = 0; i < group.num_window_pages(); ++i) {
       const int page_begin = (group.window_begin + i) * kPrefillBlock;
       AttendPage(win, win_rows, position - params_.window_tokens + 1 - page_begin,
-                 position + 1 - page_begin,
+                 position + 1 - page_begin, first_position - params_.window_tokens + 1 - page_begin,
+                 last_position + 1 - page_begin,
                  group.window_begin + i == group.own ? group.last_row : kPrefillBlock - 1,
                  merge_next);
     }
@@ -320,16 +324,17 @@ class Consumer {
       rows.top[0] = fmaxf(rows.top[0], lse[slot * kPrefillGroup]);
       rows.top[1] = fmaxf(rows.top[1], lse[slot * kPrefillGroup + 8]);
     }
+    rows.FindSet();
   }
 
   // The next page of the ring, of which this warp's token sees columns [begin, end). `meanwhile`
   // is called while each of the two products runs.
   template <typename Meanwhile>
   __device__ __forceinline__ void AttendPage(float (&out)[kDv / 2], OnlineRows& rows, int begin,
-                                             int end, int last_row, Meanwhile meanwhile) {
+                                             int end, int first_row, int end_row, int last_row,
+                                             Meanwhile meanwhile) {
     const int stage = page_.stage;
     float scores[kPageScores];
-    float factor[2];
     uint32_t weights[kPageRows / 16][4];
     Wait(SharedAddress(&shared_.k_full[stage]), page_.parity);
     IssueScores<T, kDk, kQueryBoxBytes>(scores,
@@ -341,15 +346,15 @@ class Consumer {
     if (lane_ == 0) Arrive(SharedAddress(&shared_.k_empty[stage]));
 
     if (begin > 0 || end < kPrefillBlock) MaskColumns(scores, begin, end);
-    OnlineSoftmaxStep(scores, params_.scale, rows, factor);
-    RescaleRows(out, factor);
-    PackWeights<T>(scores, weights);
+    WeighNext<T>(scores, params_.scale, rows, weights, out);
 
     Wait(SharedAddress(&shared_.v_full[stage]), page_.parity);
     if (last_row < kPrefillBlock - 1) {
       ClearRowsFrom<kDv, kPageRows>(shared_.v[stage], last_row + 1, 1 + self_);
     }
-    IssueValues<T, kDv>(out, weights, SharedAddress(shared_.v[stage]), /*accumulate=*/true);
+    // From one lane, so that the compiler knows that a warpgroup goes the same way.
+    IssueValues<T, kDv>(out, weights, SharedAddress(shared_.v[stage]), /*accumulate=*/true,
+                        __shfl_sync(kFullMask, first_row, 0), __shfl_sync(kFullMask, end_row, 0));
     meanwhile();
     WaitWgmma<0>();
     PinRegisters(out);

@@ -141,6 +141,25 @@ __device__ __forceinline__ void StorePartial(const PrefillChunk& chunk, int part
   }
 }
 
+// Weights of a pair's scores, relative to 0 where they fit and else to their maximum: to `top`.
+template <typename T>
+__device__ __forceinline__ void WeighOnce(const float (&scores)[kPageScores], float scale,
+                                          uint32_t (&weights)[kPageRows / 16][4], float (&top)[2],
+                                          float (&sum)[2]) {
+  if constexpr (std::is_same_v<T, __nv_bfloat16>) {
+    constexpr float kMin = 1 / kMaxWeights<T>;
+    top[0] = top[1] = 0;
+    WeighScores<T>(scores, scale, top, weights, sum);
+    const bool fits =
+        sum[0] >= kMin && sum[0] <= kMaxWeights<T> && sum[1] >= kMin && sum[1] <= kMaxWeights<T>;
+    if (__all_sync(kFullMask, fits)) return;
+  }
+  MaxOfRows(scores, top);
+  top[0] *= scale;
+  top[1] *= scale;
+  WeighScores<T>(scores, scale, top, weights, sum);
+}
+
 template <typename T, int kDk, int kDv>
 __device__ void Consume(Shared<kDk, kDv>& shared, const PrefillChunk& chunk, float scale) {
   const int self = ConsumerIndex();
@@ -158,12 +177,7 @@ __device__ void Consume(Shared<kDk, kDv>& shared, const PrefillChunk& chunk, flo
     if (lane == 0) Arrive(SharedAddress(&shared.q_empty[self][query.stage]));
     query.Advance();
     uint32_t weights[kPageRows / 16][4];
-    MaxOfRows(scores, top);
-    top[0] *= scale;
-    top[1] *= scale;
-    sum[0] = sum[1] = 0;
-    Exponentiate(scores, scale, top, sum);
-    PackWeights<T>(scores, weights);
+    WeighOnce<T>(scores, scale, weights, top, sum);
     IssueValues<T, kDv>(out, weights, v, /*accumulate=*/false);
     sum[0] = QuadSum(sum[0]);
     sum[1] = QuadSum(sum[1]);

@@ -1,14 +1,16 @@
 #include "kernels/cuda/sm90/sparse_prefill.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "base/check.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/sm90/prefill_branches.h"
+#include "kernels/cuda/sm90/prefill_choose.h"
 #include "kernels/cuda/sm90/prefill_compressed.h"
 #include "kernels/cuda/sm90/prefill_compressed_rows.h"
-#include "kernels/cuda/sm90/prefill_rank.h"
 
 namespace nsa::cuda {
 namespace {
@@ -20,7 +22,7 @@ struct Scratch {
   TensorView cmp;      // [T, H, d_v] activation
   TensorView cmp_lse;  // [T, H] f32
   void* rows = nullptr;
-  PrefillImportance importance;
+  PrefillBlockSums block_sums;
   TensorView branches;  // u8
   int64_t num_bytes = 0;
 };
@@ -38,10 +40,15 @@ Scratch TakeScratch(const SparseAttentionExtent& extent, void* memory) {
                  {extent.num_tokens, extent.num_heads, extent.d_v}};
   scratch.cmp_lse = {
       take(num_rows * DTypeBytes(DType::kF32)), DType::kF32, {extent.num_tokens, extent.num_heads}};
+  // What the compressed branch leaves behind is of no use once blocks are chosen; the other
+  // branches begin then.
+  const int64_t shared = scratch.num_bytes;
   scratch.rows = take(PrefillRowsBytes(extent));
-  scratch.importance = PlacePrefillImportance(extent, take(PrefillImportanceBytes(extent)));
+  scratch.block_sums = PlacePrefillBlockSums(extent, take(PrefillBlockSumsBytes(extent)));
+  const int64_t compressed_end = std::exchange(scratch.num_bytes, shared);
   const int64_t branches_bytes = PrefillBranchesScratchBytes(extent);
   scratch.branches = {take(branches_bytes), DType::kU8, {branches_bytes}};
+  scratch.num_bytes = std::max(scratch.num_bytes, compressed_end);
   return scratch;
 }
 
@@ -87,6 +94,7 @@ bool CanRunSparsePrefill(const SparseAttentionArgs& args) {
   shapes.cmp = {nullptr, args.q.dtype(), {args.q.dim(0), args.q.dim(1), args.sel.d_v()}};
   shapes.cmp_lse = {nullptr, DType::kF32, {args.q.dim(0), args.q.dim(1)}};
   return CanPrefillCompressed(CompressedArgs(args, shapes)) &&
+         CanPrefillChoose(SelectArgsOf(args, shapes)) &&
          CanRunPrefillBranches(BranchesArgs(args, shapes));
 }
 
@@ -103,11 +111,10 @@ void LaunchSparsePrefill(const SparseAttentionArgs& args, const Stream& stream) 
   LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, cuda_stream);
   CompressedAttentionArgs compressed = CompressedArgs(args, scratch);
   SelectArgs select = SelectArgsOf(args, scratch);
-  LaunchPrefillLse(compressed, rows, num_sms, cuda_stream);
-  ForEachChunk(args.tokens, scratch.importance, [&](const TokenMap& tokens) {
+  ForEachChunk(args.tokens, scratch.block_sums, [&](const TokenMap& tokens) {
     compressed.tokens = select.tokens = tokens;
-    LaunchPrefillCompressed(compressed, rows, scratch.importance, num_sms, cuda_stream);
-    LaunchPrefillRank(select, scratch.importance, cuda_stream);
+    LaunchPrefillCompressed(compressed, rows, scratch.block_sums, num_sms, cuda_stream);
+    LaunchPrefillChoose(select, rows, scratch.block_sums, cuda_stream);
   });
   LaunchPrefillBranches(BranchesArgs(args, scratch), num_sms, cuda_stream);
 }
