@@ -21,6 +21,12 @@ Automaton::Automaton(const Grammar* grammar, const ConstraintLimits& limits)
   start_ = FinishState();
 }
 
+void Automaton::Reserve(int32_t num_states) {
+  states_.reserve(num_states);
+  next_.reserve(Slot(num_states, 0));
+  ids_.reserve(num_states);
+}
+
 void Automaton::StartWork() {
   work_ = 0;
   failure_ = AutomatonFailure::kNone;
@@ -119,9 +125,22 @@ int32_t Automaton::AddState(std::vector<Reading> readings, bool is_accepting) {
   memory_bytes_ += static_cast<int64_t>(key.size() + sizeof(State) + sizeof(std::string)) +
                    row_bytes + kMapOverheadBytes;
   states_.push_back({std::move(readings), num_readings, is_accepting});
-  // Nothing follows the dead state, which is the first.
-  next_.resize(next_.size() + grammar_->num_byte_classes(), id == kDead ? kDead : kUnknown);
+  next_.resize(next_.size() + grammar_->num_byte_classes(), kDead);
+  ExpectSteps(id);
   return id;
+}
+
+// Most bytes are read by no edge, and lead nowhere: only the others are left to ComputeStep.
+void Automaton::ExpectSteps(int32_t state) {
+  int32_t* const next = next_.data() + Slot(state, 0);
+  for (const Reading& reading : states_[state].readings) {
+    if (reading.state == kAcceptingMark) continue;
+    for (const Edge& edge : grammar_->edges(reading.state)) {
+      if (edge.kind != Edge::Kind::kBytes) continue;
+      std::fill(next + grammar_->byte_class(edge.low), next + grammar_->byte_class(edge.high) + 1,
+                kUnknown);
+    }
+  }
 }
 
 int32_t Automaton::PushFrame(int32_t parent, StateId return_state, int32_t depth) {

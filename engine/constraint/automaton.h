@@ -43,6 +43,9 @@ class Automaton {
   // The same state in this automaton, of the same grammar; or kFailed.
   int32_t Import(const Automaton& other, int32_t state);
 
+  // Up to `num_states` of them are added without moving those that are there.
+  void Reserve(int32_t num_states);
+
   // Begins a new allowance of max_mask_work.
   void StartWork();
   AutomatonFailure failure() const { return failure_; }
@@ -81,6 +84,7 @@ class Automaton {
   void Expand(const Reading& reading);
   int32_t FinishState();
   int32_t AddState(std::vector<Reading> readings, bool is_accepting);
+  void ExpectSteps(int32_t state);
   int32_t PushFrame(int32_t parent, StateId return_state, int32_t depth);
 
   const Grammar* const grammar_;

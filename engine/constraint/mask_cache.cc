@@ -86,10 +86,22 @@ const MaskCache::Mask* MaskCache::MaskOf(int32_t state) {
   return masks_[state].get();
 }
 
+// Most states take few first bytes: the nodes of the others are not even looked at.
 bool MaskCache::AppendTokens(const TokenTrie& trie, int32_t state, std::vector<int32_t>* tokens) {
   path_[0] = state;
-  const auto num_nodes = static_cast<int32_t>(trie.nodes.size());
-  for (int32_t i = 0; i < num_nodes;) {
+  for (int byte = 0; byte < 256; ++byte) {
+    const int32_t root = trie.roots[byte];
+    if (root < 0) continue;
+    if (automaton_->Step(state, static_cast<uint8_t>(byte)) == Automaton::kDead) continue;
+    if (!AppendSubtree(trie, root, tokens)) return false;
+  }
+  return true;
+}
+
+// The tokens of the node and below it; path_ leads to it.
+bool MaskCache::AppendSubtree(const TokenTrie& trie, int32_t root, std::vector<int32_t>* tokens) {
+  const int32_t end = trie.nodes[root].subtree_end;
+  for (int32_t i = root; i < end;) {
     const TokenTrie::Node& node = trie.nodes[i];
     const int32_t next = automaton_->Step(path_[node.depth], node.byte);
     if (next == Automaton::kFailed) return false;

@@ -28,6 +28,12 @@ class MaskCache {
   // Makes it one.
   bool Prepare(int32_t state) { return MaskOf(state) != nullptr; }
 
+  // For the masks of up to `num_states`, as Automaton::Reserve.
+  void Reserve(int32_t num_states) {
+    text_steps_.reserve(num_states);
+    masks_.reserve(num_states);
+  }
+
   int64_t memory_bytes() const { return memory_bytes_; }
 
  private:
@@ -48,6 +54,7 @@ class MaskCache {
 
   const Mask* MaskOf(int32_t state);
   bool AppendTokens(const TokenTrie& trie, int32_t state, std::vector<int32_t>* tokens);
+  bool AppendSubtree(const TokenTrie& trie, int32_t root, std::vector<int32_t>* tokens);
   // Text code points that surely can follow, up to the longest text token; -1: where the run ends
   // depends on the text.
   int32_t TextRun(int32_t state);

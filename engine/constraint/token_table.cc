@@ -21,6 +21,7 @@ std::vector<int32_t> SortedByBytes(const std::vector<std::string>& bytes,
 TokenTrie BuildTrie(const std::vector<std::string>& bytes, std::vector<int32_t> tokens) {
   TokenTrie trie;
   trie.tokens = SortedByBytes(bytes, std::move(tokens));
+  trie.roots.fill(-1);
   std::vector<int32_t> path;  // open nodes, outermost first
   const auto close_to = [&](size_t depth) {
     for (; path.size() > depth; path.pop_back()) {
@@ -35,6 +36,9 @@ TokenTrie BuildTrie(const std::vector<std::string>& bytes, std::vector<int32_t> 
       ++shared;
     }
     close_to(shared);
+    if (shared == 0) {
+      trie.roots[static_cast<uint8_t>(text[0])] = static_cast<int32_t>(trie.nodes.size());
+    }
     for (size_t depth = shared; depth < text.size(); ++depth) {
       path.push_back(static_cast<int32_t>(trie.nodes.size()));
       trie.nodes.push_back(

@@ -2,6 +2,7 @@
 // TokenTable: the bytes of every token of a model, arranged so that the tokens an automaton allows
 // are found without trying them one by one. Built once per model; immutable, thread-safe.
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -23,6 +24,7 @@ struct TokenTrie {
     uint8_t byte = 0;
   };
   std::vector<Node> nodes;
+  std::array<int32_t, 256> roots = {};  // node of a first byte; -1: no token begins with it
   std::vector<int32_t> tokens;
   int64_t max_depth = 0;  // bytes of the longest token
 };

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <map>
 
 #include "tests/support/fake_tokenizer.h"
@@ -12,13 +13,17 @@ namespace {
 std::map<int32_t, std::string> Spelled(const TokenTrie& trie) {
   std::map<int32_t, std::string> spelled;
   std::string path;
+  std::array<int32_t, 256> roots;
+  roots.fill(-1);
   for (size_t i = 0; i < trie.nodes.size(); ++i) {
     const TokenTrie::Node& node = trie.nodes[i];
     path.resize(node.depth);
     path += static_cast<char>(node.byte);
     EXPECT_GT(node.subtree_end, static_cast<int32_t>(i));
     for (int32_t k = 0; k < node.num_tokens; ++k) spelled[trie.tokens[node.first_token + k]] = path;
+    if (node.depth == 0) roots[node.byte] = static_cast<int32_t>(i);
   }
+  EXPECT_EQ(trie.roots, roots);
   return spelled;
 }
 
