@@ -45,6 +45,8 @@ struct LogitRow {
 
   __device__ __forceinline__ float Weight(float clean_logit) const {
     constexpr float kLog2E = 1.44269504F;
+    // What a mask hides: division takes a slow way with infinities.
+    if (clean_logit == -INFINITY) return 0;
     // Divided, not multiplied by an inverse: 0 stays 0 for the smallest temperature.
     return exp2f((clean_logit - max) / temperature * kLog2E);
   }
