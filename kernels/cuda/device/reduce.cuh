@@ -32,6 +32,16 @@ __device__ __forceinline__ T WarpReduce(T value, Op op) {
   return value;
 }
 
+// Over the four lanes that share a row of a tensor core's result.
+__device__ __forceinline__ float QuadMax(float x) {
+  x = fmaxf(x, __shfl_xor_sync(kAllLanes, x, 1));
+  return fmaxf(x, __shfl_xor_sync(kAllLanes, x, 2));
+}
+__device__ __forceinline__ float QuadSum(float x) {
+  x += __shfl_xor_sync(kAllLanes, x, 1);
+  return x + __shfl_xor_sync(kAllLanes, x, 2);
+}
+
 // Every thread gets op over the values of the block's threads, a multiple of 32. `shared` holds
 // kMaxWarps elements; it may be used again at once.
 template <typename T, typename Op>

@@ -63,13 +63,10 @@ __device__ __forceinline__ void FenceAsyncShared() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-// Hardware barrier `id` (1..15; 0 is __syncthreads) of `num_threads` threads in whole warps: waits
-// for all of them, or only counts this one.
+// Waits at the hardware barrier `id` (1..15; 0 is __syncthreads) for `num_threads` threads in whole
+// warps.
 __device__ __forceinline__ void SyncNamed(uint32_t id, uint32_t num_threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(num_threads) : "memory");
-}
-__device__ __forceinline__ void ArriveNamed(uint32_t id, uint32_t num_threads) {
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(num_threads) : "memory");
 }
 
 // Gives registers back, or takes them, for all warps of a warpgroup. The kernel must be compiled

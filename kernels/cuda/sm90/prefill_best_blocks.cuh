@@ -5,7 +5,7 @@
 #include <climits>
 #include <cstdint>
 
-#include "kernels/cuda/sm90/prefill_sum_blocks.cuh"
+#include "kernels/cuda/device/reduce.cuh"
 
 namespace nsa::cuda {
 

@@ -19,7 +19,7 @@ namespace nsa::cuda {
 namespace {
 
 constexpr int kGroup = 16;  // query heads of a token
-constexpr int kMaxWarps = 4;
+constexpr int kBlockWarps = 4;
 constexpr int kMinBlocks = 4;  // on a multiprocessor, where importances are few
 constexpr int kLanes = 32;
 // Rounding moves a sum by 2^-8 of itself at most; the rest covers factors in 16 bits, and what fp32
@@ -420,7 +420,7 @@ __device__ __forceinline__ void Prefetch(const Params& p, int64_t row) {
 }
 
 template <typename T, int kDk, typename G>
-__global__ void __launch_bounds__(kMaxWarps* kLanes, kMinBlocks)
+__global__ void __launch_bounds__(kBlockWarps* kLanes, kMinBlocks)
     PrefillChooseKernel(const __grid_constant__ Params p) {
   extern __shared__ __align__(16) char shared[];
   const int warp = threadIdx.x / kLanes, num_warps = blockDim.x / kLanes;
@@ -453,7 +453,7 @@ void LaunchInstance(const SelectArgs& args, Params& params, cudaStream_t stream)
                                               FreeBlocks::kStep * FreeBlocks::kStep);
   const int64_t warp_bytes = WarpBytes(params.shared_blocks);
   const auto num_warps =
-      static_cast<int>(std::min<int64_t>(kMaxWarps, kMaxSharedBytes / warp_bytes));
+      static_cast<int>(std::min<int64_t>(kBlockWarps, kMaxSharedBytes / warp_bytes));
   NSA_CHECK_GT(num_warps, 0) << max_blocks << " pages";
   const auto kernel = PrefillChooseKernel<T, kDk, G>;
   const auto bytes = static_cast<int>(num_warps * warp_bytes);

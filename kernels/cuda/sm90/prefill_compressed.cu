@@ -29,6 +29,7 @@
 #include "kernels/cuda/sm90/prefill_compressed_items.cuh"
 #include "kernels/cuda/sm90/prefill_compressed_queries.cuh"
 #include "kernels/cuda/sm90/prefill_compressed_values.cuh"
+#include "kernels/cuda/sm90/prefill_kernel.cuh"
 #include "kernels/cuda/sm90/prefill_sum_blocks.cuh"
 
 namespace nsa::cuda {
@@ -44,7 +45,6 @@ constexpr int kConsumerWarps = kConsumers * 4;
 constexpr int kConsumerRegisters = 240;
 constexpr int kProducerRegisters = 24;
 constexpr float kLn2 = 0.69314718055994531f;
-constexpr float kLog2E = 1.4426950408889634f;
 constexpr float kMaxScale = 0x1p60f;  // of weights to block sums, so that those of a block fit
 
 struct Maps {
@@ -122,7 +122,7 @@ template <int kDk, int kDv>
 __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk, kDv>& plan) {
   using P = Plan<kDk, kDv>;
   uint32_t q_parity = 0;
-  RingPosition ring;
+  Ring<P::kStages> ring;
   for (int i = blockIdx.x; i < p.items.num_items(); i += gridDim.x) {
     const Item item = GetItem(p.items, i);
     if (item.num_tokens <= 0) continue;
@@ -144,16 +144,16 @@ __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk, kDv>&
     q_parity ^= 1;
     for (int tile = num_tiles - 1; tile >= 0; --tile) {
       const int row = item.first_row + tile * kTileRows;
-      const uint32_t full = plan.Full(ring.idx);
-      Wait(plan.Empty(ring.idx), ring.parity ^ 1);
+      const uint32_t full = plan.Full(ring.stage);
+      Wait(plan.Empty(ring.stage), ring.parity ^ 1);
       ArriveExpectBytes(full, P::kBytesK + P::kBytesV);
       for (int slice = 0; slice < P::kSlicesK; ++slice) {
-        LoadBox2(plan.K(ring.idx) + slice * P::kSliceBytes, &maps.k, full, slice * kColumns, row);
+        LoadBox2(plan.K(ring.stage) + slice * P::kSliceBytes, &maps.k, full, slice * kColumns, row);
       }
       for (int slice = 0; slice < P::kSlicesV; ++slice) {
-        LoadBox2(plan.V(ring.idx) + slice * P::kSliceBytes, &maps.v, full, slice * kColumns, row);
+        LoadBox2(plan.V(ring.stage) + slice * P::kSliceBytes, &maps.v, full, slice * kColumns, row);
       }
-      ring.template Advance<P::kStages>();
+      ring.Advance();
     }
   }
   Wait(plan.QEmpty(), q_parity ^ 1);
@@ -179,12 +179,6 @@ __device__ void StoreEmptyItems(const Params& p) {
 }
 
 // ---- Consumers ----------------------------------------------------------------------------------
-
-// Over the four lanes that share a row.
-__device__ __forceinline__ float QuadSum(float x) {
-  x += __shfl_xor_sync(kAllLanes, x, 1);
-  return x + __shfl_xor_sync(kAllLanes, x, 2);
-}
 
 // This warp's token of an item.
 struct WarpToken {
@@ -236,7 +230,7 @@ class Consumer {
     WaitWgmma<0>();
     PinRegisters(s_[0]);
     ReleaseQueries();
-    ahead_.template Advance<P::kStages>();
+    ahead_.Advance();
     while (true) {
       if (!Step<0, false>()) break;
       StepInside<1>();
@@ -292,7 +286,7 @@ class Consumer {
     const int tile = tile_--;
     const bool is_last = !kInside && tile == 0;  // of its item
     const bool has_next = !is_last || TakeItem();
-    if (has_next && !ahead_is_full_) Wait(plan_.Full(ahead_.idx), ahead_.parity);
+    if (has_next && !ahead_is_full_) Wait(plan_.Full(ahead_.stage), ahead_.parity);
     if constexpr (!kInside) Mask(s_[kNow], tile, p_.items.first_row, token_.end_row);
     bool moves = false;
     if (!kInside || !fits_) [[unlikely]]
@@ -306,11 +300,11 @@ class Consumer {
     IssueOutputs<T, kDv>(
         o_, packed_[kOther], plan_.V(before_), kInside || accumulate_,
         [&](int step, int num_steps) { Weigh(s_[kNow], 0, step, num_steps, weights); });
-    queries_.IssueScores(s_[kOther], plan_.K(ahead_.idx), [&](int step, int num_steps) {
+    queries_.IssueScores(s_[kOther], plan_.K(ahead_.stage), [&](int step, int num_steps) {
       Weigh(s_[kNow], kScores / 2, step, num_steps, weights);
     });
-    ahead_.template Advance<P::kStages>();
-    ahead_is_full_ = TestWait(plan_.Full(ahead_.idx), ahead_.parity);
+    ahead_.Advance();
+    ahead_is_full_ = TestWait(plan_.Full(ahead_.stage), ahead_.parity);
 
     Pack<T>(weights, packed_[kNow]);
     Sum(weights, tile);
@@ -318,7 +312,7 @@ class Consumer {
     // A branch, rarely taken, that ptxas does not move the wait across: without it the exponentials
     // would come after the wait and overlap with nothing.
     if (!ahead_is_full_ && tile_ > 0) [[unlikely]] {
-      Wait(plan_.Full(ahead_.idx), ahead_.parity);
+      Wait(plan_.Full(ahead_.stage), ahead_.parity);
       ahead_is_full_ = true;
     }
     WaitWgmma<0>();
@@ -457,7 +451,7 @@ class Consumer {
 
   const Params& p_;
   const P& plan_;
-  RingPosition ahead_;           // of the tile whose scores come next
+  Ring<P::kStages> ahead_;       // of the tile whose scores come next
   int before_ = P::kStages - 1;  // where the values are of the tile whose outputs come next
   uint32_t q_parity_ = 0;
   Queries<T, kDk, kQueryRows> queries_;

@@ -1,5 +1,5 @@
 #pragma once
-// How the persistent prefill kernels cut a step into work: an item is one KV head of up to
+// How prefill_compressed.cu cuts a step into work: an item is one KV head of up to
 // `item_tokens` consecutive tokens of one tile. Items of late tiles come first, since they see the
 // most rows, and block b takes items b, b + grid, ...
 
@@ -91,19 +91,5 @@ __device__ __forceinline__ void ArriveWarp(uint32_t barrier) {
   __syncwarp();
   if (threadIdx.x % 32 == 0) Arrive(barrier);
 }
-
-// A ring of buffers: which one is next and in which round it is used.
-struct RingPosition {
-  int idx = 0;
-  uint32_t parity = 0;
-
-  template <int kSize>
-  __device__ __forceinline__ void Advance() {
-    if (++idx == kSize) {
-      idx = 0;
-      parity ^= 1;
-    }
-  }
-};
 
 }  // namespace nsa::cuda

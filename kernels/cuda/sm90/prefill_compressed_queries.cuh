@@ -1,5 +1,5 @@
 #pragma once
-// The query side of Q K^T in the prefill kernels: 64 rows of a warpgroup against a tile of K.
+// The query side of Q K^T in prefill_compressed.cu: 64 rows of a warpgroup against a tile of K.
 
 #include <cstdint>
 

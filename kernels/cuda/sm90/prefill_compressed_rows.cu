@@ -84,6 +84,7 @@ __global__ void __launch_bounds__(kThreads) GatherRowsKernel(const GatherParams 
   if (threadIdx.x < kPrefillTileRows) squares[threadIdx.x] = 0;
   __syncthreads();
   CopyRows(p, p.k, p.k_out, p.chunks_k, end_row, [&](int place, const uint4& chunk) {
+    // In any order: the sum only lets a search for maxima be left out that would find nothing.
     atomicAdd(&squares[place], SumOfSquares(chunk, p.bf16));
   });
   CopyRows(p, p.v, p.v_out, p.chunks_v, end_row, [](int, const uint4&) {});
