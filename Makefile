@@ -95,7 +95,8 @@ fuzz-programs: configure
 	@cmake --build $(BUILD) -j $(JOBS) --target fuzz_programs
 
 cuda-programs: configure
-	@cmake --build $(BUILD) -j $(JOBS) --target nsa-server kernels_test model_test
+	@cmake --build $(BUILD) -j $(JOBS) --target nsa-server kernels_test model_test \
+	  nsa_gpu_capi gpu_engine_bench constrained_step_bench prefill_bench branches_bench linear_bench
 
 server: configure
 	@cmake --build $(BUILD) -j $(JOBS) --target nsa-server nsa-cli

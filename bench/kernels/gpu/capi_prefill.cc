@@ -1,5 +1,5 @@
-// The prefill kernels of Hopper behind plain C functions, for prefill_bench.py. Every call but
-// nsa_open and nsa_close only enqueues work.
+// The prefill kernels of Hopper behind plain C functions, for prefill_bench.py and
+// prefill_energy.py. Every call but nsa_open and nsa_close only enqueues work.
 
 #include <cuda_runtime.h>
 
@@ -102,11 +102,8 @@ void LaunchChoiceStage(Stage stage, CompressedAttentionArgs cmp, SelectArgs sele
                        int num_sms, cudaStream_t stream) {
   cuda::ForEachChunk(cmp.tokens, block_sums, [&](const TokenMap& tokens) {
     cmp.tokens = select.tokens = tokens;
-    if (stage == kCompressed) {
-      cuda::LaunchPrefillCompressed(cmp, rows, block_sums, num_sms, stream);
-    } else {
-      cuda::LaunchPrefillChoose(select, rows, block_sums, stream);
-    }
+    cuda::LaunchPrefillCompressed(cmp, rows, block_sums, num_sms, stream);
+    if (stage == kChoose) cuda::LaunchPrefillChoose(select, rows, block_sums, stream);
   });
 }
 
@@ -143,9 +140,9 @@ void nsa_prefill(void* context, const PrefillCall* call) {
   cuda::LaunchSparsePrefill(args, Stream{.cuda = static_cast<cuda::Context*>(context)});
 }
 
-// One stage by itself; the stages before it have run on this call. Compressed and choose share one
-// chunk's block sums, selected and merge one chunk's partials, so that the output of stages is
-// right for one chunk only.
+// One stage by itself; the stages before it have run on this call. Choose follows compressed chunk
+// by chunk, whose block sums they share, so it is compressed and choose. Selected and merge share
+// one chunk's partials, so that the output of stages is right for one chunk only.
 void nsa_prefill_stage(void* context, const PrefillCall* call, int64_t stage) {
   const auto& cuda_context = *static_cast<cuda::Context*>(context);
   const cudaStream_t stream = cuda_context.stream();

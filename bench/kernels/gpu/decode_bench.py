@@ -22,7 +22,7 @@ import nsa_capi
 # What a rotation over caches must exceed, so that no launch finds its data in the L2.
 MIN_BYTES = 400e6
 MIN_LAUNCHES = 16
-DENSE_BYTES_PER_TOKEN = 4 * 256 * 2  # 4 KV heads, K and V of 128 each, bf16
+KV_HEADS, D_V = 4, 128
 STAGE_CASES = [(8192, 1), (65536, 1), (8192, 32), (65536, 32), (65536, 64)]
 
 
@@ -64,10 +64,16 @@ def time_layers(launches):
     return nsa_capi.time_graph(launches * max(1, -int(-MIN_LAUNCHES // len(launches))))
 
 
-def dense_times(num_tokens, batch, copies):
-    heads, kv_heads, d = 64, 4, 128
-    q = torch.randn(batch, heads, 1, d, device="cuda", dtype=torch.bfloat16)
-    kv = [torch.randn(2, batch, kv_heads, num_tokens, d, device="cuda", dtype=torch.bfloat16) for _ in range(copies)]
+def dense_bytes(num_tokens, batch, d_k):
+    return num_tokens * batch * KV_HEADS * (d_k + D_V) * 2
+
+
+def dense_times(num_tokens, batch, d_k, copies):
+    def randn(*shape):
+        return torch.randn(*shape, device="cuda", dtype=torch.bfloat16)
+
+    q = randn(batch, 64, 1, d_k)
+    kv = [(randn(batch, KV_HEADS, num_tokens, d_k), randn(batch, KV_HEADS, num_tokens, D_V)) for _ in range(copies)]
     result = {}
     for name, backend in (("fa2", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)):
         try:
@@ -75,7 +81,7 @@ def dense_times(num_tokens, batch, copies):
                 calls = [lambda x=x: F.scaled_dot_product_attention(q, x[0], x[1], enable_gqa=True) for x in kv]
                 result[name] = time_layers(calls)
         except Exception as error:  # a backend that refuses the shape
-            print(f"{name} refuses {num_tokens} x {batch}: {str(error).splitlines()[0][:90]}")
+            print(f"{name} refuses {num_tokens} x {batch}, d {d_k}/{D_V}: {str(error).splitlines()[0][:90]}")
             torch.cuda.synchronize()
     return result
 
@@ -87,15 +93,15 @@ def read_bandwidth():
     return x.numel() * 4 / us * 1e6
 
 
-def num_copies(num_tokens, batch):
+def num_copies(num_tokens, batch, d_k=128):
     """How many launches' caches the L2 cannot hold, and the memory can."""
-    world = nsa_capi.SparseWorld(1, 64)
+    world = nsa_capi.SparseWorld(1, 64, d_k=d_k)
     needed = max(1, -int(-MIN_BYTES // (world.bytes_read(num_tokens) * batch)))
-    return max(2, min(needed, 64, int(60e9 // (num_tokens * DENSE_BYTES_PER_TOKEN * batch))))
+    return max(2, min(needed, 64, int(60e9 // dense_bytes(num_tokens, batch, d_k))))
 
 
-def nsa_time(library, num_tokens, batch):
-    calls, keep = nsa_capi.layer_calls(num_copies(num_tokens, batch), batch, num_tokens)
+def nsa_time(library, num_tokens, batch, d_k):
+    calls, keep = nsa_capi.layer_calls(num_copies(num_tokens, batch, d_k), batch, num_tokens, d_k=d_k)
     us = time_layers([lambda call=call: library.fused_decode(call) for call in calls])
     del keep
     torch.cuda.empty_cache()
@@ -125,18 +131,18 @@ def stage_table(library, cases, repeats=8):
     return table
 
 
-def compare(library, num_tokens, batch, peak, with_dense):
-    world = nsa_capi.SparseWorld(1, 64)
-    per_token, dense_bytes = world.bytes_read(num_tokens), num_tokens * DENSE_BYTES_PER_TOKEN
-    us = nsa_time(library, num_tokens, batch)
+def compare(library, num_tokens, batch, d_k, peak, with_dense):
+    per_token = nsa_capi.SparseWorld(1, 64, d_k=d_k).bytes_read(num_tokens)
+    us = nsa_time(library, num_tokens, batch, d_k)
     dense = {}
     if with_dense:
-        dense = dense_times(num_tokens, batch, max(2, min(8, -int(-MIN_BYTES // (dense_bytes * batch)))))
+        copies = max(2, min(8, -int(-MIN_BYTES // dense_bytes(num_tokens, batch, d_k))))
+        dense = dense_times(num_tokens, batch, d_k, copies)
         torch.cuda.empty_cache()
-    row = {"tokens": num_tokens, "batch": batch, "nsa_us": us, **{f"{name}_us": t for name, t in dense.items()},
+    row = {"tokens": num_tokens, "batch": batch, "d_k": d_k, "nsa_us": us, **{f"{name}_us": t for name, t in dense.items()},
            "speedup": min(dense.values()) / us if dense else float("nan"), "gb_per_s": per_token * batch / us / 1e3,
-           "percent_of_read": 100 * per_token * batch / us * 1e6 / peak, "byte_ratio": dense_bytes / per_token}
-    print(f"{num_tokens:7d} x {batch:2d}: nsa {us:7.1f} us {row['percent_of_read']:4.0f} % of read; "
+           "percent_of_read": 100 * per_token * batch / us * 1e6 / peak, "byte_ratio": dense_bytes(num_tokens, 1, d_k) / per_token}
+    print(f"{num_tokens:7d} x {batch:2d}, d {d_k}/{D_V}: nsa {us:7.1f} us {row['percent_of_read']:4.0f} % of read; "
           + ", ".join(f"{name} {t:.1f} us" for name, t in dense.items())
           + f"; {row['speedup']:.2f}x (bytes {row['byte_ratio']:.1f}x)", flush=True)
     return row
@@ -152,6 +158,7 @@ def main():
     parser.add_argument("--json")
     parser.add_argument("--lengths", default="4096,8192,16384,32768,65536,131072,262144")
     parser.add_argument("--batches", default="1,8,32,64")
+    parser.add_argument("--key-dims", default="128,192")
     args = parser.parse_args()
     library = nsa_capi.Library(args.library)
     if not args.no_check:
@@ -163,9 +170,9 @@ def main():
     result = {"device": torch.cuda.get_device_name(), "read_tb_per_s": peak / 1e12}
     if args.stages:
         result["stages"] = stage_table(nsa_capi.Library(args.stages), STAGE_CASES)
-    result["rows"] = [compare(library, num_tokens, batch, peak, not args.no_dense)
-                      for num_tokens in map(int, args.lengths.split(",")) for batch in map(int, args.batches.split(","))
-                      if num_tokens * batch <= 65536 * 64]
+    result["rows"] = [compare(library, num_tokens, batch, d_k, peak, not args.no_dense)
+                      for d_k in map(int, args.key_dims.split(","))
+                      for num_tokens in map(int, args.lengths.split(",")) for batch in map(int, args.batches.split(","))]
     if args.json:
         with open(args.json, "w") as file:
             json.dump(result, file, indent=1)

@@ -23,6 +23,7 @@ class PrefillCall(ctypes.Structure):
     _fields_ = [("sparse", SparseCall), ("tiles", _P), ("cmp", _P), ("cmp_lse", _P), ("num_tiles", _I)]
 
 
+# "choose" runs the stage before it, too.
 STAGES = ("gather", "compressed", "choose", "plan", "selected", "merge")
 TILE_TOKENS = 64
 
@@ -228,12 +229,12 @@ class SparseWorld:
         return rows * self.num_kv_heads * (self.d_k + self.d_v) * 2
 
 
-def layer_calls(num_layers, batch, num_tokens):
+def layer_calls(num_layers, batch, num_tokens, **options):
     """One decode step of `batch` sequences of num_tokens tokens: a call per layer, and what must be kept alive.
 
     Every layer has caches of its own. Tables, positions, queries and scratch are the same memory in all of them, as in
     an engine, where the step before has just written or read them."""
-    worlds = [SparseWorld(batch, num_tokens, seed=layer) for layer in range(num_layers)]
+    worlds = [SparseWorld(batch, num_tokens, seed=layer, **options) for layer in range(num_layers)]
     first, tensors = worlds[0].decode_call(list(range(batch)), [num_tokens - 1] * batch)
     calls = []
     for world in worlds:

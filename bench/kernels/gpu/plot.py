@@ -16,12 +16,13 @@ def decode(path: str, output: str):
     with open(path, encoding="utf-8") as file:
         data = json.load(file)
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
-    for batch in sorted({row["batch"] for row in data["rows"]}):
-        rows = [row for row in data["rows"] if row["batch"] == batch]
+    square = [row for row in data["rows"] if row.get("d_k", 128) == 128]
+    for batch in sorted({row["batch"] for row in square}):
+        rows = [row for row in square if row["batch"] == batch]
         tokens = [row["tokens"] / 1024 for row in rows]
         left.plot(tokens, [row["speedup"] for row in rows], marker="o", label=f"batch {batch}")
         right.plot(tokens, [row["percent_of_read"] for row in rows], marker="o", label=f"batch {batch}")
-    bytes_row = {row["tokens"] / 1024: row["byte_ratio"] for row in data["rows"]}
+    bytes_row = {row["tokens"] / 1024: row["byte_ratio"] for row in square}
     left.plot(list(bytes_row), list(bytes_row.values()), "k--", label="ratio of bytes")
     left.axhline(1, color="gray", linewidth=0.8)
     left.set_ylabel("times faster than dense (best of FA2, cuDNN)", fontsize=9)

@@ -1,5 +1,5 @@
-"""Energy of prefill attention at 64k tokens: the NSA chain, its stages, a matrix product and PyTorch's dense backends, each
-repeated for over a second, so that clocks are those of sustained load.
+"""Energy of prefill attention at 64k tokens: the NSA chain, its stages, a matrix product and PyTorch's dense backends,
+each repeated for over a second, so that clocks are those of sustained load.
 
 usage: prefill_energy.py LIBRARY
 """
@@ -55,7 +55,8 @@ def measure(meter, name, call, stream):
         before = meter.joules()
         count, clock, seconds = repeat(1.5)
         joules = meter.joules() - before
-    print(f"{name:10s} {1000 * seconds / count:8.3f} ms {joules / count:7.2f} J {joules / seconds:4.0f} W {clock:5.0f} MHz", flush=True)
+    ms, watts = 1000 * seconds / count, joules / seconds
+    print(f"{name:22s} {ms:8.3f} ms {joules / count:7.2f} J {watts:4.0f} W {clock:5.0f} MHz", flush=True)
 
 
 def main():
@@ -65,16 +66,21 @@ def main():
     call, tensors = world.prefill_call(prefill, [(0, 0, TOKENS)])
     measure(meter, "chain", lambda: prefill.chain(call), stream)
     for stage in nsa_capi.STAGES:
-        measure(meter, stage, lambda: prefill.stage(call, stage), stream)
+        name = "compressed and choose" if stage == "choose" else stage
+        measure(meter, name, lambda: prefill.stage(call, stage), stream)
     measure(meter, "chain", lambda: prefill.chain(call), stream)
     del call, tensors
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     measure(meter, "product", lambda: a @ b, stream)
     q = torch.randn(1, prefill_bench.HEADS, TOKENS, HEAD_DIM, device="cuda", dtype=torch.bfloat16)
-    k, v = (torch.randn(1, prefill_bench.KV_HEADS, TOKENS, HEAD_DIM, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    k = torch.randn(1, prefill_bench.KV_HEADS, TOKENS, HEAD_DIM, device="cuda", dtype=torch.bfloat16)
+    v = torch.randn_like(k)
     for name, backend in (("fa2", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)):
+        def attend():
+            F.scaled_dot_product_attention(q, k, v, enable_gqa=True, is_causal=True)
+
         with sdpa_kernel(backend):
-            measure(meter, name, lambda: F.scaled_dot_product_attention(q, k, v, enable_gqa=True, is_causal=True), stream)
+            measure(meter, name, attend, stream)
 
 
 if __name__ == "__main__":
