@@ -148,7 +148,9 @@ std::vector<Geometry> StepGeometries() {
   add("PaperG16D128Bf16Cuda", kPaperShape, 16, 128, 128, kBF16);
   add("SmallPaperG16D128F16Cuda", kSmallPaperShape, 16, 128, 128, kF16);
   add("SmallPaperG16D192x128Bf16Cuda", kSmallPaperShape, 16, 192, 128, kBF16);
+  add("SmallPaperG16D192x128F16Cuda", kSmallPaperShape, 16, 192, 128, kF16);
   add("SmallPaperG16D64Bf16Cuda", kSmallPaperShape, 16, 64, 64, kBF16);
+  add("SmallPaperG16D64F16Cuda", kSmallPaperShape, 16, 64, 64, kF16);
   add("SmallPaperG4D128Bf16Cuda", kSmallPaperShape, 4, 128, 128, kBF16);
   add("SmallPaperG5D128Bf16Cuda", kSmallPaperShape, 5, 128, 128, kBF16);
   add("LlamaNsaG16D64Bf16Cuda", kLlamaNsaShape, 16, 64, 64, kBF16);
