@@ -18,7 +18,6 @@
 namespace nsa::cuda {
 namespace {
 
-constexpr int kGroup = 16;  // query heads of a token
 constexpr int kBlockWarps = 4;
 constexpr int kMinBlocks = 4;  // on a multiprocessor, where importances are few
 constexpr int kLanes = 32;
@@ -94,7 +93,7 @@ struct HeadFactors {
 class SumsAhead {
  public:
   static constexpr int kStages = 4, kStep = 64;
-  static constexpr int kBytes = kStages * kStep * kGroup * 2;
+  static constexpr int kBytes = kStages * kStep * kPrefillGroup * 2;
 
   // Of tokens first_token, first_token + token_step and so on of a tile. `ring`: kBytes of shared
   // memory.
@@ -414,7 +413,8 @@ __device__ __forceinline__ void Choose(const Params& p, const TokenHead& token, 
 template <typename T, int kDk>
 __device__ __forceinline__ void Prefetch(const Params& p, int64_t row) {
   const int lane = threadIdx.x % kLanes;
-  if (lane == 0) PrefetchBulk(static_cast<const T*>(p.q) + row * kDk, kGroup * kDk * sizeof(T));
+  if (lane == 0)
+    PrefetchBulk(static_cast<const T*>(p.q) + row * kDk, kPrefillGroup * kDk * sizeof(T));
   if (lane == 1) PrefetchGlobal(p.sums.factors + row);
   if (lane == 2) PrefetchGlobal(p.lse + row);
 }
@@ -435,12 +435,13 @@ __global__ void __launch_bounds__(kBlockWarps* kLanes, kMinBlocks)
   for (int i = warp; i < tile.z; i += num_warps) {
     const int position = tile.w + i;
     const TokenHead token{
-        .row = ((tile.y + i) * num_kv_heads + head) * kGroup,
+        .row = ((tile.y + i) * num_kv_heads + head) * kPrefillGroup,
         .first_row = (tile.x * num_kv_heads + head) * p.rows_stride,
         .end_row = position + 1 < p.span_tokens
                        ? 0
                        : p.first_row + (position + 1 - p.span_tokens) / p.span_stride + 1};
-    if (i + num_warps < tile.z) Prefetch<T, kDk>(p, token.row + num_warps * num_kv_heads * kGroup);
+    if (i + num_warps < tile.z)
+      Prefetch<T, kDk>(p, token.row + num_warps * num_kv_heads * kPrefillGroup);
     Choose<T, kDk, G>(p, token, position, sums, importance, list,
                       p.blocks + ((tile.y + i) * num_kv_heads + head) * p.rule.num_selected);
   }

@@ -37,7 +37,7 @@ namespace {
 
 constexpr int kConsumers = 2;  // warpgroups
 constexpr int kConsumerTokens = 4;
-constexpr int kConsumerRows = kConsumerTokens * kGroup;
+constexpr int kConsumerRows = kConsumerTokens * kPrefillGroup;
 constexpr int kItemTokens = kConsumers * kConsumerTokens;
 constexpr int kQueryRows = kConsumers * kConsumerRows;
 constexpr int kThreads = (kConsumers + 1) * 128;
@@ -139,7 +139,7 @@ __device__ void Produce(const Maps& maps, const Params& p, const Plan<kDk, kDv>&
     ArriveExpectBytes(plan.QFull(), P::kBytesQ);
     for (int slice = 0; slice < P::kSlicesK; ++slice) {
       LoadBox3(plan.Q() + slice * P::kSliceBytesQ, &maps.q, plan.QFull(), slice * kColumns,
-               item.kv_head * kGroup, item.first_token);
+               item.kv_head * kPrefillGroup, item.first_token);
     }
     q_parity ^= 1;
     for (int tile = num_tiles - 1; tile >= 0; --tile) {
@@ -169,9 +169,10 @@ __device__ void StoreEmptyItems(const Params& p) {
   for (int i = blockIdx.x; i < p.items.num_items(); i += gridDim.x) {
     const Item item = GetItem(p.items, i);
     if (item.num_tokens <= 0 || p.items.NumTiles(item, kTileRows) > 0) continue;
-    for (int row = 0; row < item.num_tokens * kGroup; ++row) {
-      const int64_t to = static_cast<int64_t>(item.first_token + row / kGroup) * p.num_heads +
-                         item.kv_head * kGroup + row % kGroup;
+    for (int row = 0; row < item.num_tokens * kPrefillGroup; ++row) {
+      const int64_t to =
+          static_cast<int64_t>(item.first_token + row / kPrefillGroup) * p.num_heads +
+          item.kv_head * kPrefillGroup + row % kPrefillGroup;
       if (lane < kChunks) static_cast<uint4*>(p.out)[to * kChunks + lane] = {0, 0, 0, 0};
       if (lane == 0) p.lse[to] = -INFINITY;
     }
@@ -192,7 +193,8 @@ struct WarpToken {
     const int position = work.first_position + token;
     end_row = p.items.EndRow(position + 1);
     if (token >= work.num_tokens) return;
-    head = (work.first_token + token) * p.num_heads + work.kv_head * kGroup + threadIdx.x % 32 / 4;
+    head = (work.first_token + token) * p.num_heads + work.kv_head * kPrefillGroup +
+           threadIdx.x % 32 / 4;
     if (position / p.block_tokens >= p.num_selected) {
       blocks = static_cast<int32_t>(
           ((work.place + token) * p.items.num_kv_heads.divisor() + work.kv_head) *
@@ -512,7 +514,7 @@ Maps MakeMaps(const CompressedAttentionArgs& args, const PrefillRows& rows) {
       .q = MakeTensorMap({.data = args.q.raw(),
                           .bf16 = bf16,
                           .dims = {{d_k, 0, kColumns},
-                                   {num_heads, d_k * kElementBytes, kGroup},
+                                   {num_heads, d_k * kElementBytes, kPrefillGroup},
                                    {args.q.dim(0), num_heads * d_k * kElementBytes, kItemTokens}}}),
       .k = map_rows(rows.k, d_k),
       .v = map_rows(rows.v, d_v)};
@@ -558,7 +560,7 @@ bool CanPrefillCompressed(const CompressedAttentionArgs& args) {
   return (dtype == DType::kBF16 || dtype == DType::kF16) && args.rows.k.dtype() == dtype &&
          args.out.dtype() == dtype &&
          ((d_k == d_v && (d_k == 64 || d_k == 128)) || (d_k == 192 && d_v == 128)) &&
-         args.q.dim(1) == kGroup * args.rows.num_kv_heads() &&
+         args.q.dim(1) == kPrefillGroup * args.rows.num_kv_heads() &&
          ((page_rows == 4 && offset <= 1) || page_rows == 1);
 }
 

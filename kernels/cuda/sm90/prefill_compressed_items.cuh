@@ -8,12 +8,12 @@
 #include "kernels/cuda/device/fast_divide.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/sm90/prefill_compressed_rows.h"
+#include "kernels/cuda/sm90/prefill_limits.h"
 
 namespace nsa::cuda {
 
 struct Item;
 
-inline constexpr int kGroup = 16;      // query heads of a token: the rows of a warp
 inline constexpr int kColumns = 64;    // of a swizzled slice of Q, K or V: rows of 128 bytes
 inline constexpr int kRowBytes = 128;  // of a slice
 

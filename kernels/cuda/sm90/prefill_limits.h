@@ -4,7 +4,9 @@
 
 namespace nsa::cuda {
 
-// Blocks that a token may choose in the prefill kernels.
+// Query heads of a KV head in the prefill kernels.
+inline constexpr int kPrefillGroup = 16;
+// Blocks that a token may choose in them.
 inline constexpr int64_t kMaxPrefillSelected = 32;
 
 }  // namespace nsa::cuda

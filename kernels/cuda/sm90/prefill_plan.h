@@ -28,7 +28,6 @@
 
 namespace nsa::cuda {
 
-inline constexpr int kPrefillGroup = 16;  // query heads per KV head
 inline constexpr int kPrefillBlock = 64;  // tokens of a block, of a page and of a tile
 inline constexpr int kItemPairs = 64;
 
