@@ -18,27 +18,9 @@
 #include "kernels/cuda/sm90/sparse_prefill.h"
 
 namespace nsa {
-extern "C" {
-
-struct PrefillCall {
-  SparseCall sparse;
-  void* tiles;    // [num_tiles, 4] i32
-  void* cmp;      // [T, H, d_v], the compressed branch, where stages run by themselves
-  void* cmp_lse;  // [T, H] f32, likewise
-  int64_t num_tiles;
-};
-
-}  // extern "C"
-
 namespace {
 
 enum Stage : int64_t { kGather, kCompressed, kChoose, kPlan, kSelected, kMerge };
-
-SparseAttentionArgs ArgsOf(const PrefillCall& call) {
-  SparseAttentionArgs args = nsa::ArgsOf(call.sparse);
-  args.tokens.tiles = {call.tiles, DType::kI32, {call.num_tiles, 4}};
-  return args;
-}
 
 // Where the stages keep what they hand to each other, in the call's scratch.
 struct StageScratch {

@@ -1,4 +1,5 @@
-"""Decode attention of one layer: the fused NSA chain against PyTorch's FlashAttention-2 and cuDNN, in one run.
+"""Decode attention of one layer: the fused NSA chain and the engine's full attention against PyTorch's FlashAttention-2
+and cuDNN, in one run.
 
 The library is CMake's target nsa_gpu_capi of the preset cuda-release. Its target nsa_gpu_decode_stages is the same with
 the clock stamps of fused_decode_stages.cuh: --stages prints when the blocks pass each stage.
@@ -57,6 +58,13 @@ def check_all(library):
     library.fused_decode(call)
     torch.cuda.synchronize()
     print("check 128k: largest error %.4f, %d choices differ by rounding" % nsa_capi.check(world, tensors))
+    lse = torch.empty(2, world.num_heads, device="cuda")
+    library.dense_decode(call, lse)
+    for index in range(2):
+        expected = world.dense_expected(tensors, index)
+        error = float((tensors["out"][index].float() - expected).abs().max() / expected.abs().max())
+        assert error < 0.02, error
+        print(f"check full attention: largest error {100 * error:.2f} % of the largest value")
 
 
 def time_layers(launches):
@@ -100,12 +108,15 @@ def num_copies(num_tokens, batch, d_k=128):
     return max(2, min(needed, 64, int(60e9 // dense_bytes(num_tokens, batch, d_k))))
 
 
-def nsa_time(library, num_tokens, batch, d_k):
+def our_times(library, num_tokens, batch, d_k):
+    """Microseconds of NSA and of full attention over the same tokens."""
     calls, keep = nsa_capi.layer_calls(num_copies(num_tokens, batch, d_k), batch, num_tokens, d_k=d_k)
-    us = time_layers([lambda call=call: library.fused_decode(call) for call in calls])
+    nsa_us = time_layers([lambda call=call: library.fused_decode(call) for call in calls])
+    lse = torch.empty(batch, 64, device="cuda")
+    full_us = time_layers([lambda call=call: library.dense_decode(call, lse) for call in calls])
     del keep
     torch.cuda.empty_cache()
-    return us
+    return nsa_us, full_us
 
 
 def stage_table(library, cases, repeats=8):
@@ -133,16 +144,16 @@ def stage_table(library, cases, repeats=8):
 
 def compare(library, num_tokens, batch, d_k, peak, with_dense):
     per_token = nsa_capi.SparseWorld(1, 64, d_k=d_k).bytes_read(num_tokens)
-    us = nsa_time(library, num_tokens, batch, d_k)
+    us, full_us = our_times(library, num_tokens, batch, d_k)
     dense = {}
     if with_dense:
         copies = max(2, min(8, -int(-MIN_BYTES // dense_bytes(num_tokens, batch, d_k))))
         dense = dense_times(num_tokens, batch, d_k, copies)
         torch.cuda.empty_cache()
-    row = {"tokens": num_tokens, "batch": batch, "d_k": d_k, "nsa_us": us, **{f"{name}_us": t for name, t in dense.items()},
+    row = {"tokens": num_tokens, "batch": batch, "d_k": d_k, "nsa_us": us, "full_us": full_us, **{f"{name}_us": t for name, t in dense.items()},
            "speedup": min(dense.values()) / us if dense else float("nan"), "gb_per_s": per_token * batch / us / 1e3,
            "percent_of_read": 100 * per_token * batch / us * 1e6 / peak, "byte_ratio": dense_bytes(num_tokens, 1, d_k) / per_token}
-    print(f"{num_tokens:7d} x {batch:2d}, d {d_k}/{D_V}: nsa {us:7.1f} us {row['percent_of_read']:4.0f} % of read; "
+    print(f"{num_tokens:7d} x {batch:2d}, d {d_k}/{D_V}: nsa {us:7.1f} us {row['percent_of_read']:4.0f} % of read; full {full_us:.1f} us, "
           + ", ".join(f"{name} {t:.1f} us" for name, t in dense.items())
           + f"; {row['speedup']:.2f}x (bytes {row['byte_ratio']:.1f}x)", flush=True)
     return row

@@ -1,4 +1,4 @@
-"""The CUDA kernels in a PyTorch process, through the C functions of capi.cc."""
+"""The CUDA kernels in a PyTorch process, through the C functions of capi*.cc."""
 
 import ctypes
 
@@ -34,6 +34,11 @@ class Library:
 
     def fused_decode(self, call: SparseCall):
         self.lib.nsa_fused_decode(ctypes.byref(call), ctypes.c_void_p(torch.cuda.current_stream().cuda_stream))
+
+    def dense_decode(self, call: SparseCall, lse: torch.Tensor):
+        """Full attention over the tokens of the selected branch; lse [T, H] f32."""
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        self.lib.nsa_dense_decode(ctypes.byref(call), ctypes.c_void_p(lse.data_ptr()), stream)
 
     def decode_stages(self):
         """When the blocks of the last decode call passed each of DECODE_STAGES, in us after the first saw the end of the
@@ -73,6 +78,10 @@ class Prefill:
 
     def chain(self, call: PrefillCall):
         self.lib.nsa_prefill(self.context, ctypes.byref(call))
+
+    def dense(self, call: PrefillCall):
+        """Full attention over the tokens of the selected branch."""
+        self.lib.nsa_dense_prefill(self.context, ctypes.byref(call))
 
     def stage(self, call: PrefillCall, name: str):
         self.lib.nsa_prefill_stage(self.context, ctypes.byref(call), _I(STAGES.index(name)))
@@ -222,6 +231,12 @@ class SparseWorld:
         win, _ = attend(self.win[0][slot][:, window].float(), self.win[1][slot][:, window].float())
         out = gate[..., 0:1] * cmp + gate[..., 1:2] * sel + gate[..., 2:3] * win
         return out.reshape(self.num_heads, self.d_v), importance, chosen
+
+    def dense_expected(self, t, index):
+        """Full attention of token `index` of a call, in fp32: [H, d_v]."""
+        *_, attend, paged, _, _, position, _, _ = self.reference(t, index)
+        out, _ = attend(*(paged(cache)[:, :position + 1] for cache in self.sel))
+        return out.reshape(self.num_heads, self.d_v)
 
     def bytes_read(self, num_tokens):
         """K and V bytes of one token's decode, as docs/nsa.md section 4 counts them."""

@@ -1,4 +1,5 @@
-"""Prefill attention of one layer: the NSA chain against PyTorch's FlashAttention-2 and cuDNN, in one run.
+"""Prefill attention of one layer: the NSA chain and the engine's full attention against PyTorch's FlashAttention-2 and
+cuDNN, in one run.
 
 The library is CMake's target nsa_gpu_capi of the preset cuda-release. Contents are random: every token chooses by
 itself, which is the worst case for the selected branch, where neighbours of a real prompt share blocks.
@@ -66,7 +67,7 @@ def matmul_ceiling():
     return 2 * 8192**3 / ms / 1e9
 
 
-def dense_times(prefix, count, d_k, d_v):
+def dense_times(prefix, count, d_k, d_v, repeats):
     """Milliseconds by backend; those that refuse the operands are missing."""
     q = torch.randn(1, HEADS, count, d_k, device="cuda", dtype=torch.bfloat16)
     k = torch.randn(1, KV_HEADS, prefix + count, d_k, device="cuda", dtype=torch.bfloat16)
@@ -77,7 +78,6 @@ def dense_times(prefix, count, d_k, d_v):
         # FA2's own causal mask ends at the last key; cuDNN's does not, so it runs without a mask: PREFIX_CASE has 2 % more
         # products then.
         calls["fa2"] = lambda: torch.ops.aten._scaled_dot_product_flash_attention(q, k, v, 0.0, True)
-    repeats = 5 if count * (prefix + count) > 2**31 else 11
     result, refusals = {}, {}
     for name, backend in (("fa2", SDPBackend.FLASH_ATTENTION), ("cudnn", SDPBackend.CUDNN_ATTENTION)):
         try:
@@ -108,6 +108,8 @@ def measure(prefill, stream, ceiling, prefix, count, d_k, d_v):
     row["stages_ms"] = {name: nsa_capi.time_calls(lambda: prefill.stage(call, name), stream, repeats)
                         for name in nsa_capi.STAGES}
     row["stages_ms"]["choose"] -= row["stages_ms"]["compressed"]
+    dense_repeats = 5 if count * (prefix + count) > 2**31 else 11
+    row["full_ms"] = nsa_capi.time_calls(lambda: prefill.dense(call), stream, dense_repeats)
     rows, selected, window, dense = keys_seen(world, prefix, count)
     del call, t
     torch.cuda.empty_cache()
@@ -115,7 +117,8 @@ def measure(prefill, stream, ceiling, prefix, count, d_k, d_v):
     dense_flop = 2 * HEADS * dense * (d_k + d_v)
     row["nsa_tflops"] = nsa_flop / row["nsa_ms"] / 1e9
     row["percent_of_ceiling"] = 100 * row["nsa_tflops"] / ceiling
-    times, row["refusals"] = dense_times(prefix, count, d_k, d_v)
+    row["full_tflops"] = dense_flop / row["full_ms"] / 1e9
+    times, row["refusals"] = dense_times(prefix, count, d_k, d_v, dense_repeats)
     for name, ms in times.items():
         row.update({f"{name}_ms": ms, f"{name}_tflops": dense_flop / ms / 1e9, f"faster_than_{name}": ms / row["nsa_ms"]})
     torch.cuda.empty_cache()
@@ -127,7 +130,8 @@ def describe(row):
     dense = ", ".join(f"{name} {row[name + '_ms']:.2f} ms {row[name + '_tflops']:.0f} TF/s ({row['faster_than_' + name]:.1f}x)"
                       if name + "_ms" in row else f"{name} refuses: {row['refusals'][name]}" for name in ("fa2", "cudnn"))
     return (f"{row['tokens']} after {row['prefix']}, d {row['d_k']}/{row['d_v']}: nsa {row['nsa_ms']:.3f} ms "
-            f"{row['nsa_tflops']:.0f} TF/s {row['percent_of_ceiling']:.0f} % | {stages} | {dense}")
+            f"{row['nsa_tflops']:.0f} TF/s {row['percent_of_ceiling']:.0f} % | {stages} | "
+            f"full {row['full_ms']:.2f} ms {row['full_tflops']:.0f} TF/s, {dense}")
 
 
 def main():

@@ -1,5 +1,5 @@
 #pragma once
-// Plain structs that cross the C functions of capi.cc and capi_prefill.cc, and what they stand for.
+// Plain structs that cross the C functions of capi*.cc, and what they stand for.
 // nsa_capi.py has the same fields in the same order. Pointers are device memory.
 
 #include <cmath>
@@ -57,6 +57,20 @@ inline SparseAttentionArgs ArgsOf(const SparseCall& c) {
           .blocks = {c.blocks, DType::kI32, {c.num_tokens, c.num_kv_heads, c.num_selected}},
           .scratch = {c.scratch, DType::kU8, {c.scratch_bytes}},
           .softmax_scale = 1.0F / std::sqrt(static_cast<float>(c.d_k))};
+}
+
+struct PrefillCall {
+  SparseCall sparse;
+  void* tiles;    // [num_tiles, 4] i32
+  void* cmp;      // [T, H, d_v], the compressed branch, where stages run by themselves
+  void* cmp_lse;  // [T, H] f32, likewise
+  int64_t num_tiles;
+};
+
+inline SparseAttentionArgs ArgsOf(const PrefillCall& call) {
+  SparseAttentionArgs args = ArgsOf(call.sparse);
+  args.tokens.tiles = {call.tiles, DType::kI32, {call.num_tiles, 4}};
+  return args;
 }
 
 }  // namespace nsa
