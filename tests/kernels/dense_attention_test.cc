@@ -3,6 +3,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <vector>
+
 #include "kernels/nsa.h"
 #include "tests/kernels/geometries.h"
 #include "tests/kernels/step.h"
@@ -76,6 +79,22 @@ TEST_P(DenseAttentionTest, DecodeTokens) {
     if (token.sequence == 3) step.AddDecode({0, -1});
   }
   Check(world, step);
+}
+
+// Large batches may run another way.
+TEST_P(DenseAttentionTest, ABatchHasTheBitsOfItsTokensAlone) {
+  const AttentionWorld world(GetParam(), {1, 65, 1100, 2100});
+  Step few, many;
+  for (const TestToken& token : world.LastTokens()) few.AddDecode(token);
+  constexpr int kRepeats = 9;
+  for (int i = 0; i < kRepeats; ++i) {
+    for (const TestToken& token : world.LastTokens()) many.AddDecode(token);
+  }
+  const std::vector<uint8_t> alone = RunDense(world, few).out.Bytes();
+  std::vector<uint8_t> repeated;
+  for (int i = 0; i < kRepeats; ++i) repeated.insert(repeated.end(), alone.begin(), alone.end());
+  EXPECT_EQ(RunDense(world, many).out.Bytes(), repeated);
+  Check(world, many);
 }
 
 TEST_P(DenseAttentionTest, DecodeTokensAndTiles) {

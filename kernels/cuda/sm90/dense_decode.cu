@@ -8,6 +8,7 @@
 // Bound by memory: (d_k + d_v) * 2 bytes per cached row and KV head.
 
 #include "base/check.h"
+#include "kernels/cuda/device/reduce.cuh"
 #include "kernels/cuda/ptx/cluster.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/mma.cuh"
@@ -25,11 +26,12 @@ constexpr int kHeads = 16;   // rows of a tile
 constexpr int kWarps = 4;
 constexpr int kThreads = 32 * (1 + kWarps);  // the last warp produces
 constexpr int kWarpRows = kPageRows / kWarps;
-// Few clusters: deep rings, two blocks per multiprocessor. Many: shallow ones and three blocks, so
-// that the start and end of short contexts hide better. Both compute the same bits.
+// Few clusters: deep rings, as one or two blocks per multiprocessor. Many: shallow ones and another
+// block, so that the start and end of short contexts hide better. Both compute the same bits.
 constexpr int kDeepStages = 3;
 constexpr int kShallowStages = 2;
-constexpr int64_t kManyClusters = 64;
+template <int kDk>
+constexpr int64_t kManyClusters = kDk <= 128 ? 64 : 16;
 constexpr int kRowBytes = kBoxColumns * 2;
 constexpr float kLn2 = 0.69314718055994530942F;
 
@@ -82,14 +84,26 @@ struct Share {
   }
 };
 
+// A warp: every lane knows the numbers of some pages, one lane brings them.
 template <int kDk, int kDv, int kStages>
 __device__ void Produce(Shared<kDk, kDv, kStages>& shared, const Maps& maps, const Params& params,
                         const Share& share, int sequence, int head) {
   using Plan = Shared<kDk, kDv, kStages>;
   const int32_t* table = params.table + int64_t{sequence} * params.table_width;
+  const int lane = threadIdx.x % 32;
+  const auto load_pages = [&](int first) {
+    return first + lane < share.end ? table[first + lane] : 0;
+  };
+  int pages = load_pages(share.begin), next_pages = load_pages(share.begin + 32);
   Ring<kStages> ring;
-  for (int page = share.begin; page < share.end; ++page, ring.Advance()) {
-    const int row = (table[page] * params.num_kv_heads + head) * kPageRows;
+  for (int i = 0; i < share.end - share.begin; ++i, ring.Advance()) {
+    if (i > 0 && i % 32 == 0) {
+      pages = next_pages;
+      next_pages = load_pages(share.begin + i + 32);
+    }
+    const int page = __shfl_sync(kAllLanes, pages, i % 32);
+    if (lane != 0) continue;
+    const int row = (page * params.num_kv_heads + head) * kPageRows;
     auto& stage = shared.stages[ring.stage];
     const uint32_t full = SharedAddress(&shared.full[ring.stage]);
     Wait(SharedAddress(&shared.empty[ring.stage]), ring.parity ^ 1);
@@ -209,6 +223,7 @@ __device__ __forceinline__ float PartWeight(float top, float all) {
 template <int kDv>
 __device__ __forceinline__ void SumWarps(Results<kDv>& results) {
   const int column = threadIdx.x;
+#pragma unroll 4
   for (int head = 0; head < kHeads; ++head) {
     float top = kNegativeInfinity, sum = 0, out = 0;
 #pragma unroll
@@ -265,12 +280,12 @@ __device__ void StoreNothing(const Params& params, int token, int head_of_group,
 
 // Grid (shares, KV heads, tokens), clusters of kShares blocks.
 template <typename T, int kDk, int kDv, int kStages>
-__global__ void __launch_bounds__(kThreads, kStages == kShallowStages ? 3 : 2)
+__global__ void __launch_bounds__(kThreads, kStages == kShallowStages && kDk <= 128 ? 3 : 2)
     DenseDecode(const __grid_constant__ Maps maps, const __grid_constant__ Params params) {
   extern __shared__ uint8_t memory[];
   auto& shared = *reinterpret_cast<Shared<kDk, kDv, kStages>*>(AlignShared(memory));
   const int rank = blockIdx.x, head = blockIdx.y, token = blockIdx.z;
-  const int position = params.position[token];
+  const int position = params.position[token], sequence = params.sequence[token];
   if (position < 0) {  // the whole cluster
     if (rank < params.group_size) StoreNothing<T, kDv>(params, token, rank, head);
     return;
@@ -286,7 +301,7 @@ __global__ void __launch_bounds__(kThreads, kStages == kShallowStages ? 3 : 2)
   }
   __syncthreads();
   if (warp == kWarps) {
-    if (lane == 0) Produce(shared, maps, params, share, params.sequence[token], head);
+    Produce(shared, maps, params, share, sequence, head);
     __syncwarp();
     __syncthreads();  // (a)
     __syncthreads();  // (b)
@@ -362,8 +377,8 @@ bool CanRunDenseDecode(const DenseAttentionArgs& args) {
 void LaunchDenseDecode(const DenseAttentionArgs& args, int64_t num_tokens, cudaStream_t stream) {
   if (num_tokens == 0) return;
   DispatchHopper(args.q, args.out.dim(2), [&]<typename T, int kDk, int kDv>() {
-    if (kDk <= 128 && num_tokens * args.kv.num_kv_heads() >= kManyClusters) {
-      Launch<T, kDk, kDv, kDk <= 128 ? kShallowStages : kDeepStages>(args, num_tokens, stream);
+    if (num_tokens * args.kv.num_kv_heads() >= kManyClusters<kDk>) {
+      Launch<T, kDk, kDv, kShallowStages>(args, num_tokens, stream);
     } else {
       Launch<T, kDk, kDv, kDeepStages>(args, num_tokens, stream);
     }
