@@ -1,0 +1,74 @@
+"""The tables of docs/performance.md from the JSON that the GPU benchmarks write.
+
+usage: tables.py decode|prefill|full RESULTS.json [RESULTS.json]; full takes those of decode and of prefill.
+"""
+
+import json
+import sys
+
+
+def load(path: str) -> dict:
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def table(header: list[str], rows: list[list[str]]):
+    print("| " + " | ".join(header) + " |")
+    print("|" + "---|" * len(header))
+    for cells in rows:
+        print("| " + " | ".join(cells) + " |")
+
+
+def ms(row: dict, name: str) -> str:
+    return f"{row[name + '_ms']:.2f}" if name + "_ms" in row else "refused"
+
+
+def matrix(rows: list[dict], cell):
+    """A line per context and head dims, a column per batch."""
+    places = dict.fromkeys((row["d_k"], row["tokens"]) for row in rows)
+    batches = sorted({row["batch"] for row in rows})
+    table(["context", "d"] + [f"batch {batch}" for batch in batches],
+          [[f"{tokens:,}", f"{d_k}/128"] + [cell(row) for row in rows if (row["d_k"], row["tokens"]) == (d_k, tokens)]
+           for d_k, tokens in places])
+
+
+def decode(path: str):
+    rows = load(path)["rows"]
+    table(["context", "batch", "NSA us", "FA2 us", "cuDNN us", "faster than the better", "ratio of bytes", "of read"],
+          [[f"{row['tokens']:,}", str(row["batch"])] + [f"{row[name + '_us']:.1f}" for name in ("nsa", "fa2", "cudnn")]
+           + [f"{row['speedup']:.2f}x", f"{row['byte_ratio']:.1f}x", f"{row['percent_of_read']:.0f} %"]
+           for row in rows if row["d_k"] == 128])
+    print()
+    matrix([row for row in rows if row["d_k"] != 128],
+           lambda row: f"{row['nsa_us']:.1f} us, {row['speedup']:.2f}x, {row['percent_of_read']:.0f} %")
+
+
+def prefill(path: str):
+    stages = ("compressed", "choose", "plan", "selected", "merge")
+    rows = []
+    for row in load(path)["rows"]:
+        behind = f" after {row['prefix']:,}" if row["prefix"] else ""
+        faster = [f"{row['faster_than_' + name]:.1f}x" if name + "_ms" in row else "-" for name in ("fa2", "cudnn")]
+        rows.append([f"{row['tokens']:,}{behind}", f"{row['d_k']}/{row['d_v']}"]
+                    + [f"{row['stages_ms'][name]:.2f}" for name in stages]
+                    + [ms(row, "nsa"), f"{row['nsa_tflops']:.0f}, {row['percent_of_ceiling']:.0f} %", ms(row, "fa2"),
+                       ms(row, "cudnn"), ", ".join(faster)])
+    table(["tokens", "d", *stages, "chain", "TF/s, %", "FA2", "cuDNN", "faster than FA2, cuDNN"], rows)
+
+
+def full(decode_path: str, prefill_path: str):
+    def cell(row: dict) -> str:
+        best = min(row[name] for name in ("fa2_us", "cudnn_us") if name in row)
+        return f"{row['full_us']:.1f} us, {100 * best / row['full_us']:.0f} %"
+
+    matrix(load(decode_path)["rows"], cell)
+    print()
+    table(["prompt", "d", "ms", "TF/s", "of the better"],
+          [[f"{row['tokens']:,}" + (f" after {row['prefix']:,}" if row["prefix"] else ""), f"{row['d_k']}/{row['d_v']}",
+            ms(row, "full"), f"{row['full_tflops']:.0f}",
+            f"{100 * min(row[name] for name in ('fa2_ms', 'cudnn_ms') if name in row) / row['full_ms']:.0f} %"]
+           for row in load(prefill_path)["rows"]])
+
+
+if __name__ == "__main__":
+    {"decode": decode, "prefill": prefill, "full": full}[sys.argv[1]](*sys.argv[2:])
