@@ -114,9 +114,11 @@ __device__ __forceinline__ void WeighScores(const float (&scores)[kNumScores], f
   }
 }
 
-// A sum of weights up to which none of them leaves its type's range.
+// Weights up to 2^this, and a sum of them, up to which none leaves its type's range.
 template <typename T>
-inline constexpr float kMaxWeights = std::is_same_v<T, __half> ? 0x1p14F : 0x1p60F;
+inline constexpr int kMaxWeightBits = std::is_same_v<T, __half> ? 14 : 60;
+template <typename T>
+inline constexpr float kMaxWeights = static_cast<float>(int64_t{1} << kMaxWeightBits<T>);
 
 // Running maximum (scaled, base 2) and this thread's part of the sum of two rows. Once all rows of
 // a warp are `set`, what comes later may be larger than their `top`, within kMaxWeights.

@@ -218,7 +218,7 @@ __device__ __forceinline__ void Mask(float (&s)[kScores], int tile, int first_ro
 template <typename T, int kDk, int kDv, typename G>
 class Consumer {
   using P = Plan<kDk, kDv>;
-  static constexpr float kRoom = std::is_same_v<T, __half> ? 14 : 60;
+  static constexpr float kRoom = kMaxWeightBits<T>;
 
  public:
   __device__ __forceinline__ Consumer(const Params& p, const P& plan) : p_(p), plan_(plan) {}
