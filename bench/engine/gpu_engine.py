@@ -7,6 +7,7 @@ usage: gpu_engine.py GPU_ENGINE_BENCH [--contexts 8192,65536] [--json FILE]
 """
 
 import argparse
+import datetime
 import json
 import subprocess
 import sys
@@ -69,8 +70,8 @@ def main():
     parser.add_argument("--json")
     arguments = parser.parse_args()
     device = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
-    results = {"device": device.stdout.splitlines()[0] if device.stdout else "a GPU",
-               **measure(arguments.program, [int(context) for context in arguments.contexts.split(",")])}
+    results = {"device": device.stdout.splitlines()[0] if device.stdout else "a GPU", "command": " ".join(sys.argv),
+               "date": datetime.date.today().isoformat(), **measure(arguments.program, [int(context) for context in arguments.contexts.split(",")])}
     tables(results)
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:

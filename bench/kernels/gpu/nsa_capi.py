@@ -1,6 +1,8 @@
 """The CUDA kernels in a PyTorch process, through the C functions of capi*.cc."""
 
 import ctypes
+import datetime
+import sys
 
 import torch
 
@@ -285,6 +287,11 @@ def check(world: SparseWorld, t, tolerance=0.02, tokens=None):
         assert error == error and error < tolerance, f"token {index}: error {error}"
         worst = max(worst, error)
     return worst, differing
+
+
+def facts_of_run():
+    """What results say of the run that they are from."""
+    return {"device": torch.cuda.get_device_name(), "command": " ".join(sys.argv), "date": datetime.date.today().isoformat()}
 
 
 def time_calls(call, stream, repeats):

@@ -19,6 +19,7 @@ import nsa_capi
 HEADS, KV_HEADS = 64, 4
 PREFIX_CASE = (63488, 2048)  # cached tokens, new tokens
 LONG = 65536
+INLINE_BLOCKS = 32  # PrefillTuning::inline_blocks
 
 
 def world_of(num_tokens, **options):
@@ -90,12 +91,17 @@ def dense_times(prefix, count, d_k, d_v, repeats):
 
 
 def keys_seen(world, prefix, count):
-    """Keys of all tokens together: (compressed rows, selected, window, dense)."""
+    """Keys of all tokens together, by the stage that attends them, and those of full attention."""
     position = torch.arange(prefix, prefix + count, dtype=torch.int64)
     rows = torch.where(position + 1 < world.span_tokens, 0, (position + 1 - world.span_tokens) // world.span_stride + 1)
-    selected = torch.clamp(position + 1, max=world.num_selected * world.block_tokens)
+    own = position // world.block_tokens
+    # Blocks of tokens that are not forced; forced ones are the merge's, as are all where contexts are short.
+    lists = torch.clamp(own + 1, max=world.num_selected) - world.num_initial - world.num_local
+    selected = torch.where(own < INLINE_BLOCKS, 0, lists) * world.block_tokens
+    forced = torch.clamp(position + 1, max=world.num_selected * world.block_tokens) - selected
     window = torch.clamp(position + 1, max=world.window)
-    return tuple(int(x.sum()) for x in (rows, selected, window, position + 1))
+    keys = {"compressed": rows, "selected": selected, "merge": forced + window, "full": position + 1}
+    return {name: int(count.sum()) for name, count in keys.items()}
 
 
 def measure(prefill, stream, ceiling, prefix, count, d_k, d_v):
@@ -110,12 +116,12 @@ def measure(prefill, stream, ceiling, prefix, count, d_k, d_v):
     row["stages_ms"]["choose"] -= row["stages_ms"]["compressed"]
     dense_repeats = 5 if count * (prefix + count) > 2**31 else 11
     row["full_ms"] = nsa_capi.time_calls(lambda: prefill.dense(call), stream, dense_repeats)
-    rows, selected, window, dense = keys_seen(world, prefix, count)
     del call, t
     torch.cuda.empty_cache()
-    nsa_flop = 2 * HEADS * (rows + selected + window) * (d_k + d_v)  # what is needed
-    dense_flop = 2 * HEADS * dense * (d_k + d_v)
-    row["nsa_tflops"] = nsa_flop / row["nsa_ms"] / 1e9
+    flop = {name: 2 * HEADS * keys * (d_k + d_v) for name, keys in keys_seen(world, prefix, count).items()}  # what is needed
+    dense_flop = flop.pop("full")
+    row["stages_tflops"] = {name: flop[name] / row["stages_ms"][name] / 1e9 for name in flop}
+    row["nsa_tflops"] = sum(flop.values()) / row["nsa_ms"] / 1e9
     row["percent_of_ceiling"] = 100 * row["nsa_tflops"] / ceiling
     row["full_tflops"] = dense_flop / row["full_ms"] / 1e9
     times, row["refusals"] = dense_times(prefix, count, d_k, d_v, dense_repeats)
@@ -125,13 +131,16 @@ def measure(prefill, stream, ceiling, prefix, count, d_k, d_v):
     return row
 
 
-def describe(row):
-    stages = ", ".join(f"{name} {ms:.2f}" for name, ms in row["stages_ms"].items())
-    dense = ", ".join(f"{name} {row[name + '_ms']:.2f} ms {row[name + '_tflops']:.0f} TF/s ({row['faster_than_' + name]:.1f}x)"
+def describe(row, ceiling):
+    def rate(tflops):
+        return f"{tflops:.0f} TF/s {100 * tflops / ceiling:.0f} %"
+
+    stages = ", ".join(f"{name} {ms:.2f}" + (f" ({rate(row['stages_tflops'][name])})" if name in row["stages_tflops"] else "")
+                       for name, ms in row["stages_ms"].items())
+    dense = ", ".join(f"{name} {row[name + '_ms']:.2f} ms {rate(row[name + '_tflops'])} ({row['faster_than_' + name]:.1f}x)"
                       if name + "_ms" in row else f"{name} refuses: {row['refusals'][name]}" for name in ("fa2", "cudnn"))
-    return (f"{row['tokens']} after {row['prefix']}, d {row['d_k']}/{row['d_v']}: nsa {row['nsa_ms']:.3f} ms "
-            f"{row['nsa_tflops']:.0f} TF/s {row['percent_of_ceiling']:.0f} % | {stages} | "
-            f"full {row['full_ms']:.2f} ms {row['full_tflops']:.0f} TF/s, {dense}")
+    return (f"{row['tokens']} after {row['prefix']}, d {row['d_k']}/{row['d_v']}: nsa {row['nsa_ms']:.3f} ms {rate(row['nsa_tflops'])}\n"
+            f"    {stages}\n    full {row['full_ms']:.2f} ms {rate(row['full_tflops'])}, {dense}")
 
 
 def main():
@@ -155,10 +164,10 @@ def main():
     rows = []
     for prefix, count, d_k, d_v in cases + [(*PREFIX_CASE, 128, 128), (*PREFIX_CASE, 192, 128)]:
         rows.append(measure(prefill, stream, ceiling, prefix, count, d_k, d_v))
-        print(describe(rows[-1]), flush=True)
+        print(describe(rows[-1], ceiling), flush=True)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
-            json.dump({"device": torch.cuda.get_device_name(), "ceiling_tflops": ceiling, "rows": rows}, file, indent=1)
+            json.dump({**nsa_capi.facts_of_run(), "ceiling_tflops": ceiling, "rows": rows}, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -23,24 +23,27 @@ def ms(row: dict, name: str) -> str:
     return f"{row[name + '_ms']:.2f}" if name + "_ms" in row else "refused"
 
 
-def matrix(rows: list[dict], cell):
-    """A line per context and head dims, a column per batch."""
-    places = dict.fromkeys((row["d_k"], row["tokens"]) for row in rows)
-    batches = sorted({row["batch"] for row in rows})
-    table(["context", "d"] + [f"batch {batch}" for batch in batches],
-          [[f"{tokens:,}", f"{d_k}/128"] + [cell(row) for row in rows if (row["d_k"], row["tokens"]) == (d_k, tokens)]
-           for d_k, tokens in places])
+def matrix(rows: list[dict], cell, **columns):
+    """A line per context and head dims, a column per batch that all of them have; `columns` are the same in all batches."""
+    lines = {}
+    for row in rows:
+        lines.setdefault((row["d_k"], row["tokens"]), {})[row["batch"]] = row
+    batches = sorted(set.intersection(*map(set, lines.values())))
+    table(["context", "d", *columns, *(f"batch {batch}" for batch in batches)],
+          [[f"{tokens:,}", f"{d_k}/128", *(column(line[batches[0]]) for column in columns.values()),
+            *(cell(line[batch]) for batch in batches)] for (d_k, tokens), line in lines.items()])
 
 
 def decode(path: str):
-    rows = load(path)["rows"]
+    rows = sorted(load(path)["rows"], key=lambda row: (row["d_k"], row["tokens"], row["batch"]))
     table(["context", "batch", "NSA us", "FA2 us", "cuDNN us", "faster than the better", "ratio of bytes", "of read"],
           [[f"{row['tokens']:,}", str(row["batch"])] + [f"{row[name + '_us']:.1f}" for name in ("nsa", "fa2", "cudnn")]
            + [f"{row['speedup']:.2f}x", f"{row['byte_ratio']:.1f}x", f"{row['percent_of_read']:.0f} %"]
            for row in rows if row["d_k"] == 128])
     print()
     matrix([row for row in rows if row["d_k"] != 128],
-           lambda row: f"{row['nsa_us']:.1f} us, {row['speedup']:.2f}x, {row['percent_of_read']:.0f} %")
+           lambda row: f"{row['nsa_us']:.1f} us, {row['speedup']:.2f}x, {row['percent_of_read']:.0f} %",
+           bytes=lambda row: f"{row['byte_ratio']:.1f}x")
 
 
 def prefill(path: str):
