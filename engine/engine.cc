@@ -24,7 +24,7 @@ namespace {
 struct Submission {
   Request request;
   std::shared_ptr<TokenSink> sink;
-  absl::Time arrived;
+  absl::Time queued;
 };
 
 constexpr char kShuttingDown[] = "the server is shutting down";
@@ -102,7 +102,7 @@ class Engine::Impl {
   EngineStats stats_ ABSL_GUARDED_BY(mutex_);  // the core's, as of the last step
   int64_t num_admitted_ ABSL_GUARDED_BY(mutex_) = 0;
   Admission admission_ ABSL_GUARDED_BY(mutex_);
-  absl::Time last_arrival_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
+  absl::Time last_queued_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();
   absl::Time woken_ ABSL_GUARDED_BY(mutex_) = absl::InfinitePast();  // last arrival when idle
   bool delivering_ ABSL_GUARDED_BY(mutex_) = false;  // the engine thread is calling sinks
   bool draining_ ABSL_GUARDED_BY(mutex_) = false;
@@ -144,7 +144,7 @@ absl::Status Engine::Impl::Submit(std::vector<Request> requests, std::shared_ptr
 
 void Engine::Impl::Enqueue(std::vector<Request> requests, const std::shared_ptr<TokenSink>& sink) {
   // A clock that is set back must not let those who come later go first.
-  const absl::Time now = last_arrival_ = std::max(last_arrival_, absl::Now());
+  const absl::Time now = last_queued_ = std::max(last_queued_, absl::Now());
   if (live_.empty()) woken_ = now;
   num_admitted_ += static_cast<int64_t>(requests.size());
   for (Request& request : requests) {
@@ -152,7 +152,7 @@ void Engine::Impl::Enqueue(std::vector<Request> requests, const std::shared_ptr<
     const bool is_new = live_.emplace(request.id, num_tokens).second;
     NSA_CHECK(is_new) << "request id " << request.id << " is live already";
     num_live_tokens_ += num_tokens;
-    inbox_.push_back(Submission{.request = std::move(request), .sink = sink, .arrived = now});
+    inbox_.push_back(Submission{.request = std::move(request), .sink = sink, .queued = now});
   }
 }
 
@@ -263,7 +263,7 @@ bool Engine::Impl::TakeOrders() {
     stop = stopping_;
   }
   for (Submission& submission : submissions) {
-    core_.Submit(std::move(submission.request), std::move(submission.sink), submission.arrived);
+    core_.Submit(std::move(submission.request), std::move(submission.sink), submission.queued);
   }
   for (const auto& [id, reason] : cancelled) core_.Cancel(id, reason);
   if (cancel_all) core_.CancelAll();

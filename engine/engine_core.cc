@@ -37,9 +37,9 @@ EngineCore::EngineCore(Executor* executor, int64_t max_request_tokens,
   UpdateGauges();
 }
 
-void EngineCore::Submit(Request request, std::shared_ptr<TokenSink> sink, absl::Time arrived) {
+void EngineCore::Submit(Request request, std::shared_ptr<TokenSink> sink, absl::Time queued) {
   const RequestId id = request.id;
-  auto sequence = std::make_unique<Sequence>(std::move(request), std::move(sink), arrived);
+  auto sequence = std::make_unique<Sequence>(std::move(request), std::move(sink), queued);
   const auto [entry, inserted] = sequences_.emplace(id, std::move(sequence));
   NSA_CHECK(inserted) << "request id " << id << " is live already";
   if (const auto& output = entry->second->constrained_output; output != nullptr) {
@@ -291,7 +291,7 @@ void EngineCore::RecordEnd(Sequence& sequence, absl::Time now) {
   RequestTimes& times = sequence.times;
   times.finished = now;
   if (times.scheduled < absl::InfiniteFuture()) {
-    stats_.queue_time.Observe(Seconds(times.arrived, times.scheduled));
+    stats_.queue_time.Observe(Seconds(times.queued, times.scheduled));
   }
   if (times.first_token < absl::InfiniteFuture()) {
     stats_.prefill_time.Observe(Seconds(times.scheduled, times.first_token));

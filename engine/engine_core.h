@@ -39,7 +39,7 @@ class EngineCore {
   EngineCore(Executor* executor, int64_t max_request_tokens, std::function<absl::Time()> clock);
 
   // Queues a request that CheckRequest accepts, with an id that no live request has.
-  void Submit(Request request, std::shared_ptr<TokenSink> sink, absl::Time arrived);
+  void Submit(Request request, std::shared_ptr<TokenSink> sink, absl::Time queued);
   // Ends the request with `reason`; its pages are free on return, its last event comes with the
   // next step. An id that is not live is ignored.
   void Cancel(RequestId id, FinishReason reason = FinishReason::kCancelled);

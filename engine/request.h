@@ -67,6 +67,7 @@ struct Request {
   int32_t num_top_logprobs = -1;                 // as SampleRow::num_top_logprobs
   bool scores_prompt = false;                    // prompt tokens' log-probabilities are wanted
   bool traces_blocks = false;                    // TokenEvent::trace is wanted
+  absl::Time arrived = absl::InfiniteFuture();   // at the server; at latest when submitted
   absl::Time deadline = absl::InfiniteFuture();  // past it the request ends with kTimeout
 };
 
@@ -92,7 +93,8 @@ struct PromptScore {
 // When a request's phases began, InfiniteFuture until then. In the last event a phase that was not
 // reached begins at `finished`.
 struct RequestTimes {
-  absl::Time arrived = absl::InfiniteFuture();
+  absl::Time arrived = absl::InfiniteFuture();    // at the server
+  absl::Time queued = absl::InfiniteFuture();     // submitted to the engine
   absl::Time scheduled = absl::InfiniteFuture();  // first taken into a step
   absl::Time first_token = absl::InfiniteFuture();
   absl::Time finished = absl::InfiniteFuture();

@@ -5,12 +5,13 @@
 
 namespace nsa {
 
-Sequence::Sequence(Request new_request, std::shared_ptr<TokenSink> new_sink, absl::Time arrived)
+Sequence::Sequence(Request new_request, std::shared_ptr<TokenSink> new_sink, absl::Time queued)
     : request(std::move(new_request)),
       sink(std::move(new_sink)),
       num_prompt_tokens(static_cast<int64_t>(request.prompt.size())),
       tokens(std::exchange(request.prompt, {})) {
-  times.arrived = arrived;
+  times.arrived = std::min(request.arrived, queued);
+  times.queued = queued;
   LogitRules rules = request.rules;
   if (request.constraint != nullptr) {
     // It knows where stop tokens cannot be held back.

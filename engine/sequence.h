@@ -30,7 +30,7 @@ inline constexpr int32_t kNoRow = -1;
 // the rest.
 struct Sequence {
   // Takes over the request's prompt as the first known tokens.
-  Sequence(Request new_request, std::shared_ptr<TokenSink> new_sink, absl::Time arrived);
+  Sequence(Request new_request, std::shared_ptr<TokenSink> new_sink, absl::Time queued);
 
   Request request;  // its prompt is empty: see `tokens`
   std::shared_ptr<TokenSink> sink;
@@ -62,7 +62,7 @@ struct Sequence {
   KvTraffic traffic;
 
   // Its place: sequences of lower rank are served first, those of the same one in order of arrival.
-  absl::Time rank() const { return times.arrived + request.priority * kPriorityHeadStart; }
+  absl::Time rank() const { return times.queued + request.priority * kPriorityHeadStart; }
   int64_t num_tokens() const { return static_cast<int64_t>(tokens.size()); }
   int64_t num_generated_tokens() const { return num_tokens() - num_prompt_tokens; }
   // Known ones and those in flight.

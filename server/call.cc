@@ -142,7 +142,7 @@ Usage GenerationService::Call::MakeUsage() const {
     usage.traffic.dense_bytes += choice.traffic.dense_bytes;
   }
   const RequestTimes& times = choices_[0].times;
-  usage.queue = times.scheduled - times.arrived;
+  usage.queue = times.scheduled - times.queued;
   usage.prefill = times.first_token - times.scheduled;
   usage.decode = std::max(times.finished - times.first_token, absl::ZeroDuration());
   return usage;

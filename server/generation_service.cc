@@ -189,13 +189,21 @@ absl::StatusOr<GenerationService::Places> GenerationService::Reserve(
 }
 
 absl::StatusOr<std::vector<PreparedCall>> GenerationService::Prepare(
-    std::span<const GenerateCall> calls) const {
+    std::span<const GenerateCall> calls, absl::Time arrived) const {
   NSA_ASSIGN_OR_RETURN(std::vector<CallOptions> options, CheckCalls(calls));
+  for (const CallOptions& some : options) {
+    if (absl::Now() < arrived + some.timeout) continue;
+    return WithDetail(absl::DeadlineExceededError("the request's time is over"),
+                      {.code = "timeout"});
+  }
   NSA_ASSIGN_OR_RETURN(Places places, Reserve(calls, options));
   std::vector<PreparedCall> prepared;
   int64_t num_tokens = 0;
   for (size_t i = 0; i < calls.size(); ++i) {
+    const absl::Time deadline = arrived + options[i].timeout;
     NSA_ASSIGN_OR_RETURN(PreparedCall call, PrepareOne(calls[i], std::move(options[i])));
+    call.request.arrived = arrived;
+    call.request.deadline = deadline;
     call.request.constraint = places.kept_constraint;
     num_tokens += static_cast<int64_t>(call.request.prompt.size());
     prepared.push_back(std::move(call));
@@ -245,7 +253,6 @@ absl::StatusOr<PreparedCall> GenerationService::PrepareOne(const GenerateCall& c
       call.caller.empty() ? call.cache_salt : absl::StrCat(call.caller, ":", call.cache_salt);
   if (!call.seed.has_value()) request.sampling.seed = RandomSeed();
   request.num_top_logprobs = options.num_top_logprobs;
-  request.deadline = absl::Now() + options.timeout;
   return prepared;
 }
 

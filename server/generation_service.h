@@ -15,6 +15,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "engine/config.h"
 #include "engine/constraint/constraint_spec.h"
 #include "engine/engine.h"
@@ -181,8 +183,10 @@ class GenerationService {
 
   // Validates and tokenizes calls that belong together (a list of prompts), of one caller and with
   // one constraint: all of them or none. Before they are tokenized, all of their choices have a
-  // place in the engine's queue and their constraint one in its own, or they are refused.
-  absl::StatusOr<std::vector<PreparedCall>> Prepare(std::span<const GenerateCall> calls) const;
+  // place in the engine's queue and their constraint one in its own, or they are refused. Their
+  // time runs, and their latency is counted, since they `arrived`. DEADLINE_EXCEEDED: it is over.
+  absl::StatusOr<std::vector<PreparedCall>> Prepare(std::span<const GenerateCall> calls,
+                                                    absl::Time arrived = absl::Now()) const;
 
   // Before Start: compiles the constraint of calls that belong together, if they have one, and
   // hands the calls to `done`, once. Without a constraint, or with one that is kept, that happens

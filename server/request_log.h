@@ -41,6 +41,7 @@ class RequestRecord {
   RequestRecord& operator=(const RequestRecord&) = delete;
 
   const std::string& request_id() const { return request_id_; }
+  absl::Time begun() const { return begun_; }  // when the request was there
 
   void SetTrace(std::string trace_id);
   // One of a table, never a client's text: the line shows it, and it tells probes.

@@ -20,7 +20,8 @@ GenerateReactor* GenerateReactor::Start(GenerationService* service,
 void GenerateReactor::Begin(const absl::StatusOr<GenerateCall>& call) {
   if (!call.ok()) return Run(call.status());
   options_.record->SetCalls({&*call, 1});
-  absl::StatusOr<std::vector<PreparedCall>> prepared = service_->Prepare({&*call, 1});
+  absl::StatusOr<std::vector<PreparedCall>> prepared =
+      service_->Prepare({&*call, 1}, options_.record->begun());
   if (!prepared.ok()) return Run(prepared.status());
   const ConstraintQueue::Ticket ticket = service_->Complete(
       *std::move(prepared), [self = self_](auto completed) { self->Run(std::move(completed)); });

@@ -51,7 +51,7 @@ void GenerationExchange::Start(GenerationService* service, const GenerationReque
 
 void GenerationExchange::Begin(GenerationService* service, const std::vector<GenerateCall>& calls) {
   record_->SetCalls(calls);
-  absl::StatusOr<std::vector<PreparedCall>> prepared = service->Prepare(calls);
+  absl::StatusOr<std::vector<PreparedCall>> prepared = service->Prepare(calls, record_->begun());
   if (!prepared.ok() || prepared->front().constraint == nullptr) {
     return Run(service, std::move(prepared));
   }

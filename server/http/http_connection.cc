@@ -152,9 +152,11 @@ void HttpConnection::Dispatch() {
   is_head_ = reader_.is_head();
   request.record = record_;
   if (is_probe) return Handle(std::move(request));
+  const auto& lane = host_->options.lane;
+  const std::shared_ptr<Turns>& turns = host_->lanes.at(lane ? lane(request) : 0);
   auto waiting = std::make_shared<HttpRequest>(std::move(request));
-  host_->turns->Take([self = shared_from_this(), exchange = exchange_,
-                      waiting = std::move(waiting)](const Turns::Turn& turn) {
+  turns->Take([self = shared_from_this(), exchange = exchange_,
+               waiting = std::move(waiting)](const Turns::Turn& turn) {
     self->RunInExchange(exchange,
                         [waiting, turn](HttpConnection& c) { c.Handle(std::move(*waiting)); });
   });

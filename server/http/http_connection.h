@@ -2,7 +2,6 @@
 // HttpConnection: one TCP connection, one request at a time. Everything runs on its strand. A read
 // is always pending, also while a response is being made, so that a peer that leaves is noticed.
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <boost/asio/io_context.hpp>
@@ -18,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/byte_budget.h"
 #include "server/http/http_request_reader.h"
@@ -37,14 +37,19 @@ struct HttpHost {
   explicit HttpHost(HttpOptions given)
       : options(std::move(given)),
         body_budget(std::make_shared<ByteBudget>(options.max_total_body_bytes)),
-        turns(std::make_shared<Turns>(std::max(options.num_threads - 1, 1))) {}
+        lanes(MakeLanes(options.lane_turns)) {}
+
+  static std::vector<std::shared_ptr<Turns>> MakeLanes(const std::vector<int>& turns) {
+    std::vector<std::shared_ptr<Turns>> lanes;
+    for (const int max_turns : turns) lanes.push_back(std::make_shared<Turns>(max_turns));
+    return lanes;
+  }
 
   boost::asio::io_context io;
   const HttpOptions options;
   const std::shared_ptr<ByteBudget>
       body_budget;  // of requests that are being read or turned into calls
-  // Of handlers: a thread is left for input, output and probes.
-  const std::shared_ptr<Turns> turns;
+  const std::vector<std::shared_ptr<Turns>> lanes;  // of handlers
   std::optional<boost::asio::ssl::context> tls;
   HttpHandler handler;
   std::atomic<bool> draining{false};

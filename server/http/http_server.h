@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -19,7 +20,7 @@ struct RequestLogOptions;  // server/request_log.h
 struct HttpOptions {
   std::string host = "127.0.0.1";  // an address or a name
   int port = 8000;                 // 0: any free one
-  int num_threads = 4;
+  int num_threads = 4;  // one more than turns, so that one is left to input, output and probes
   int64_t max_header_bytes = 32 << 10;  // request line and headers
   int64_t max_body_bytes = 16 << 20;    // of a request
   // Of all requests that are being read or turned into calls; one that needs more is answered 503.
@@ -40,6 +41,10 @@ struct HttpOptions {
   // True for a request that is answered on a connection beyond max_connections, too, and does not
   // wait while all handlers that may work at the same time do. Empty: always false.
   std::function<bool(const HttpRequest& head)> is_probe;
+  // Handlers wait for their turn in lanes: of each, so many work at the same time. `lane` says
+  // which one a request takes. Empty: always the first.
+  std::vector<int> lane_turns = {3};
+  std::function<size_t(const HttpRequest& request)> lane;
   // Called with each refusal of the server itself (408, 413, 431, 503 ...), to add headers. `head`:
   // what is known of the request. May be empty.
   std::function<void(const HttpRequest& head, HttpResponse* response)> on_error;
@@ -51,9 +56,9 @@ struct HttpOptions {
 
 class HttpServer {
  public:
-  // Listens and serves. `handler` is called on the server's threads, but for probes on all of them
-  // but one at a time; it may take its time but must not wait for other requests. Fails with one
-  // line that names address and port.
+  // Listens and serves. `handler` is called on the server's threads, but for probes on as many at
+  // a time as the lanes have turns; it may take its time but must not wait for other requests.
+  // Fails with one line that names address and port.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(HttpOptions options,
                                                            HttpHandler handler);
   // Shutdown with a deadline in the past.

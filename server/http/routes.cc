@@ -19,8 +19,8 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/chat/completions", &HandleChatCompletions},
     {"GET", "/v1/models", &HandleListModels},
     {"GET", "/v1/models/{id}", &HandleGetModel},
-    {"POST", "/tokenize", &HandleTokenize},
-    {"POST", "/detokenize", &HandleDetokenize},
+    {"POST", "/tokenize", &HandleTokenize, RouteAccess::kKey, true, /*has_lane=*/true},
+    {"POST", "/detokenize", &HandleDetokenize, RouteAccess::kKey, true, /*has_lane=*/true},
     {"GET", "/tokenizer_info", &HandleTokenizerInfo},
     {"GET", "/health", &HandleHealth, RouteAccess::kProbe, /*needs_model=*/false},
     {"GET", "/health/ready", &HandleReady, RouteAccess::kProbe},
@@ -166,6 +166,13 @@ void SetApiHooks(const ApiContext* api, HttpOptions* options) {
   options->is_probe = [api](const HttpRequest& head) {
     const Route* route = FindRoute(*api, head);
     return route != nullptr && route->access == RouteAccess::kProbe;
+  };
+  options->num_threads = 6;
+  options->lane_turns = {2, 2, 1};  // small requests, large ones, /tokenize and /detokenize
+  options->lane = [api](const HttpRequest& request) -> size_t {
+    const Route* route = FindRoute(*api, request);
+    if (route != nullptr && route->has_lane) return 2;
+    return request.body.size() > kMaxSmallBodyBytes ? 1 : 0;
   };
   options->on_error = [api](const HttpRequest& head, HttpResponse* response) {
     api->access.cors.AddHeaders(head, &response->headers);

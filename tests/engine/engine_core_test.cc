@@ -21,17 +21,18 @@ constexpr ExecutorLimits kLimits{.page_tokens = 4,
                                  .max_batched_tokens = 16,
                                  .vocab_size = 1000};
 
-Request MakeRequest(RequestId id, int64_t num_prompt_tokens, int64_t max_tokens) {
+Request MakeRequest(RequestId id, int64_t num_prompt_tokens, int64_t max_tokens,
+                    absl::Time arrived = absl::InfiniteFuture()) {
   Request request{.id = id, .max_tokens = max_tokens};
   for (int64_t i = 0; i < num_prompt_tokens; ++i) {
     request.prompt.push_back(static_cast<int32_t>((31 * id + 7 * i) % kLimits.vocab_size));
   }
   request.sampling.seed = id;
+  request.arrived = arrived;
   return request;
 }
 
-// The parameter is how many steps the executor runs ahead.
-// The clock stands still but for the second that every step of the executor takes.
+// The parameter: how many steps the executor runs ahead. The clock moves by a second every step.
 class EngineCoreTest : public testing::TestWithParam<int> {
  protected:
   void Start(const ExecutorLimits& limits) {
@@ -46,8 +47,7 @@ class EngineCoreTest : public testing::TestWithParam<int> {
   void Submit(const Request& request) { core_->Submit(request, sink_, now_); }
 
   void Step() {
-    for (const Delivery& delivery : core_->Step().deliveries)
-      delivery.sink->OnToken(delivery.event);
+    for (const Delivery& told : core_->Step().deliveries) told.sink->OnToken(told.event);
     EXPECT_EQ(executor_->violation(), "");
   }
 
@@ -137,19 +137,19 @@ TEST_P(EngineCoreTest, TimesAndHistogramsFollowTheClock) {
   Start(limits);
   Submit(MakeRequest(1, 8, 1));
   now_ += absl::Seconds(2);
-  Submit(MakeRequest(2, 16, 3));
+  Submit(MakeRequest(2, 16, 3, now_ - absl::Seconds(10)));
   StepUntilIdle();
   const RequestTimes times = sink_->EventsOf(2).back().times;
-  EXPECT_EQ(times.arrived, absl::FromUnixSeconds(1002));
+  EXPECT_EQ(times.arrived, absl::FromUnixSeconds(992));
   EXPECT_EQ(times.scheduled, absl::FromUnixSeconds(1003));
   EXPECT_EQ(times.first_token, absl::FromUnixSeconds(1005));
   EXPECT_EQ(times.finished, absl::FromUnixSeconds(1007));
   const EngineStats& stats = core_->stats();
   EXPECT_DOUBLE_EQ(stats.queue_time.sum, 2 + 1);
-  EXPECT_DOUBLE_EQ(stats.time_to_first_token.sum, 3 + 3);
+  EXPECT_DOUBLE_EQ(stats.time_to_first_token.sum, 3 + 13);
   EXPECT_DOUBLE_EQ(stats.prefill_time.sum, 1 + 2);
   EXPECT_DOUBLE_EQ(stats.decode_time.sum, 0 + 2);
-  EXPECT_DOUBLE_EQ(stats.e2e_latency.sum, 3 + 5);
+  EXPECT_DOUBLE_EQ(stats.e2e_latency.sum, 3 + 15);
   EXPECT_DOUBLE_EQ(stats.inter_token_latency.sum, 2);
   EXPECT_EQ(stats.inter_token_latency.total(), 2U);
   EXPECT_DOUBLE_EQ(stats.request_prompt_tokens.sum, 24);

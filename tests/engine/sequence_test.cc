@@ -21,6 +21,7 @@ TEST(SequenceTest, StartsWaitingWithThePromptKnownAndNothingCached) {
   EXPECT_EQ(sequence.num_uncached_tokens(), 3);
   EXPECT_TRUE(sequence.recent_pages.empty());
   EXPECT_EQ(sequence.times.arrived, absl::FromUnixSeconds(9));
+  EXPECT_EQ(sequence.times.queued, absl::FromUnixSeconds(9));
   EXPECT_EQ(sequence.times.scheduled, absl::InfiniteFuture());
 }
 

@@ -71,6 +71,21 @@ TEST_F(GenerationLimitsTest, CallsThatBelongTogetherArePreparedAllOrNone) {
   EXPECT_EQ(harness_.engine.Stats().num_admitted, 0);
 }
 
+TEST_F(GenerationLimitsTest, TimeRunsSinceTheCallArrived) {
+  GenerateCall call = GenerateCall{.input = "hi"};
+  call.timeout_seconds = 100;
+  const std::vector<GenerateCall> calls = {GenerateCall{.input = "hi"}, call};
+  const absl::Time now = absl::Now();
+  const absl::Status late = harness_.service.Prepare(calls, now - absl::Seconds(100)).status();
+  EXPECT_EQ(late.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(GetDetail(late).code, "timeout");
+  const auto prepared = harness_.service.Prepare(calls, now - absl::Seconds(50));
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  EXPECT_EQ(prepared->back().request.arrived, now - absl::Seconds(50));
+  EXPECT_EQ(prepared->back().request.deadline, now + absl::Seconds(50));
+  EXPECT_EQ(prepared->front().request.deadline, absl::InfiniteFuture());
+}
+
 TEST_F(GenerationLimitsTest, MoreChoicesThanTheQueueHoldsAreAnInvalidRequest) {
   const int64_t limit = AdmissionLimits().max_queued_requests;
   GenerateCall call = GenerateCall{.input = "hi"};

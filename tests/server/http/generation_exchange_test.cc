@@ -121,6 +121,32 @@ TEST_F(GenerationExchangeTest, TheStepThreadNeitherTokenizesNorWritesJson) {
   EXPECT_TRUE(WaitUntilIdle());
 }
 
+TEST_F(GenerationExchangeTest, TimeRunsAndIsCountedSinceTheRequestArrived) {
+  Start();
+  ThreadLog json;
+  constexpr absl::Duration kWait = absl::Milliseconds(50);  // for its turn, as it were
+  auto server = HttpServer::Start({.port = 0}, [&](const HttpRequest& request, auto responder) {
+    const auto parsed = ParseCompletionRequest(request.body);
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    absl::SleepFor(kWait);
+    GenerationExchange::Start(service_.get(), *parsed, std::make_unique<LoggingShape>(&json),
+                              {responder, request.record});
+  });
+  ASSERT_TRUE(server.ok());
+  const auto post = [&](const std::string& timeout) {
+    return Fetch((*server)->port(),
+                 PostJson("/", R"({"prompt":[1],"max_tokens":1,"timeout":)" + timeout + "}"));
+  };
+  const RawResponse late = post("0.05");
+  EXPECT_EQ(late.status, 504);
+  EXPECT_THAT(late.body, HasSubstr(R"("code":"timeout")"));
+  EXPECT_EQ(engine_->Stats().num_admitted, 0);
+  EXPECT_EQ(post("60").status, 200);
+  const EngineStats stats = engine_->Stats();
+  EXPECT_GE(stats.time_to_first_token.sum, absl::ToDoubleSeconds(kWait));
+  EXPECT_GE(stats.e2e_latency.sum, absl::ToDoubleSeconds(kWait));
+}
+
 TEST_F(GenerationExchangeTest, WholeAnswersAreBoundedTogether) {
   max_whole_answer_bytes_ = 20'000;
   Start();

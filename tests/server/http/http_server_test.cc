@@ -127,6 +127,22 @@ TEST_F(HttpServerTest, HandlersThatWorkLeaveAThreadToProbes) {
   EXPECT_EQ(Fetch(server_->port(), Get("/work")).status, 200);
 }
 
+TEST_F(HttpServerTest, HandlersWaitInTheirOwnLane) {
+  Start({.lane_turns = {1, 2}, .lane = [](const HttpRequest& request) -> size_t {
+           return request.path == "/work" ? 1 : 0;
+         }});
+  std::vector<std::unique_ptr<RawClient>> clients;
+  for (int i = 0; i < 10; ++i) {
+    clients.push_back(std::make_unique<RawClient>(server_->port()));
+    clients.back()->Send(Get("/work"));
+  }
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(Fetch(server_->port(), Get("/echo")).status, 200);
+  EXPECT_FALSE(work_.is_set());
+  EXPECT_EQ(Count("/work 200"), 0);
+  work_.Set();
+  for (const auto& client : clients) EXPECT_EQ(client->Receive().status, 200);
+}
+
 // Dripping bytes keeps neither a head nor a body alive.
 TEST_F(HttpServerTest, DrippedRequestsTimeOut) {
   Start({.read_timeout = absl::Milliseconds(400)});

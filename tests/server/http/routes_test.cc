@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <numeric>
 #include <set>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
@@ -35,6 +37,23 @@ TEST(Routes, AreUnique) {
     EXPECT_TRUE(seen.insert(absl::StrCat(route.method, route.path)).second);
     EXPECT_NE(route.endpoint, nullptr);
   }
+}
+
+TEST(Routes, LargeBodiesAndTokenizingHaveLanesOfTheirOwn) {
+  const ApiContext api;
+  HttpOptions options;
+  SetApiHooks(&api, &options);
+  const auto lane = [&](const std::string& path, size_t num_bytes) {
+    return options.lane({.method = "POST", .path = path, .body = std::string(num_bytes, ' ')});
+  };
+  for (const char* path : {"/v1/completions", "/v1/chat/completions"}) {
+    EXPECT_EQ(lane(path, kMaxSmallBodyBytes), 0U) << path;
+    EXPECT_EQ(lane(path, kMaxSmallBodyBytes + 1), 1U) << path;
+  }
+  EXPECT_EQ(lane("/tokenize", 2), 2U);
+  EXPECT_EQ(lane("/detokenize", kMaxSmallBodyBytes + 1), 2U);
+  const std::vector<int>& turns = options.lane_turns;
+  EXPECT_GT(options.num_threads, std::accumulate(turns.begin(), turns.end(), 0));
 }
 
 TEST_F(RoutesTest, HealthVersionAndMetrics) {
