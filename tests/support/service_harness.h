@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+#include "base/check.h"
 #include "server/generation_service.h"
 #include "tests/support/fake_tokenizer.h"
 #include "tests/support/scripted_executor.h"
@@ -37,7 +38,10 @@ class CollectingObserver : public GenerateObserver {
     const std::lock_guard lock(mutex_);
     return events_;
   }
-  GenerateEvent last() const { return events().back(); }
+  GenerateEvent last() const {
+    NSA_CHECK(!events().empty());
+    return events().back();
+  }
   std::string Text(int64_t choice = 0) const {
     std::string text;
     for (const GenerateEvent& event : events()) {

@@ -116,13 +116,13 @@ TEST_F(GrpcLimitsTest, CallsOfOneConnectionAreLimited) {
 }
 
 TEST_F(GrpcLimitsTest, IdleConnectionsEnd) {
-  StartServer({.port = 0, .idle_timeout = absl::Milliseconds(300)});
+  StartServer({.port = 0, .idle_timeout = absl::Seconds(1)});
   Http2Client idle(server_->port());
   ASSERT_TRUE(idle.Begin());
   EXPECT_TRUE(idle.ReceiveOf(FrameType::kGoAway, kPatience).has_value());
   // Clients of the library notice nothing.
   EXPECT_EQ(Generate(Hi()).Text(), std::string(16, 'x'));
-  absl::SleepFor(absl::Milliseconds(600));
+  absl::SleepFor(absl::Milliseconds(1500));
   EXPECT_EQ(Generate(Hi()).Text(), std::string(16, 'x'));
 }
 
