@@ -39,7 +39,7 @@ class CorsResponder final : public HttpResponder {
     AddOrigin(origin_, &response.headers);
     responder_->Send(std::move(response));
   }
-  void StartStream(HttpResponse head, StreamHeartbeat heartbeat) override {
+  void StartStream(HttpResponse head, std::string heartbeat) override {
     AddOrigin(origin_, &head.headers);
     responder_->StartStream(std::move(head), std::move(heartbeat));
   }

@@ -74,7 +74,7 @@ void GenerationExchange::Run(GenerationService* service,
     CancelAll();
     return responder_->Send(ErrorResponse(ErrorFromStatus(status)));
   }
-  if (stream_) responder_->StartStream(SseHead(), {.chunk = std::string(kSsePing)});
+  if (stream_) responder_->StartStream(SseHead(), std::string(kSsePing));
 }
 
 absl::Status GenerationExchange::Submit(GenerationService* service,

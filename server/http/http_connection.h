@@ -107,7 +107,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   void SendError(const HttpError& error);
   void AnswerBeyondLimit();
   void SendRefusal();
-  void BeginStream(const HttpResponse& head, StreamHeartbeat heartbeat);
+  void BeginStream(const HttpResponse& head, const std::string& heartbeat);
   void WriteToStream(const std::string& data);
   void EndStream();
   void OnResponderDropped();
@@ -148,7 +148,7 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   bool head_sent_ = false, response_complete_ = false;  // as handed to the write buffer
   BodyFraming framing_ = BodyFraming::kLength;
   std::function<void()> on_disconnect_;
-  StreamHeartbeat heartbeat_;
+  std::string heartbeat_;
   absl::Time last_chunk_;
 
   std::string pending_, sending_;  // sending_ is with the socket from sent_bytes_ on

@@ -56,7 +56,7 @@ class HttpConnection::Responder final : public HttpResponder {
     });
   }
 
-  void StartStream(HttpResponse head, StreamHeartbeat heartbeat) override {
+  void StartStream(HttpResponse head, std::string heartbeat) override {
     connection_->RunInExchange(
         exchange_, [head = std::move(head), heartbeat = std::move(heartbeat)](HttpConnection& c) {
           if (!c.head_sent_) c.BeginStream(head, heartbeat);
@@ -162,11 +162,11 @@ void HttpConnection::SendRefusal() {
                                             host_->options.max_connections, " connections open")));
 }
 
-void HttpConnection::BeginStream(const HttpResponse& head, StreamHeartbeat heartbeat) {
+void HttpConnection::BeginStream(const HttpResponse& head, const std::string& heartbeat) {
   SendHead(head, http_1_0_ ? BodyFraming::kToEof : BodyFraming::kChunked);
-  heartbeat_ = std::move(heartbeat);
+  heartbeat_ = heartbeat;
   last_chunk_ = absl::Now();
-  if (!heartbeat_.chunk.empty()) ArmHeartbeat();
+  if (!heartbeat_.empty()) ArmHeartbeat();
   StartWrite();
 }
 
@@ -210,12 +210,12 @@ void HttpConnection::OnResponderDropped() {
 }
 
 void HttpConnection::ArmHeartbeat() {
-  const absl::Duration wait = last_chunk_ + heartbeat_.interval - absl::Now();
+  const absl::Duration wait = last_chunk_ + host_->options.heartbeat_interval - absl::Now();
   heartbeat_timer_.expires_after(absl::ToChronoNanoseconds(wait));
   heartbeat_timer_.async_wait([self = shared_from_this(), exchange = exchange_](ErrorCode error) {
     if (error || !self->IsCurrent(exchange) || self->response_complete_) return;
-    if (absl::Now() >= self->last_chunk_ + self->heartbeat_.interval) {
-      self->WriteToStream(self->heartbeat_.chunk);
+    if (absl::Now() >= self->last_chunk_ + self->host_->options.heartbeat_interval) {
+      self->WriteToStream(self->heartbeat_);
     }
     if (self->state_ == State::kAnswering) self->ArmHeartbeat();
   });

@@ -8,8 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/time/time.h"
-
 namespace nsa {
 
 class RequestRecord;  // server/request_log.h
@@ -40,12 +38,6 @@ struct HttpResponse {
   std::shared_ptr<void> kept;  // until the response is out or the peer has left
 };
 
-// Sent when a stream has been silent for `interval`; an empty chunk: nothing is sent.
-struct StreamHeartbeat {
-  std::string chunk;
-  absl::Duration interval = absl::Seconds(15);
-};
-
 // The answering end of one request. Thread-safe; no call blocks. What the connection runs on the
 // endpoint's behalf (the handler itself, Post, OnDisconnect) runs one at a time, in order. Once
 // the response is complete or the peer has left, every call is a no-op. Dropping the last reference
@@ -58,8 +50,10 @@ class HttpResponder {
   virtual void SetRoute(const std::string& route) = 0;
   virtual void Send(HttpResponse response) = 0;
 
-  // StartStream (the body in `head` is not used), Write as often as needed, Close.
-  virtual void StartStream(HttpResponse head, StreamHeartbeat heartbeat) = 0;
+  // StartStream (the body in `head` is not used), Write as often as needed, Close. The heartbeat is
+  // sent each time the stream has been silent for HttpOptions::heartbeat_interval, unless it is
+  // empty.
+  virtual void StartStream(HttpResponse head, std::string heartbeat) = 0;
   // If the peer reads so slowly that the unsent bytes beside the largest chunk exceed
   // HttpOptions::max_buffered_bytes, the connection is closed, as if the peer had left.
   virtual void Write(std::string chunk) = 0;

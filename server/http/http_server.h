@@ -32,6 +32,7 @@ struct HttpOptions {
   absl::Duration idle_timeout = absl::Seconds(75);   // between requests
   absl::Duration read_timeout = absl::Seconds(60);   // from a request's first byte to its last
   absl::Duration write_timeout = absl::Seconds(60);  // for the peer to take 1 MiB, or what is left
+  absl::Duration heartbeat_interval = absl::Seconds(15);  // silence of a stream before its ping
   absl::Duration linger_timeout = absl::Seconds(2);  // for the peer to close after our last byte
   TlsFiles tls;                                      // empty: no TLS
   // Asked when the head of a request has been read, before its body is: false if the handler will

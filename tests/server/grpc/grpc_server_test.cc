@@ -223,10 +223,12 @@ TEST_F(GrpcServerTest, WhatIsNoMessageIsRefusedWithAWord) {
 TEST_F(GrpcServerTest, AMessageOverTheLimitIsRefused) {
   StartServer({.port = 0, .max_message_bytes = 1000});
   v1::GenerateRequest request;
-  request.set_text(std::string(900, 'x'));
+  request.set_text(std::string(990, 'x'));
   request.set_max_tokens(1);
+  while (request.ByteSizeLong() < 1000) *request.mutable_text() += 'x';
+  ASSERT_EQ(request.ByteSizeLong(), 1000U);
   EXPECT_TRUE(Generate(request).status.ok());
-  request.set_text(std::string(1100, 'x'));
+  *request.mutable_text() += 'x';
   EXPECT_EQ(Generate(request).status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
 }
 

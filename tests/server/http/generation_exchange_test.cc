@@ -24,6 +24,15 @@ class GenerationExchangeTest : public ApiTest {
     return PostJson("/v1/completions",
                     R"({"prompt":[1,2,3],"max_tokens":500,"ignore_eos":true)" + extra + "}");
   }
+  // What a stream says.
+  static std::string TextOf(const RawResponse& response) {
+    std::string text;
+    for (const std::string& event : EventsOf(response.body)) {
+      if (event == "[DONE]") continue;
+      text += nlohmann::json::parse(event)["choices"][0]["text"].get<std::string>();
+    }
+    return text;
+  }
   bool WaitForRunning(int64_t num_running) {
     return WaitForStats([&](const EngineStats& s) { return s.num_running == num_running; });
   }
@@ -226,6 +235,34 @@ TEST_F(GenerationExchangeTest, ASlowReaderIsDroppedAndCancelled) {
   EXPECT_TRUE(WaitUntilIdle());
 }
 
+TEST_F(GenerationExchangeTest, ASlowReaderDoesNotSlowTheOthers) {
+  constexpr int64_t kFastTokens = 250;
+  // More than all of the fast stream, less than what the slow one makes meanwhile.
+  http_options_.max_buffered_bytes = 64 << 10;
+  http_options_.socket_send_buffer_bytes = 4096;
+  Start();
+  const std::string request = PostJson(
+      "/v1/completions", absl::StrCat(R"({"prompt":[4,5,6],"ignore_eos":true,"stream":true,)",
+                                      R"("seed":1,"max_tokens":)", kFastTokens, "}"));
+  const std::string alone = TextOf(Fetch(port(), request));
+  HoldSteps(true);
+  SleepPerStep(absl::Milliseconds(1));
+  RawClient slow(port(), /*receive_buffer_bytes=*/4096), fast(port());
+  slow.Send(Endless(R"(,"stream":true,"logprobs":5)"));
+  fast.Send(request);
+  ASSERT_TRUE(
+      WaitForStats([](const EngineStats& s) { return s.num_running + s.num_waiting == 2; }));
+  HoldSteps(false);
+  const RawResponse beside = fast.Receive();
+  EXPECT_LT(beside.body.size(), 64U << 10);
+  EXPECT_THAT(beside.body, HasSubstr("data: [DONE]"));
+  EXPECT_EQ(TextOf(beside), alone);
+  EXPECT_TRUE(WaitForStats([](const EngineStats& s) {
+    return s.num_finished[static_cast<size_t>(FinishReason::kCancelled)] == 1;
+  }));
+  EXPECT_TRUE(WaitUntilIdle());
+}
+
 TEST_F(GenerationExchangeTest, AFullQueueAnswers429) {
   limits_.max_num_seqs = 1;
   engine_options_.admission.max_queued_requests = 1;
@@ -309,7 +346,7 @@ TEST_F(GenerationExchangeTest, AnErrorInMidStreamIsTheLastEvent) {
                         "request\",\"type\":\"server_error\",\"param\":null,"
                         "\"code\":\"internal_error\"}}\n\n\r\n0\r\n\r\n"));
   EXPECT_THAT(rest.body, Not(HasSubstr("[DONE]")));
-  EXPECT_THAT(rest.body, Not(HasSubstr(R"("finish_reason":"s)")));
+  EXPECT_THAT(rest.body, Not(HasSubstr(R"("finish_reason":")")));
   EXPECT_THAT(rest.body, Not(HasSubstr("secret")));
   // The connection is good for the next request.
   FailSteps(false);
@@ -323,6 +360,22 @@ TEST_F(GenerationExchangeTest, TheStreamBeginsBeforeTheFirstToken) {
   RawClient client(port());
   client.Send(Endless(R"(,"stream":true)"));
   EXPECT_THAT(client.ReadUntil("\r\n\r\n"), HasSubstr("text/event-stream"));
+  client.Close();
+  HoldSteps(false);
+  EXPECT_TRUE(WaitUntilIdle());
+}
+
+TEST_F(GenerationExchangeTest, AStreamWithoutTokensIsPinged) {
+  EXPECT_EQ(HttpOptions().heartbeat_interval, absl::Seconds(15));
+  http_options_.heartbeat_interval = absl::Milliseconds(50);
+  Start();
+  HoldSteps(true);
+  RawClient client(port());
+  client.Send(Endless(R"(,"stream":true)"));
+  client.ReadUntil("\r\n\r\n");
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(client.ReadUntil(": ping\n\n\r\n"), "8\r\n: ping\n\n\r\n");
+  }
   client.Close();
   HoldSteps(false);
   EXPECT_TRUE(WaitUntilIdle());

@@ -333,7 +333,7 @@ TEST_F(HttpConnectionTest, AChunkLargerThanTheBoundArrivesWithWhatFollowsIt) {
 }
 
 TEST_F(HttpConnectionTest, SilentStreamsGetHeartbeats) {
-  Start();
+  Start({.heartbeat_interval = absl::Milliseconds(100)});
   RawClient client(server_->port());
   const absl::Time begin = absl::Now();
   client.Send(Get("/silent"));

@@ -91,9 +91,7 @@ class HttpServerTest : public ::testing::Test {
   void Hold(std::shared_ptr<HttpResponder> responder, bool stream) {
     Held held{.responder = responder};
     responder->OnDisconnect([disconnected = held.disconnected] { disconnected->Set(); });
-    if (stream) {
-      responder->StartStream({}, {.chunk = ":\n", .interval = absl::Milliseconds(100)});
-    }
+    if (stream) responder->StartStream({}, ":\n");
     const std::lock_guard lock(mutex_);
     held_.push_back(std::move(held));
     arrived_.notify_all();
