@@ -9,22 +9,28 @@
 
 namespace nsa {
 
-GenerateReactor* GenerateReactor::Start(GenerationService* service,
-                                        const absl::StatusOr<GenerateCall>& call, Options options) {
+std::shared_ptr<GenerateReactor> GenerateReactor::Make(GenerationService* service,
+                                                       Options options) {
   std::shared_ptr<GenerateReactor> reactor(new GenerateReactor(service, std::move(options)));
   reactor->self_ = reactor;
-  reactor->Begin(call);
-  return reactor.get();
+  return reactor;
+}
+
+bool GenerateReactor::is_ending() {
+  const std::lock_guard lock(mutex_);
+  return is_ending_;
 }
 
 void GenerateReactor::Begin(const absl::StatusOr<GenerateCall>& call) {
+  if (is_ending()) return;
   if (!call.ok()) return Run(call.status());
   options_.record->SetCalls({&*call, 1});
   absl::StatusOr<std::vector<PreparedCall>> prepared =
       service_->Prepare({&*call, 1}, options_.record->begun());
   if (!prepared.ok()) return Run(prepared.status());
   const ConstraintQueue::Ticket ticket = service_->Complete(
-      *std::move(prepared), [self = self_](auto completed) { self->Run(std::move(completed)); });
+      *std::move(prepared),
+      [self = shared_from_this()](auto completed) { self->Run(std::move(completed)); });
   const std::lock_guard lock(mutex_);
   ticket_ = ticket;
 }
@@ -38,7 +44,8 @@ void GenerateReactor::Run(absl::StatusOr<std::vector<PreparedCall>> completed) {
   }
   const int64_t num_choices = completed.ok() ? completed->front().num_choices : 0;
   absl::StatusOr<std::unique_ptr<GenerateHandle>> handle =
-      completed.ok() ? service_->Start(std::move(completed->front()), self_) : completed.status();
+      completed.ok() ? service_->Start(std::move(completed->front()), shared_from_this())
+                     : completed.status();
   const std::lock_guard lock(mutex_);
   if (!handle.ok()) {
     EndWith(handle.status());

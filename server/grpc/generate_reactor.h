@@ -18,20 +18,25 @@
 
 namespace nsa {
 
-class GenerateReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public GenerateObserver {
+class GenerateReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>,
+                        public GenerateObserver,
+                        public std::enable_shared_from_this<GenerateReactor> {
  public:
   using Ended = std::function<void(const grpc::Status&)>;
 
-  // Starts the call, or ends it with the status that stands for it. gRPC owns the reactor until
-  // OnDone. A message that finds `max_queued_bytes` waiting for a slow reader ends the call with
-  // RESOURCE_EXHAUSTED. on_end gets the final status.
+  // gRPC owns the reactor until OnDone. A message that finds `max_queued_bytes` waiting for a slow
+  // reader ends the call with RESOURCE_EXHAUSTED. on_end gets the final status.
   struct Options {
     int64_t max_queued_bytes = 0;
     Ended on_end;
     std::shared_ptr<RequestRecord> record;
   };
-  static GenerateReactor* Start(GenerationService* service,
-                                const absl::StatusOr<GenerateCall>& call, Options options);
+  static std::shared_ptr<GenerateReactor> Make(GenerationService* service, Options options);
+
+  // Once, from any thread: starts the call, or ends it with the status that stands for it. Nothing,
+  // if the client has left.
+  void Begin(const absl::StatusOr<GenerateCall>& call);
+  bool is_ending();
 
   void OnEvent(GenerateEvent event) override;
 
@@ -43,7 +48,6 @@ class GenerateReactor : public grpc::ServerWriteReactor<grpc::ByteBuffer>, publi
   GenerateReactor(GenerationService* service, Options options)
       : service_(service), options_(std::move(options)) {}
 
-  void Begin(const absl::StatusOr<GenerateCall>& call);
   // Once the call's constraint is compiled.
   void Run(absl::StatusOr<std::vector<PreparedCall>> completed);
   // Ends the call with this status behind what is queued.

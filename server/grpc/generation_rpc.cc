@@ -1,6 +1,7 @@
 #include "server/grpc/generation_rpc.h"
 
 #include <iterator>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -27,36 +28,51 @@ std::string OnlyValue(const grpc::CallbackServerContext& context, const char* ke
 
 }  // namespace
 
-absl::StatusOr<std::string> GenerationRpc::CheckKey(
-    const grpc::CallbackServerContext& context) const {
-  if (options_.keys == nullptr) return "";
-  const auto header = context.client_metadata().find("authorization");
-  const ApiKeys& keys = *options_.keys;
-  if (header == context.client_metadata().end()) return keys.CheckAuthorization(std::nullopt);
-  return keys.CheckAuthorization(absl::string_view(header->second.data(), header->second.size()));
+GenerationRpc::GenerationRpc(Options options) : options_(std::move(options)) {
+  for (const int num_threads : kLaneTurns) {
+    lanes_.push_back(std::make_unique<TaskLane>(num_threads, "grpc-lane"));
+  }
 }
 
-absl::Status GenerationRpc::CheckServing() const {
-  return service_.load() == nullptr ? LoadingError() : absl::OkStatus();
+absl::StatusOr<std::string> GenerationRpc::Admit(const grpc::CallbackServerContext& context) const {
+  std::string caller;
+  if (options_.keys != nullptr) {
+    const auto header = context.client_metadata().find("authorization");
+    const bool has_header = header != context.client_metadata().end();
+    NSA_ASSIGN_OR_RETURN(caller, options_.keys->CheckAuthorization(
+                                     has_header ? std::optional(absl::string_view(
+                                                      header->second.data(), header->second.size()))
+                                                : std::nullopt));
+  }
+  if (service_.load() == nullptr) return LoadingError();
+  return caller;
 }
 
-absl::StatusOr<GenerateCall> GenerationRpc::CallOf(const grpc::CallbackServerContext& context,
-                                                   const grpc::ByteBuffer& request) const {
-  NSA_ASSIGN_OR_RETURN(std::string caller, CheckKey(context));
-  NSA_RETURN_IF_ERROR(CheckServing());
+absl::StatusOr<GenerateCall> GenerationRpc::CallOf(const grpc::ByteBuffer& request,
+                                                   const std::string& caller) {
   NSA_ASSIGN_OR_RETURN(const v1::GenerateRequest message, FromWire<v1::GenerateRequest>(request));
   GenerateCall call = ToGenerateCall(message);
-  call.caller = std::move(caller);
+  call.caller = caller;
   return call;
 }
 
 grpc::ServerWriteReactor<grpc::ByteBuffer>* GenerationRpc::Generate(
     grpc::CallbackServerContext* context, const grpc::ByteBuffer* request) {
-  return GenerateReactor::Start(
-      service_, CallOf(*context, *request),
-      {.max_queued_bytes = options_.max_queued_bytes,
-       .on_end = [this](const grpc::Status& status) { CountEnd(kGenerate, status); },
-       .record = BeginRecord(kGenerate, context)});
+  absl::StatusOr<std::string> caller = Admit(*context);
+  const std::shared_ptr<GenerateReactor> reactor = GenerateReactor::Make(
+      service_, {.max_queued_bytes = options_.max_queued_bytes,
+                 .on_end = [this](const grpc::Status& status) { CountEnd(kGenerate, status); },
+                 .record = BeginRecord(kGenerate, context)});
+  if (!caller.ok()) {
+    reactor->Begin(caller.status());
+    return reactor.get();
+  }
+  // The call may end before its turn comes: context and request are gone then.
+  LaneOf(GenerationLane(request->Length()))
+      .Run([reactor, caller = *std::move(caller), bytes = *request] {
+        if (!reactor->is_ending()) reactor->Begin(CallOf(bytes, caller));
+      });
+  return reactor.get();
 }
 
 absl::StatusOr<v1::TokenizeResponse> GenerationRpc::AnswerTokenize(
@@ -91,8 +107,7 @@ template <typename Request, typename Response>
 absl::Status GenerationRpc::Answer(const UnaryCall& call,
                                    absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&)
                                        const) const {
-  NSA_RETURN_IF_ERROR(CheckKey(*call.context).status());
-  NSA_RETURN_IF_ERROR(CheckServing());
+  if (call.context->IsCancelled()) return absl::CancelledError("the request was cancelled");
   NSA_ASSIGN_OR_RETURN(const Request request, FromWire<Request>(*call.request));
   NSA_ASSIGN_OR_RETURN(const Response response, (this->*answer)(request));
   *call.response = ToWire(response);
@@ -110,37 +125,49 @@ std::shared_ptr<RequestRecord> GenerationRpc::BeginRecord(
   return record;
 }
 
+void GenerationRpc::End(const UnaryCall& call, RequestRecord& record,
+                        grpc::ServerUnaryReactor* reactor, const absl::Status& status) const {
+  record.SetGrpcStatus(status.code());
+  record.SetError(GetDetail(status).code);
+  const grpc::Status grpc_status = ToGrpcStatus(status);
+  CountEnd(call.method, grpc_status);
+  reactor->Finish(grpc_status);
+}
+
 template <typename Request, typename Response>
 grpc::ServerUnaryReactor* GenerationRpc::Finish(
     const UnaryCall& call,
-    absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&) const) const {
+    absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&) const) {
+  grpc::ServerUnaryReactor* const reactor = call.context->DefaultReactor();
   const auto record = BeginRecord(call.method, call.context);
-  const absl::Status status = Answer(call, answer);
-  record->SetGrpcStatus(status.code());
-  record->SetError(GetDetail(status).code);
-  const grpc::Status grpc_status = ToGrpcStatus(status);
-  CountEnd(call.method, grpc_status);
-  grpc::ServerUnaryReactor* reactor = call.context->DefaultReactor();
-  reactor->Finish(grpc_status);
+  const absl::Status status = Admit(*call.context).status();
+  if (!status.ok()) {
+    End(call, *record, reactor, status);
+  } else {
+    LaneOf(call.lane).Run([=, this] { End(call, *record, reactor, Answer(call, answer)); });
+  }
   return reactor;
 }
 
 grpc::ServerUnaryReactor* GenerationRpc::Tokenize(grpc::CallbackServerContext* context,
                                                   const grpc::ByteBuffer* request,
                                                   grpc::ByteBuffer* response) {
-  return Finish({kTokenize, context, request, response}, &GenerationRpc::AnswerTokenize);
+  return Finish({kTokenize, Lane::kTokenize, context, request, response},
+                &GenerationRpc::AnswerTokenize);
 }
 
 grpc::ServerUnaryReactor* GenerationRpc::Detokenize(grpc::CallbackServerContext* context,
                                                     const grpc::ByteBuffer* request,
                                                     grpc::ByteBuffer* response) {
-  return Finish({kDetokenize, context, request, response}, &GenerationRpc::AnswerDetokenize);
+  return Finish({kDetokenize, Lane::kTokenize, context, request, response},
+                &GenerationRpc::AnswerDetokenize);
 }
 
 grpc::ServerUnaryReactor* GenerationRpc::GetModelInfo(grpc::CallbackServerContext* context,
                                                       const grpc::ByteBuffer* request,
                                                       grpc::ByteBuffer* response) {
-  return Finish({kGetModelInfo, context, request, response}, &GenerationRpc::AnswerModelInfo);
+  return Finish({kGetModelInfo, Lane::kSmall, context, request, response},
+                &GenerationRpc::AnswerModelInfo);
 }
 
 }  // namespace nsa

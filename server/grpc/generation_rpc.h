@@ -8,11 +8,14 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/task_lane.h"
 #include "nsa/v1/generation.grpc.pb.h"
 #include "server/api_keys.h"
 #include "server/generation_service.h"
+#include "server/lanes.h"
 #include "server/request_log.h"
 
 namespace nsa {
@@ -36,7 +39,7 @@ class GenerationRpc : public RawGenerationService {
     std::shared_ptr<const RequestLogOptions> log;
   };
   // The keys must outlive this.
-  explicit GenerationRpc(Options options) : options_(std::move(options)) {}
+  explicit GenerationRpc(Options options);
 
   // Until then calls are UNAVAILABLE. The service must outlive this.
   void Serve(GenerationService* service) { service_ = service; }
@@ -58,9 +61,9 @@ class GenerationRpc : public RawGenerationService {
     if (options_.on_end) options_.on_end(method, status.error_code());
   }
 
-  // The call with its caller; nothing of the request is looked at without a key.
-  absl::StatusOr<GenerateCall> CallOf(const grpc::CallbackServerContext& context,
-                                      const grpc::ByteBuffer& request) const;
+  TaskLane& LaneOf(Lane lane) { return *lanes_[static_cast<size_t>(lane)]; }
+  static absl::StatusOr<GenerateCall> CallOf(const grpc::ByteBuffer& request,
+                                             const std::string& caller);
   absl::StatusOr<v1::TokenizeResponse> AnswerTokenize(const v1::TokenizeRequest& request) const;
   absl::StatusOr<v1::DetokenizeResponse> AnswerDetokenize(
       const v1::DetokenizeRequest& request) const;
@@ -70,6 +73,7 @@ class GenerationRpc : public RawGenerationService {
   // A call with one message each way.
   struct UnaryCall {
     std::string_view method;
+    Lane lane = Lane::kSmall;
     grpc::CallbackServerContext* context = nullptr;
     const grpc::ByteBuffer* request = nullptr;
     grpc::ByteBuffer* response = nullptr;
@@ -77,21 +81,24 @@ class GenerationRpc : public RawGenerationService {
   template <typename Request, typename Response>
   grpc::ServerUnaryReactor* Finish(const UnaryCall& call,
                                    absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&)
-                                       const) const;
+                                       const);
   template <typename Request, typename Response>
   absl::Status Answer(const UnaryCall& call,
                       absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&)
                           const) const;
+  void End(const UnaryCall& call, RequestRecord& record, grpc::ServerUnaryReactor* reactor,
+           const absl::Status& status) const;
   // The call's line in the log; its request id goes into the answer's metadata.
   std::shared_ptr<RequestRecord> BeginRecord(std::string_view method,
                                              grpc::CallbackServerContext* context) const;
   // The caller's name, as ApiKeys::CheckAuthorization; empty where keys are not asked for.
-  absl::StatusOr<std::string> CheckKey(const grpc::CallbackServerContext& context) const;
-  // UNAVAILABLE before Serve.
-  absl::Status CheckServing() const;
+  // UNAVAILABLE before Serve. Nothing of a request is looked at without.
+  absl::StatusOr<std::string> Admit(const grpc::CallbackServerContext& context) const;
 
   std::atomic<GenerationService*> service_{nullptr};
   const Options options_;
+  // gRPC's own threads parse and tokenize nothing: they are few, and probes need them.
+  std::vector<std::unique_ptr<TaskLane>> lanes_;  // last: they use everything above
 };
 
 }  // namespace nsa

@@ -1,5 +1,7 @@
 #include "server/http/routes.h"
 
+#include <iterator>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -10,6 +12,7 @@
 #include "absl/strings/str_split.h"
 #include "server/error_detail.h"
 #include "server/http/errors.h"
+#include "server/lanes.h"
 
 namespace nsa {
 namespace {
@@ -19,8 +22,8 @@ constexpr Route kRoutes[] = {
     {"POST", "/v1/chat/completions", &HandleChatCompletions},
     {"GET", "/v1/models", &HandleListModels},
     {"GET", "/v1/models/{id}", &HandleGetModel},
-    {"POST", "/tokenize", &HandleTokenize, RouteAccess::kKey, true, /*has_lane=*/true},
-    {"POST", "/detokenize", &HandleDetokenize, RouteAccess::kKey, true, /*has_lane=*/true},
+    {"POST", "/tokenize", &HandleTokenize, RouteAccess::kKey, true, /*tokenizes=*/true},
+    {"POST", "/detokenize", &HandleDetokenize, RouteAccess::kKey, true, /*tokenizes=*/true},
     {"GET", "/tokenizer_info", &HandleTokenizerInfo},
     {"GET", "/health", &HandleHealth, RouteAccess::kProbe, /*needs_model=*/false},
     {"GET", "/health/ready", &HandleReady, RouteAccess::kProbe},
@@ -167,12 +170,12 @@ void SetApiHooks(const ApiContext* api, HttpOptions* options) {
     const Route* route = FindRoute(*api, head);
     return route != nullptr && route->access == RouteAccess::kProbe;
   };
-  options->num_threads = 6;
-  options->lane_turns = {2, 2, 1};  // small requests, large ones, /tokenize and /detokenize
-  options->lane = [api](const HttpRequest& request) -> size_t {
+  options->lane_turns.assign(std::begin(kLaneTurns), std::end(kLaneTurns));
+  options->num_threads = 1 + std::accumulate(std::begin(kLaneTurns), std::end(kLaneTurns), 0);
+  options->lane = [api](const HttpRequest& request) {
     const Route* route = FindRoute(*api, request);
-    if (route != nullptr && route->has_lane) return 2;
-    return request.body.size() > kMaxSmallBodyBytes ? 1 : 0;
+    const bool tokenizes = route != nullptr && route->tokenizes;
+    return static_cast<size_t>(tokenizes ? Lane::kTokenize : GenerationLane(request.body.size()));
   };
   options->on_error = [api](const HttpRequest& head, HttpResponse* response) {
     api->access.cors.AddHeaders(head, &response->headers);

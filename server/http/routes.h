@@ -26,14 +26,10 @@ struct Route {
   Endpoint endpoint;
   RouteAccess access = RouteAccess::kKey;
   bool needs_model = true;  // false: answered while the model is loaded, too
-  bool has_lane = false;    // of HttpOptions, for itself and its like
+  bool tokenizes = false;   // and nothing else: Lane::kTokenize
 };
 
 std::span<const Route> Routes();
-
-// Bodies up to this take the first lane: nobody else's text has to be tokenized before they are
-// let in or refused.
-inline constexpr size_t kMaxSmallBodyBytes = 16 << 10;
 
 // Answers every request: checks the API key (not of OPTIONS, with which browsers ask beforehand),
 // finds the route, checks method and media type (POST takes JSON only), and calls the endpoint.

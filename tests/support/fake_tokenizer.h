@@ -2,6 +2,7 @@
 // FakeTokenizer: one token per byte, a BOS and an EOS, and whatever longer pieces a test wants, so
 // that a test can choose how a text falls into tokens.
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,12 +20,15 @@ class FakeTokenizer : public Tokenizer {
   static constexpr int32_t kFirstPiece = 258;
   static constexpr int64_t kMaxTokenBytes = 8;
 
+  std::function<void(std::string_view text)> on_encode;  // to be set before it is used
+
   // Piece i is token kFirstPiece + i.
   explicit FakeTokenizer(std::vector<std::string> pieces = {}) : pieces_(std::move(pieces)) {}
 
   // Byte by byte; pieces are not used.
   absl::StatusOr<std::vector<int32_t>> Encode(std::string_view text,
                                               bool add_special_tokens) const override {
+    if (on_encode) on_encode(text);
     if (!IsValidUtf8(text)) return absl::InvalidArgumentError("the text is not valid UTF-8");
     std::vector<int32_t> tokens;
     if (add_special_tokens) tokens.push_back(kBos);

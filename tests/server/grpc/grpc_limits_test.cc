@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <fstream>
+#include <future>
 #include <string>
 #include <thread>
 #include <vector>
@@ -113,6 +114,37 @@ TEST_F(GrpcLimitsTest, CallsOfOneConnectionAreLimited) {
   }
   ASSERT_TRUE(frame.has_value());
   EXPECT_EQ(Generate(Hi()).Text(), std::string(16, 'x'));
+}
+
+TEST_F(GrpcLimitsTest, TokenizingKeepsNoOtherCallWaiting) {
+  std::promise<void> go;
+  const std::shared_future<void> gone = go.get_future().share();
+  harness_.tokenizer.on_encode = [gone](std::string_view text) {
+    if (text == "slow") gone.wait();
+  };
+  StartServer({.port = 0});
+  constexpr int kNumClients = 40;
+  std::atomic<int> num_answered{0};
+  std::vector<std::thread> clients;
+  for (int i = 0; i < kNumClients; ++i) {
+    clients.emplace_back([&] {
+      v1::TokenizeRequest request;
+      request.set_text("slow");
+      grpc::ClientContext context;
+      v1::TokenizeResponse response;
+      if (stub_->Tokenize(&context, request, &response).ok()) ++num_answered;
+    });
+  }
+  for (int i = 0; i < 10; ++i) {
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + kPatience));
+    EXPECT_EQ(Drain(stub_->Generate(&context, Hi()).get()).Text(), std::string(16, 'x'));
+  }
+  EXPECT_EQ(Health(""), "SERVING");
+  EXPECT_EQ(num_answered, 0);
+  go.set_value();
+  for (std::thread& client : clients) client.join();
+  EXPECT_EQ(num_answered, kNumClients);
 }
 
 TEST_F(GrpcLimitsTest, IdleConnectionsEnd) {

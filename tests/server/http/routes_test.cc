@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "server/lanes.h"
 #include "tests/server/http/api_fixture.h"
 
 namespace nsa {
@@ -47,11 +48,11 @@ TEST(Routes, LargeBodiesAndTokenizingHaveLanesOfTheirOwn) {
     return options.lane({.method = "POST", .path = path, .body = std::string(num_bytes, ' ')});
   };
   for (const char* path : {"/v1/completions", "/v1/chat/completions"}) {
-    EXPECT_EQ(lane(path, kMaxSmallBodyBytes), 0U) << path;
-    EXPECT_EQ(lane(path, kMaxSmallBodyBytes + 1), 1U) << path;
+    EXPECT_EQ(lane(path, kMaxSmallRequestBytes), 0U) << path;
+    EXPECT_EQ(lane(path, kMaxSmallRequestBytes + 1), 1U) << path;
   }
   EXPECT_EQ(lane("/tokenize", 2), 2U);
-  EXPECT_EQ(lane("/detokenize", kMaxSmallBodyBytes + 1), 2U);
+  EXPECT_EQ(lane("/detokenize", kMaxSmallRequestBytes + 1), 2U);
   const std::vector<int>& turns = options.lane_turns;
   EXPECT_GT(options.num_threads, std::accumulate(turns.begin(), turns.end(), 0));
 }
