@@ -31,8 +31,13 @@ void GenerateReactor::Begin(const absl::StatusOr<GenerateCall>& call) {
   const ConstraintQueue::Ticket ticket = service_->Complete(
       *std::move(prepared),
       [self = shared_from_this()](auto completed) { self->Run(std::move(completed)); });
-  const std::lock_guard lock(mutex_);
-  ticket_ = ticket;
+  bool has_left = false;
+  {
+    const std::lock_guard lock(mutex_);
+    ticket_ = ticket;
+    has_left = is_ending_;
+  }
+  if (has_left) service_->CancelCompletion(ticket);
 }
 
 // Events may arrive before the service returns the handle, so the lock is not held meanwhile.

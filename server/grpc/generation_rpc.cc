@@ -9,6 +9,7 @@
 #include "server/error_detail.h"
 #include "server/grpc/generate_reactor.h"
 #include "server/grpc/messages.h"
+#include "server/grpc/unary_reactor.h"
 #include "server/grpc/wire.h"
 #include "server/request_id.h"
 
@@ -104,14 +105,12 @@ absl::StatusOr<v1::GetModelInfoResponse> GenerationRpc::AnswerModelInfo(
 }
 
 template <typename Request, typename Response>
-absl::Status GenerationRpc::Answer(const UnaryCall& call,
-                                   absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&)
-                                       const) const {
-  if (call.context->IsCancelled()) return absl::CancelledError("the request was cancelled");
-  NSA_ASSIGN_OR_RETURN(const Request request, FromWire<Request>(*call.request));
+absl::StatusOr<grpc::ByteBuffer> GenerationRpc::Answer(
+    const grpc::ByteBuffer& bytes,
+    absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&) const) const {
+  NSA_ASSIGN_OR_RETURN(const Request request, FromWire<Request>(bytes));
   NSA_ASSIGN_OR_RETURN(const Response response, (this->*answer)(request));
-  *call.response = ToWire(response);
-  return absl::OkStatus();
+  return ToWire(response);
 }
 
 std::shared_ptr<RequestRecord> GenerationRpc::BeginRecord(
@@ -125,28 +124,27 @@ std::shared_ptr<RequestRecord> GenerationRpc::BeginRecord(
   return record;
 }
 
-void GenerationRpc::End(const UnaryCall& call, RequestRecord& record,
-                        grpc::ServerUnaryReactor* reactor, const absl::Status& status) const {
-  record.SetGrpcStatus(status.code());
-  record.SetError(GetDetail(status).code);
-  const grpc::Status grpc_status = ToGrpcStatus(status);
-  CountEnd(call.method, grpc_status);
-  reactor->Finish(grpc_status);
-}
-
 template <typename Request, typename Response>
 grpc::ServerUnaryReactor* GenerationRpc::Finish(
     const UnaryCall& call,
     absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&) const) {
-  grpc::ServerUnaryReactor* const reactor = call.context->DefaultReactor();
-  const auto record = BeginRecord(call.method, call.context);
+  const auto on_end = [this, method = call.method, record = BeginRecord(call.method, call.context)](
+                          const absl::Status& status) {
+    record->SetGrpcStatus(status.code());
+    record->SetError(absl::IsCancelled(status) ? "client_left" : GetDetail(status).code);
+    CountEnd(method, ToGrpcStatus(status));
+  };
+  const std::shared_ptr<UnaryReactor> reactor = UnaryReactor::Make(call.response, on_end);
   const absl::Status status = Admit(*call.context).status();
   if (!status.ok()) {
-    End(call, *record, reactor, status);
-  } else {
-    LaneOf(call.lane).Run([=, this] { End(call, *record, reactor, Answer(call, answer)); });
+    reactor->End(status);
+    return reactor.get();
   }
-  return reactor;
+  // The call may end before its turn comes: its context and messages are gone then.
+  LaneOf(call.lane).Run([this, reactor, bytes = *call.request, answer] {
+    if (!reactor->is_ended()) reactor->End(Answer(bytes, answer));
+  });
+  return reactor.get();
 }
 
 grpc::ServerUnaryReactor* GenerationRpc::Tokenize(grpc::CallbackServerContext* context,

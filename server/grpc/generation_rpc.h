@@ -31,7 +31,7 @@ using RawGenerationService = v1::GenerationService::WithRawCallbackMethod_Genera
 
 class GenerationRpc : public RawGenerationService {
  public:
-  // See GrpcOptions; max_queued_bytes: GenerateReactor::Start.
+  // See GrpcOptions; max_queued_bytes: GenerateReactor::Options.
   struct Options {
     const ApiKeys* keys = nullptr;
     int64_t max_queued_bytes = 0;
@@ -83,11 +83,9 @@ class GenerationRpc : public RawGenerationService {
                                    absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&)
                                        const);
   template <typename Request, typename Response>
-  absl::Status Answer(const UnaryCall& call,
-                      absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&)
-                          const) const;
-  void End(const UnaryCall& call, RequestRecord& record, grpc::ServerUnaryReactor* reactor,
-           const absl::Status& status) const;
+  absl::StatusOr<grpc::ByteBuffer> Answer(
+      const grpc::ByteBuffer& bytes,
+      absl::StatusOr<Response> (GenerationRpc::*answer)(const Request&) const) const;
   // The call's line in the log; its request id goes into the answer's metadata.
   std::shared_ptr<RequestRecord> BeginRecord(std::string_view method,
                                              grpc::CallbackServerContext* context) const;

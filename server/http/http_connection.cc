@@ -154,11 +154,13 @@ void HttpConnection::Dispatch() {
   if (is_probe) return Handle(std::move(request));
   const auto& lane = host_->options.lane;
   const std::shared_ptr<Turns>& turns = host_->lanes.at(lane ? lane(request) : 0);
-  auto waiting = std::make_shared<HttpRequest>(std::move(request));
-  turns->Take([self = shared_from_this(), exchange = exchange_,
-               waiting = std::move(waiting)](const Turns::Turn& turn) {
-    self->RunInExchange(exchange,
-                        [waiting, turn](HttpConnection& c) { c.Handle(std::move(*waiting)); });
+  waiter_ = std::make_shared<Waiter>(shared_from_this(), std::move(request));
+  turns->Take([waiter = waiter_, exchange = exchange_](const Turns::Turn& turn) {
+    const std::shared_ptr<HttpConnection> connection = waiter->TakeConnection();
+    if (connection == nullptr) return;
+    connection->RunInExchange(exchange, [turn](HttpConnection& c) {
+      c.Handle(std::move(std::exchange(c.waiter_, nullptr)->request));
+    });
   });
 }
 
@@ -238,6 +240,7 @@ void HttpConnection::Close() {
   on_disconnect_ = nullptr;
   record_.reset();
   kept_.reset();
+  if (const auto waiter = std::exchange(waiter_, nullptr)) waiter->GiveUp();
   read_timer_.cancel();
   write_timer_.cancel();
   heartbeat_timer_.cancel();

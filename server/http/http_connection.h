@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "base/byte_budget.h"
 #include "server/http/http_request_reader.h"
 #include "server/http/http_server.h"
@@ -73,6 +74,27 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
 
  private:
   class Responder;
+
+  // A request in its lane. Nothing of it is left there once the connection has given up.
+  struct Waiter {
+    Waiter(std::shared_ptr<HttpConnection> its_connection, HttpRequest its_request)
+        : request(std::move(its_request)), connection(std::move(its_connection)) {}
+
+    // The first time; then null. From any thread.
+    std::shared_ptr<HttpConnection> TakeConnection() {
+      const std::lock_guard lock(mutex);
+      return std::exchange(connection, nullptr);
+    }
+    void GiveUp() {
+      TakeConnection();
+      request = {};
+    }
+
+    HttpRequest request;  // the connection's strand has it
+    std::mutex mutex;
+    std::shared_ptr<HttpConnection> connection ABSL_GUARDED_BY(mutex);
+  };
+
   enum class State : uint8_t { kOpening, kReceiving, kAnswering, kLingering, kClosed };
   using Task = std::function<void(HttpConnection&)>;
   using ErrorCode = boost::system::error_code;
@@ -143,7 +165,8 @@ class HttpConnection : public std::enable_shared_from_this<HttpConnection> {
   uint64_t exchange_ = 0;  // its number
   std::string request_id_, route_;
   std::shared_ptr<RequestRecord> record_;
-  std::shared_ptr<void> kept_;  // as HttpResponse::kept
+  std::shared_ptr<Waiter> waiter_;  // while the request waits for its turn
+  std::shared_ptr<void> kept_;      // as HttpResponse::kept
   bool keep_alive_ = false, http_1_0_ = false, is_head_ = false;
   bool head_sent_ = false, response_complete_ = false;  // as handed to the write buffer
   BodyFraming framing_ = BodyFraming::kLength;

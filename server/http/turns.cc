@@ -7,7 +7,7 @@ namespace nsa {
 void Turns::Take(std::function<void(Turn)> go) {
   {
     const std::lock_guard lock(mutex_);
-    if (num_free_ == 0) {
+    if (num_free_ == 0 || !waiting_.empty()) {
       waiting_.push_back(std::move(go));
       return;
     }
@@ -20,19 +20,27 @@ Turns::Turn Turns::MakeTurn() {
   return {nullptr, [self = shared_from_this()](std::nullptr_t) { self->End(); }};
 }
 
-// The next one has the turn that has ended.
+// Who does not use a turn ends it inside of `next`: the loop passes it on, however many they are.
 void Turns::End() {
-  std::function<void(Turn)> next;
   {
     const std::lock_guard lock(mutex_);
-    if (waiting_.empty()) {
-      ++num_free_;
-      return;
-    }
-    next = std::move(waiting_.front());
-    waiting_.pop_front();
+    ++num_free_;
+    if (std::exchange(is_passing_on_, true)) return;
   }
-  next(MakeTurn());
+  for (;;) {
+    std::function<void(Turn)> next;
+    {
+      const std::lock_guard lock(mutex_);
+      if (waiting_.empty() || num_free_ == 0) {
+        is_passing_on_ = false;
+        return;
+      }
+      next = std::move(waiting_.front());
+      waiting_.pop_front();
+      --num_free_;
+    }
+    next(MakeTurn());
+  }
 }
 
 }  // namespace nsa

@@ -18,7 +18,8 @@ class Turns : public std::enable_shared_from_this<Turns> {
 
   explicit Turns(int max_turns) : num_free_(max_turns) {}
 
-  // Calls `go` with a turn: now, or once one is free, on the thread on which another one ends.
+  // Calls `go` with a turn: now, or once one is free, on the thread on which another one ends; then
+  // it must not take long.
   void Take(std::function<void(Turn)> go);
 
  private:
@@ -27,6 +28,7 @@ class Turns : public std::enable_shared_from_this<Turns> {
 
   std::mutex mutex_;  // not absl::Mutex, which ThreadSanitizer cannot see into
   int num_free_ ABSL_GUARDED_BY(mutex_);
+  bool is_passing_on_ ABSL_GUARDED_BY(mutex_) = false;  // a thread gives turns to those who wait
   std::deque<std::function<void(Turn)>> waiting_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <atomic>
 #include <future>
 #include <numeric>
@@ -32,7 +31,9 @@ TEST(TaskLane, SoManyWorkAtTheSameTime) {
     TaskLane lane(2, "test");
     for (int i = 0; i < 50; ++i) {
       lane.Run([&, i] {
-        most = std::max<int>(most, ++num_working);
+        const int now = ++num_working;
+        for (int seen = most; seen < now && !most.compare_exchange_weak(seen, now);) {
+        }
         if (i == 0) both.get_future().wait();
         if (i == 1) both.set_value();
         --num_working;

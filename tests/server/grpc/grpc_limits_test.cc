@@ -147,6 +147,32 @@ TEST_F(GrpcLimitsTest, TokenizingKeepsNoOtherCallWaiting) {
   EXPECT_EQ(num_answered, kNumClients);
 }
 
+TEST_F(GrpcLimitsTest, WhoLeavesWhileHeWaitsLeavesNothingInTheLane) {
+  std::promise<void> begun, go, left;
+  harness_.tokenizer.on_encode = [&](std::string_view text) {
+    if (text != "slow") return;
+    begun.set_value();
+    go.get_future().wait();
+  };
+  StartServer({.port = 0, .on_end = [&](std::string_view /*method*/, int code) {
+                 if (code == grpc::StatusCode::CANCELLED) left.set_value();
+               }});
+  const auto tokenize = [&](const char* text, absl::Duration patience) {
+    v1::TokenizeRequest request;
+    request.set_text(text);
+    grpc::ClientContext context;
+    context.set_deadline(absl::ToChronoTime(absl::Now() + patience));
+    v1::TokenizeResponse response;
+    return stub_->Tokenize(&context, request, &response).error_code();
+  };
+  std::thread slow([&] { EXPECT_EQ(tokenize("slow", absl::Minutes(1)), grpc::StatusCode::OK); });
+  begun.get_future().wait();
+  EXPECT_EQ(tokenize("quick", absl::Milliseconds(100)), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(left.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  go.set_value();
+  slow.join();
+}
+
 TEST_F(GrpcLimitsTest, IdleConnectionsEnd) {
   StartServer({.port = 0, .idle_timeout = absl::Seconds(1)});
   Http2Client idle(server_->port());

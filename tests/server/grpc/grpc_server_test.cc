@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <future>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -304,8 +305,18 @@ TEST_F(GrpcServerTest, AConstraintIsFollowedOrRefused) {
   EXPECT_EQ(Generate(request).status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
 }
 
-TEST(ConstrainedGrpcTest, ACallThatIsCancelledWhileItsConstraintWaitsLeavesNothingBehind) {
+// While the constraint waits, or before, while its prompt is tokenized.
+class CancelledConstraintTest : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(WhileTokenizing, CancelledConstraintTest, testing::Bool());
+TEST_P(CancelledConstraintTest, LeavesNothingBehind) {
   ServiceHarness harness({}, {}, {.num_threads = 0});
+  std::promise<void> begun, go;
+  if (GetParam()) {
+    harness.tokenizer.on_encode = [&](std::string_view) {
+      begun.set_value();
+      go.get_future().wait();
+    };
+  }
   const auto server = GrpcServer::Start({.port = 0}).value();
   server->Serve(&harness.service);
   const auto stub = v1::GenerationService::NewStub(grpc::CreateChannel(
@@ -314,10 +325,20 @@ TEST(ConstrainedGrpcTest, ACallThatIsCancelledWhileItsConstraintWaitsLeavesNothi
   request.set_regex("a");
   grpc::ClientContext context;
   auto reader = stub->Generate(&context, request);
-  while (harness.constraints.num_waiting() == 0) absl::SleepFor(absl::Milliseconds(1));
+  if (GetParam()) {
+    begun.get_future().wait();
+  } else {
+    while (harness.constraints.num_waiting() == 0) absl::SleepFor(absl::Milliseconds(1));
+  }
   context.TryCancel();
   EXPECT_EQ(reader->Finish().error_code(), grpc::StatusCode::CANCELLED);
-  while (harness.constraints.num_waiting() > 0) absl::SleepFor(absl::Milliseconds(1));
+  absl::SleepFor(absl::Milliseconds(50));  // the server hears of it
+  go.set_value();
+  absl::SleepFor(absl::Milliseconds(50));  // and goes on
+  for (int i = 0; i < 1000 && harness.constraints.num_waiting() > 0; ++i) {
+    absl::SleepFor(absl::Milliseconds(10));
+  }
+  EXPECT_EQ(harness.constraints.num_waiting(), 0);
 }
 
 }  // namespace

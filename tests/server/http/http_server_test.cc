@@ -6,6 +6,7 @@
 #include <atomic>
 #include <thread>
 
+#include "server/request_log.h"
 #include "tests/server/http/http_server_fixture.h"
 
 namespace nsa {
@@ -141,6 +142,26 @@ TEST_F(HttpServerTest, HandlersWaitInTheirOwnLane) {
   EXPECT_EQ(Count("/work 200"), 0);
   work_.Set();
   for (const auto& client : clients) EXPECT_EQ(client->Receive().status, 200);
+}
+
+TEST_F(HttpServerTest, WhoLeavesWhileHeWaitsLeavesNothingInTheLane) {
+  Signal ended;
+  Start(
+      {.lane_turns = {1},
+       .log = std::make_shared<RequestLogOptions>(RequestLogOptions{
+           .access = AccessLog::kOn, .write = [&](LogLevel, const LogFields&) { ended.Set(); }})});
+  RawClient working(server_->port());
+  working.Send(Get("/work"));
+  RawClient waiting(server_->port());
+  ASSERT_TRUE(WaitForConnections(2));
+  waiting.Send(PostJson("/work", std::string(1 << 20, ' ')));
+  absl::SleepFor(absl::Milliseconds(50));  // likely for its turn by then
+  waiting.Reset();
+  EXPECT_TRUE(ended.Wait());  // its line is written when nothing has the request any more
+  EXPECT_FALSE(work_.is_set());
+  work_.Set();
+  EXPECT_EQ(working.Receive().status, 200);
+  server_.reset();  // writes to `ended`
 }
 
 // Dripping bytes keeps neither a head nor a body alive.
