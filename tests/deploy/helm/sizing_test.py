@@ -62,14 +62,16 @@ def test_the_example_is_computed():
 
 
 def test_the_number_of_replicas_is_computed():
-    assert "27,691" in PERFORMANCE and "5,692" in PERFORMANCE
-    assert "27,691 prompt tokens/s and 5,692 answer tokens/s" in DOC
+    rates = re.search(r"\(performance.md: ([\d,]+) prompt tokens/s and ([\d,]+) answer tokens/s at 32k\)", DOC).groups()
+    assert re.search(rf"^\| 32,768 \| {rates[0]} \|", PERFORMANCE, re.MULTILINE)
+    assert re.search(rf"^\| 32,768 \| \d+ \| .*\| {rates[1]} \|", PERFORMANCE, re.MULTILINE)
+    prompt_rate, answer_rate = (int(rate.replace(",", "")) for rate in rates)
 
     def replicas(hit: float) -> tuple[int, float, float, float]:
         in_flight, prompt_tokens, answer_tokens = 5 * 12, 16_000, 500
         memory = in_flight * math.ceil((prompt_tokens + answer_tokens) / 64) / EXAMPLE.pages(110 * GIB)
         places = in_flight / 64
-        time = 5 * prompt_tokens * (1 - hit) / 27_691 + 5 * answer_tokens / 5_692
+        time = 5 * prompt_tokens * (1 - hit) / prompt_rate + 5 * answer_tokens / answer_rate
         return math.ceil(max(memory, places, time) / 0.7) + 1, memory, places, time
 
     number, memory, places, time = replicas(0)
