@@ -22,7 +22,7 @@ namespace nsa::bench {
 namespace {
 
 constexpr int64_t kPromptTokens = 64, kAnswerTokens = 192;
-constexpr int kNumRounds = 5;
+constexpr int kNumRounds = 31;
 
 struct Case {
   const char* name;

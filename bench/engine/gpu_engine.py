@@ -71,7 +71,8 @@ def main():
     arguments = parser.parse_args()
     device = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
     results = {"device": device.stdout.splitlines()[0] if device.stdout else "a GPU", "command": " ".join(sys.argv),
-               "date": datetime.date.today().isoformat(), **measure(arguments.program, [int(context) for context in arguments.contexts.split(",")])}
+               "date": datetime.date.today().isoformat(),
+               **measure(arguments.program, [int(context) for context in arguments.contexts.split(",")])}
     tables(results)
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:

@@ -31,7 +31,7 @@ std::string OnlyValue(const grpc::CallbackServerContext& context, const char* ke
 
 GenerationRpc::GenerationRpc(Options options) : options_(std::move(options)) {
   for (const int num_threads : kLaneTurns) {
-    lanes_.push_back(std::make_unique<TaskLane>(num_threads, "grpc-lane"));
+    lanes_.push_back(std::make_unique<TaskLane>(num_threads, "nsa-grpc"));
   }
 }
 

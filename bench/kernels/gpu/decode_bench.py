@@ -82,7 +82,8 @@ def check_full(library):
                 error = float((many["out"][index].float() - expected).abs().max() / expected.abs().max())
                 assert error < 0.02, (d_k, dtype, index, error)
                 worst = max(worst, error)
-            print(f"check full attention, d {d_k}/{D_V}, {dtype}: largest error {100 * worst:.2f} % of the largest value, bits as alone")
+            print(f"check full attention, d {d_k}/{D_V}, {dtype}: largest error {100 * worst:.2f} % of the largest "
+                  "value, bits as alone")
 
 
 def time_layers(launches):
@@ -116,7 +117,8 @@ def read_bandwidth():
     """Bytes per second of the fastest plain reader of 4 GB, and which one that is."""
     x = torch.empty(2**16, 2**15, device="cuda", dtype=torch.bfloat16).normal_()
     column = torch.randn(2**15, device="cuda", dtype=torch.bfloat16)
-    readers = {"sum of f32": lambda: torch.sum(x.view(torch.float32)), "maximum of i32": lambda: torch.amax(x.view(torch.int32)),
+    readers = {"sum of f32": lambda: torch.sum(x.view(torch.float32)),
+               "maximum of i32": lambda: torch.amax(x.view(torch.int32)),
                "bf16 matrix times vector": lambda: torch.mv(x, column),
                "f32 matrix times vector": lambda: torch.mv(x.view(torch.float32), column.view(torch.float32))}
     return max((x.numel() * 2e6 / nsa_capi.time_graph([read] * 4, repeats=10), name) for name, read in readers.items())
@@ -171,20 +173,22 @@ def compare(library, num_tokens, batch, d_k, peak, with_dense):
         copies = max(2, min(8, -int(-MIN_BYTES // dense_bytes(num_tokens, batch, d_k))))
         dense = dense_times(num_tokens, batch, d_k, copies)
         torch.cuda.empty_cache()
-    row = {"tokens": num_tokens, "batch": batch, "d_k": d_k, "nsa_us": us, "full_us": full_us, **{f"{name}_us": t for name, t in dense.items()},
+    row = {"tokens": num_tokens, "batch": batch, "d_k": d_k, "nsa_us": us, "full_us": full_us,
+           **{f"{name}_us": t for name, t in dense.items()},
            "speedup": min(dense.values()) / us if dense else float("nan"), "gb_per_s": per_token * batch / us / 1e3,
            "byte_ratio": dense_bytes(num_tokens, 1, d_k) / per_token}
-    print(f"{num_tokens:7d} x {batch:2d}, d {d_k}/{D_V}: nsa {us:7.1f} us {row['gb_per_s']:4.0f} GB/s {1e11 * row['gb_per_s'] / peak:4.0f} % of read; "
-          + ", ".join(f"{name} {t:.1f} us {dense_bytes(num_tokens, batch, d_k) / t / 1e3:.0f} GB/s ({t / us:.2f}x)"
-                      for name, t in {"full": full_us, **dense}.items())
-          + f"; bytes {row['byte_ratio']:.1f}x", flush=True)
+    others = ", ".join(f"{name} {t:.1f} us {dense_bytes(num_tokens, batch, d_k) / t / 1e3:.0f} GB/s ({t / us:.2f}x)"
+                       for name, t in {"full": full_us, **dense}.items())
+    print(f"{num_tokens:7d} x {batch:2d}, d {d_k}/{D_V}: nsa {us:7.1f} us {row['gb_per_s']:4.0f} GB/s "
+          f"{1e11 * row['gb_per_s'] / peak:4.0f} % of read; {others}; bytes {row['byte_ratio']:.1f}x", flush=True)
     return row
 
 
 def fastest_read(peak, reader, rows):
     """The plain reader or, if it reads faster, a dense kernel of the rows: (bytes per second, which)."""
     return max([(peak, reader)] + [
-        (dense_bytes(row["tokens"], row["batch"], row["d_k"]) / row[name + "_us"] * 1e6, f"{name}, {row['tokens']} x {row['batch']}, d {row['d_k']}")
+        (dense_bytes(row["tokens"], row["batch"], row["d_k"]) / row[name + "_us"] * 1e6,
+         f"{name}, {row['tokens']} x {row['batch']}, d {row['d_k']}")
         for row in rows for name in ("full", "fa2", "cudnn") if name + "_us" in row])
 
 
@@ -210,9 +214,11 @@ def main():
     print(f"{result['device']}: read {peak / 1e12:.2f} TB/s by {reader}", flush=True)
     if args.stages:
         result["stages"] = stage_table(nsa_capi.Library(args.stages), STAGE_CASES)
-    cases = [(num_tokens, batch, d_k) for d_k in map(int, args.key_dims.split(","))
-             for num_tokens in map(int, args.lengths.split(",")) for batch in map(int, args.batches.split(","))]
-    rows = [compare(library, *case, peak, not args.no_dense) for case in cases + EXTRA_CASES]
+    lengths, batches, key_dims = ([int(number) for number in numbers.split(",")]
+                                  for numbers in (args.lengths, args.batches, args.key_dims))
+    cases = [(num_tokens, batch, d_k) for d_k in key_dims for num_tokens in lengths for batch in batches]
+    cases += [case for case in EXTRA_CASES if case[0] in lengths and case[2] in key_dims and case not in cases]
+    rows = [compare(library, *case, peak, not args.no_dense) for case in cases]
     peak, reader = fastest_read(peak, reader, rows)
     print(f"fastest read {peak / 1e12:.2f} TB/s by {reader}", flush=True)
     for row in rows:

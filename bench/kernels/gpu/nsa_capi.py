@@ -291,7 +291,8 @@ def check(world: SparseWorld, t, tolerance=0.02, tokens=None):
 
 def facts_of_run():
     """What results say of the run that they are from."""
-    return {"device": torch.cuda.get_device_name(), "command": " ".join(sys.argv), "date": datetime.date.today().isoformat()}
+    return {"device": torch.cuda.get_device_name(), "command": " ".join(sys.argv),
+            "date": datetime.date.today().isoformat()}
 
 
 def time_calls(call, stream, repeats):

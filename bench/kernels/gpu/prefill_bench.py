@@ -118,7 +118,8 @@ def measure(prefill, stream, ceiling, prefix, count, d_k, d_v):
     row["full_ms"] = nsa_capi.time_calls(lambda: prefill.dense(call), stream, dense_repeats)
     del call, t
     torch.cuda.empty_cache()
-    flop = {name: 2 * HEADS * keys * (d_k + d_v) for name, keys in keys_seen(world, prefix, count).items()}  # what is needed
+    # What is needed.
+    flop = {name: 2 * HEADS * keys * (d_k + d_v) for name, keys in keys_seen(world, prefix, count).items()}
     dense_flop = flop.pop("full")
     row["stages_tflops"] = {name: flop[name] / row["stages_ms"][name] / 1e9 for name in flop}
     row["nsa_tflops"] = sum(flop.values()) / row["nsa_ms"] / 1e9
@@ -135,11 +136,18 @@ def describe(row, ceiling):
     def rate(tflops):
         return f"{tflops:.0f} TF/s {100 * tflops / ceiling:.0f} %"
 
-    stages = ", ".join(f"{name} {ms:.2f}" + (f" ({rate(row['stages_tflops'][name])})" if name in row["stages_tflops"] else "")
-                       for name, ms in row["stages_ms"].items())
-    dense = ", ".join(f"{name} {row[name + '_ms']:.2f} ms {rate(row[name + '_tflops'])} ({row['faster_than_' + name]:.1f}x)"
-                      if name + "_ms" in row else f"{name} refuses: {row['refusals'][name]}" for name in ("fa2", "cudnn"))
-    return (f"{row['tokens']} after {row['prefix']}, d {row['d_k']}/{row['d_v']}: nsa {row['nsa_ms']:.3f} ms {rate(row['nsa_tflops'])}\n"
+    def stage(name):
+        known = row["stages_tflops"].get(name)
+        return f"{name} {row['stages_ms'][name]:.2f}" + (f" ({rate(known)})" if known else "")
+
+    def backend(name):
+        if name + "_ms" not in row:
+            return f"{name} refuses: {row['refusals'][name]}"
+        return f"{name} {row[name + '_ms']:.2f} ms {rate(row[name + '_tflops'])} ({row['faster_than_' + name]:.1f}x)"
+
+    stages, dense = ", ".join(map(stage, row["stages_ms"])), ", ".join(map(backend, ("fa2", "cudnn")))
+    return (f"{row['tokens']} after {row['prefix']}, d {row['d_k']}/{row['d_v']}: nsa {row['nsa_ms']:.3f} ms "
+            f"{rate(row['nsa_tflops'])}\n"
             f"    {stages}\n    full {row['full_ms']:.2f} ms {rate(row['full_tflops'])}, {dense}")
 
 

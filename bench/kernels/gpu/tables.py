@@ -24,7 +24,7 @@ def ms(row: dict, name: str) -> str:
 
 
 def matrix(rows: list[dict], cell, **columns):
-    """A line per context and head dims, a column per batch that all of them have; `columns` are the same in all batches."""
+    """A line per context and head dims, a column per batch that all of them have. `columns` do not depend on it."""
     lines = {}
     for row in rows:
         lines.setdefault((row["d_k"], row["tokens"]), {})[row["batch"]] = row
