@@ -13,6 +13,7 @@
 // OP(function, args struct)
 #define NSA_BACKEND_OPS(OP)                        \
   OP(CompressRows, CompressArgs)                   \
+  OP(AppendTokens, AppendArgs)                     \
   OP(CompressedAttention, CompressedAttentionArgs) \
   OP(SelectBlocks, SelectArgs)                     \
   OP(SelectedAttention, SelectedAttentionArgs)     \

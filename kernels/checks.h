@@ -6,6 +6,7 @@
 
 #include "base/tensor_view.h"
 #include "kernels/device.h"
+#include "kernels/kv_store.h"
 #include "kernels/nsa_shape.h"
 #include "kernels/paged_kv.h"
 
@@ -24,6 +25,7 @@ void CheckTokens(const TokenMap& tokens);
 // k, v and table: ranks, dtypes and extents that agree with each other. Caches are f32 or bf16, on
 // CUDA f16 too.
 void CheckPagedKv(const PagedKv& kv, const Stream& stream);
+void CheckStoreProjections(const StoreProjectionsArgs& args, const Stream& stream);
 // The divisibility rules of docs/nsa.md, section 1.
 void CheckShape(const NsaShape& shape);
 // What every attention over one PagedKv has: q [T, H, d_k] and out [T, H, d_v] activations, lse

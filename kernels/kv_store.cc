@@ -25,7 +25,7 @@ void CheckKvStream(const StoreProjectionsArgs& args, const KvStream& kv_stream,
 
 }  // namespace
 
-void StoreProjections(const StoreProjectionsArgs& args, const Stream& stream) {
+void CheckStoreProjections(const StoreProjectionsArgs& args, const Stream& stream) {
   CheckTokens(args.tokens);
   const int64_t num_tokens = args.tokens.num_tokens();
   NSA_CHECK(args.num_streams >= 1 && args.num_streams <= StoreProjectionsArgs::kMaxStreams)
@@ -44,6 +44,10 @@ void StoreProjections(const StoreProjectionsArgs& args, const Stream& stream) {
     CheckDType(args.gate_logits, DType::kF32, "gate_logits");
     CheckColumns(args.packed, args.gates_column, args.q.dim(1) * 3);
   }
+}
+
+void StoreProjections(const StoreProjectionsArgs& args, const Stream& stream) {
+  CheckStoreProjections(args, stream);
   NSA_DISPATCH(StoreProjections, args, stream);
 }
 

@@ -1,5 +1,7 @@
 #include "kernels/nsa.h"
 
+#include <algorithm>
+
 #include "kernels/backends.h"
 #include "kernels/checks.h"
 
@@ -42,9 +44,7 @@ void CheckPhi(const CompressArgs& args, const PhiWeights& phi, int64_t d, const 
   }
 }
 
-}  // namespace
-
-void CompressRows(const CompressArgs& args, const Stream& stream) {
+void CheckCompress(const CompressArgs& args, const Stream& stream) {
   CheckTokens(args.tokens);
   CheckRows(args.shape, args.rows, stream);
   CheckPagedKv(args.raw, stream);
@@ -59,7 +59,26 @@ void CompressRows(const CompressArgs& args, const Stream& stream) {
   if (args.rope == CmpRope::kAfter) {
     NSA_CHECK_SHAPE(args.inv_freq, {args.raw.d_k() / 2});
   }
+}
+
+}  // namespace
+
+void CompressRows(const CompressArgs& args, const Stream& stream) {
+  CheckCompress(args, stream);
   NSA_DISPATCH(CompressRows, args, stream);
+}
+
+void AppendTokens(const AppendArgs& args, const Stream& stream) {
+  CheckStoreProjections(args.store, stream);
+  CheckCompress(args.compress, stream);
+  NSA_CHECK(args.store.tokens.position.raw() == args.compress.tokens.position.raw() &&
+            args.store.tokens.sequence.raw() == args.compress.tokens.sequence.raw())
+      << "two steps";
+  NSA_CHECK(std::any_of(
+      args.store.streams.begin(), args.store.streams.begin() + args.store.num_streams,
+      [&](const KvStream& from) { return from.kv.k.raw() == args.compress.raw.k.raw(); }))
+      << "raw rows that the step does not store";
+  NSA_DISPATCH(AppendTokens, args, stream);
 }
 
 void CompressedAttention(const CompressedAttentionArgs& args, const Stream& stream) {

@@ -14,6 +14,7 @@
 
 #include "base/tensor_view.h"
 #include "kernels/device.h"
+#include "kernels/kv_store.h"
 #include "kernels/nsa_shape.h"
 #include "kernels/paged_kv.h"
 
@@ -60,6 +61,13 @@ struct CompressExtent {
   int64_t num_hidden = 0;  // of phi = mlp
 };
 int64_t CompressRowsScratchBytes(const CompressExtent& extent, const Stream& stream);
+
+// What a step adds to a layer's caches: StoreProjections, then CompressRows.
+struct AppendArgs {
+  StoreProjectionsArgs store;
+  CompressArgs compress;  // of the same tokens; raw is the cache of one of the streams
+};
+void AppendTokens(const AppendArgs& args, const Stream& stream);
 
 // Attention over the visible compressed rows: row i is visible to t iff its span ends at or before
 // t.

@@ -91,22 +91,34 @@ TensorView NsaAttention::inv_freq() const {
   return {rope_frequencies_.data(), DType::kF32, {d_k_ / 2}};
 }
 
-NsaAttention::Queries NsaAttention::Store(const StepView& step, const AttentionInputs& inputs,
-                                          const Caches& caches, Workspace& workspace,
-                                          const Stream& stream) const {
+NsaAttention::Queries NsaAttention::Append(const StepView& step, const AttentionInputs& inputs,
+                                           const Caches& caches, Workspace& workspace,
+                                           const Stream& stream) const {
   const int64_t num_tokens = step.tokens.num_tokens();
   const ProjectionColumns& columns = inputs.columns;
   const Queries queries{.q = workspace.Take(activation_, {num_tokens, num_heads_, d_k_}),
                         .gate_logits = workspace.Take(DType::kF32, {num_tokens, num_heads_, 3})};
-  StoreProjectionsArgs args{.tokens = step.tokens,
+  const Workspace::Scope scope(workspace);
+  const int64_t scratch_bytes = CompressScratchBytes(ExtentOf(step), stream);
+  AppendArgs args{.store = {.tokens = step.tokens,
                             .packed = inputs.packed,
                             .inv_freq = inv_freq(),
                             .q_column = columns.q,
                             .gates_column = columns.gates,
                             .q = queries.q,
-                            .gate_logits = queries.gate_logits};
+                            .gate_logits = queries.gate_logits},
+                  .compress = {.shape = nsa_.shape,
+                               .phi = nsa_.phi,
+                               .rope = nsa_.cmp_rope,
+                               .tokens = step.tokens,
+                               .raw = caches.raw,
+                               .rows = caches.rows,
+                               .phi_k = *inputs.phi_k,
+                               .phi_v = *inputs.phi_v,
+                               .inv_freq = inv_freq(),
+                               .scratch = workspace.Take(DType::kU8, {scratch_bytes})}};
   const auto add = [&](const ProjectionColumns::Kv& kv, bool rotate_k, const PagedKv& to) {
-    args.streams[args.num_streams++] = {
+    args.store.streams[args.store.num_streams++] = {
         .k_column = kv.k, .v_column = kv.v, .rotate_k = rotate_k, .kv = to};
   };
   add(columns.sel, /*rotate_k=*/true, caches.sel);
@@ -114,26 +126,8 @@ NsaAttention::Queries NsaAttention::Store(const StepView& step, const AttentionI
     add(columns.win, /*rotate_k=*/true, caches.win);
     add(columns.cmp, /*rotate_k=*/nsa_.cmp_rope == CmpRope::kBefore, caches.raw);
   }
-  StoreProjections(args, stream);
+  AppendTokens(args, stream);
   return queries;
-}
-
-void NsaAttention::Compress(const StepView& step, const AttentionInputs& inputs,
-                            const Caches& caches, Workspace& workspace,
-                            const Stream& stream) const {
-  const Workspace::Scope scope(workspace);
-  const int64_t scratch_bytes = CompressScratchBytes(ExtentOf(step), stream);
-  CompressRows({.shape = nsa_.shape,
-                .phi = nsa_.phi,
-                .rope = nsa_.cmp_rope,
-                .tokens = step.tokens,
-                .raw = caches.raw,
-                .rows = caches.rows,
-                .phi_k = *inputs.phi_k,
-                .phi_v = *inputs.phi_v,
-                .inv_freq = inv_freq(),
-                .scratch = workspace.Take(DType::kU8, {scratch_bytes})},
-               stream);
 }
 
 void NsaAttention::Forward(int64_t layer, const StepView& step, const AttentionInputs& inputs,
@@ -141,8 +135,7 @@ void NsaAttention::Forward(int64_t layer, const StepView& step, const AttentionI
   const Workspace::Scope scope(workspace);
   const int64_t num_tokens = step.tokens.num_tokens();
   const Caches caches = Streams(layer, step, cache);
-  const Queries queries = Store(step, inputs, caches, workspace, stream);
-  Compress(step, inputs, caches, workspace, stream);
+  const Queries queries = Append(step, inputs, caches, workspace, stream);
 
   const TensorView blocks =
       workspace.Take(DType::kI32, {num_tokens, num_kv_heads_, nsa_.shape.num_selected});

@@ -39,10 +39,8 @@ class NsaAttention : public Attention {
     TensorView q;            // [T, H, d_k] activation dtype, rotated
     TensorView gate_logits;  // [T, H, 3] f32
   };
-  Queries Store(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
-                Workspace& workspace, const Stream& stream) const;
-  void Compress(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
-                Workspace& workspace, const Stream& stream) const;
+  Queries Append(const StepView& step, const AttentionInputs& inputs, const Caches& caches,
+                 Workspace& workspace, const Stream& stream) const;
   int64_t CompressScratchBytes(const StepExtent& extent, const Stream& stream) const;
   int64_t ScratchBytes(const StepExtent& extent, const Stream& stream) const;
   void Trace(int64_t layer, const StepView& step, const TensorView& blocks,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 
+#include "kernels/cuda/sm90/append_tokens.h"
 #include "kernels/cuda/sm90/decode_linear.h"
 #include "kernels/cuda/sm90/dense_attention.h"
 #include "kernels/cuda/sm90/fused_decode.h"
@@ -41,6 +42,9 @@ constexpr FastKernel<DenseAttentionArgs> kDensePrefill[] = {
      [](const DenseAttentionArgs& args, const Stream& stream) {
        LaunchDensePrefill(args, stream.cuda->num_sms(), stream.cuda->stream());
      }},
+};
+constexpr FastKernel<AppendArgs> kAppend[] = {
+    {"decode append", kHopper, kHopper, CanAppendTokens, LaunchAppendTokens},
 };
 constexpr FastKernel<LinearArgs> kLinear[] = {
     {"decode linear", kHopper, kHopper, CanRunDecodeLinear, LaunchDecodeLinear},
@@ -82,6 +86,10 @@ const FastKernel<DenseAttentionArgs>* FindDecodeKernel(const DenseAttentionArgs&
 const FastKernel<DenseAttentionArgs>* FindPrefillKernel(const DenseAttentionArgs& args,
                                                         const Context& context) {
   return Find<DenseAttentionArgs>(kDensePrefill, args, context);
+}
+
+const FastKernel<AppendArgs>* FindAppendKernel(const AppendArgs& args, const Context& context) {
+  return Find<AppendArgs>(kAppend, args, context);
 }
 
 const FastKernel<LinearArgs>* FindLinearKernel(const LinearArgs& args, const Context& context) {

@@ -34,6 +34,8 @@ const FastKernel<DenseAttentionArgs>* FindDecodeKernel(const DenseAttentionArgs&
                                                        const Context& context);
 const FastKernel<DenseAttentionArgs>* FindPrefillKernel(const DenseAttentionArgs& args,
                                                         const Context& context);
+// Without one, the two operations run one after the other.
+const FastKernel<AppendArgs>* FindAppendKernel(const AppendArgs& args, const Context& context);
 // Without one, cuBLASLt multiplies.
 const FastKernel<LinearArgs>* FindLinearKernel(const LinearArgs& args, const Context& context);
 

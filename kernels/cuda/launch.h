@@ -88,23 +88,38 @@ void DispatchDevice(DType dtype, F&& f) {
 // After every launch: reports a launch that was refused; does not wait for the kernel.
 inline void CheckLaunch() { NSA_CUDA_CHECK(cudaPeekAtLastError()); }
 
+// Sets what a launch that overlaps the end of the kernel before it has, and returns the number of
+// attributes, at most kMaxEarlyAttributes.
+inline constexpr int kMaxEarlyAttributes = 2;
+inline unsigned SetEarlyAttributes(cudaLaunchAttribute* attributes) {
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+#if CUDART_VERSION >= 12050
+  // A multiprocessor has to be empty to divide its memory anew between L1 and shared memory, and
+  // the kernels in front and behind want all of it to be shared.
+  attributes[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+  attributes[1].val.sharedMemCarveout = cudaSharedmemCarveoutMaxShared;
+  return 2;
+#else
+  return 1;
+#endif
+}
+
 // Launches a kernel that calls BeginDependentKernel or WaitThenAllowFollowing
 // (ptx/dependent_launch.cuh) before it touches what other kernels write, so that on Hopper its
 // launch overlaps the end of the kernel before it.
 template <typename... Params, typename... Args>
 void LaunchKernel(void (*kernel)(Params...), dim3 grid, int num_threads, size_t shared_bytes,
                   const Context& context, Args&&... args) {
-  cudaLaunchAttribute early_start{};
-  early_start.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early_start.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[kMaxEarlyAttributes]{};
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = dim3(static_cast<unsigned>(num_threads));
   config.dynamicSmemBytes = shared_bytes;
   config.stream = context.stream();
-  config.attrs = &early_start;
+  config.attrs = attributes;
   // Elsewhere the kernel may have been compiled from code of an older architecture, without a wait.
-  config.numAttrs = context.compute_capability() == 90 ? 1 : 0;
+  config.numAttrs = context.compute_capability() == 90 ? SetEarlyAttributes(attributes) : 0;
   NSA_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, std::forward<Args>(args)...));
 }
 

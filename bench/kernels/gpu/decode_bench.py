@@ -8,7 +8,8 @@ What is timed is a CUDA graph of at least MIN_LAUNCHES launches, like the layers
 caches than the one before, more than the L2 holds. Tables, positions and queries are the same in all launches, as in the
 layers of an engine; the dense kernels likewise get the same queries.
 
-usage: decode_bench.py LIBRARY [--check-only | --no-check] [--no-dense] [--stages STAGES_LIBRARY] [--json FILE]
+usage: decode_bench.py LIBRARY [--check-only | --no-check] [--no-dense] [--stages STAGES_LIBRARY] [--writes]
+           [--json FILE]
 """
 
 import argparse
@@ -18,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+import decode_writes
 import nsa_capi
 
 # What a rotation over caches must exceed, so that no launch finds its data in the L2.
@@ -25,7 +27,8 @@ MIN_BYTES = 400e6
 MIN_LAUNCHES = 16
 KV_HEADS, D_V = 4, 128
 EXTRA_CASES = [(65536, 24, 128)]  # tokens, batch, d_k; the engine's largest batch at 64k
-STAGE_CASES = [(8192, 1), (65536, 1), (8192, 32), (65536, 32), (65536, 64)]
+STAGE_CASES = [(8192, 1), (65536, 1), (8192, 32), (65536, 24), (65536, 32), (65536, 64)]
+WRITES_CASES = [(65536, 1), (65536, 24), (65536, 32)]
 
 
 def check_all(library):
@@ -60,6 +63,7 @@ def check_all(library):
     torch.cuda.synchronize()
     print("check 128k: largest error %.4f, %d choices differ by rounding" % nsa_capi.check(world, tensors))
     check_full(library)
+    decode_writes.check(library)
 
 
 def check_full(library):
@@ -199,6 +203,7 @@ def main():
     parser.add_argument("--no-check", action="store_true")
     parser.add_argument("--no-dense", action="store_true")
     parser.add_argument("--stages", metavar="STAGES_LIBRARY")
+    parser.add_argument("--writes", action="store_true", help="also what is written before attention: appends, emission")
     parser.add_argument("--json")
     parser.add_argument("--lengths", default="4096,8192,16384,32768,65536,131072,262144")
     parser.add_argument("--batches", default="1,8,32,64")
@@ -214,6 +219,8 @@ def main():
     print(f"{result['device']}: read {peak / 1e12:.2f} TB/s by {reader}", flush=True)
     if args.stages:
         result["stages"] = stage_table(nsa_capi.Library(args.stages), STAGE_CASES)
+    if args.writes:
+        result["writes"] = decode_writes.table(library, WRITES_CASES)
     lengths, batches, key_dims = ([int(number) for number in numbers.split(",")]
                                   for numbers in (args.lengths, args.batches, args.key_dims))
     cases = [(num_tokens, batch, d_k) for d_k in key_dims for num_tokens in lengths for batch in batches]

@@ -25,6 +25,12 @@ class PrefillCall(ctypes.Structure):
     _fields_ = [("sparse", SparseCall), ("tiles", _P), ("cmp", _P), ("cmp_lse", _P), ("num_tiles", _I)]
 
 
+class WritesCall(ctypes.Structure):
+    _fields_ = [("sparse", SparseCall), ("raw", Cache)] + \
+        [(name, _P) for name in ("packed", "inv_freq", "position_k", "position_v", "fc1_k", "fc2_k", "fc1_v", "fc2_v",
+                                 "scratch")] + [("num_hidden", _I), ("scratch_bytes", _I), ("apart", _I)]
+
+
 # "choose" runs the stage before it, too.
 STAGES = ("gather", "compressed", "choose", "plan", "selected", "merge")
 TILE_TOKENS = 64
@@ -63,19 +69,23 @@ _STARTED = DECODE_STAGES.index("kernel before has ended")
 _MAX_STAMPED_BLOCKS = 4096
 
 
-class Prefill:
-    """The prefill chain on one stream, which the timed work has to use too."""
+class Context:
+    """What calls of one stream need; the timed work has to use that stream, too."""
 
     def __init__(self, library: Library, stream: torch.cuda.Stream):
         self.lib = library.lib
         self.lib.nsa_open.restype = _P
-        self.lib.nsa_prefill_scratch_bytes.restype = _I
         self.context = _P(self.lib.nsa_open(_I(torch.cuda.current_device()), _P(stream.cuda_stream)))
 
     def close(self):
         self.lib.nsa_close(self.context)
 
+
+class Prefill(Context):
+    """The prefill chain."""
+
     def scratch_bytes(self, call: PrefillCall):
+        self.lib.nsa_prefill_scratch_bytes.restype = _I
         return self.lib.nsa_prefill_scratch_bytes(ctypes.byref(call))
 
     def chain(self, call: PrefillCall):
@@ -87,6 +97,18 @@ class Prefill:
 
     def stage(self, call: PrefillCall, name: str):
         self.lib.nsa_prefill_stage(self.context, ctypes.byref(call), _I(STAGES.index(name)))
+
+
+class Writes(Context):
+    """What a decode step writes to the caches before it attends."""
+
+    def scratch_bytes(self, call: WritesCall):
+        self.lib.nsa_append_scratch_bytes.restype = _I
+        return self.lib.nsa_append_scratch_bytes(self.context, ctypes.byref(call))
+
+    def append(self, call: WritesCall):
+        """Stores the step's tokens, filling q and gates of the call, and emits the rows whose spans they complete."""
+        self.lib.nsa_append(self.context, ctypes.byref(call))
 
 
 class SparseWorld:
@@ -310,9 +332,10 @@ def time_calls(call, stream, repeats):
     return times[len(times) // 2]
 
 
-def time_graph(calls, repeats=20):
-    """Median microseconds of one of `calls` (functions that enqueue work), all captured in one CUDA graph."""
-    stream = torch.cuda.Stream()
+def time_graph(calls, repeats=20, stream=None):
+    """Median microseconds of one of `calls` (functions that enqueue work), all captured in one CUDA graph, on `stream` if
+    they need a certain one."""
+    stream = stream or torch.cuda.Stream()
     with torch.cuda.stream(stream):
         for call in calls:
             call()

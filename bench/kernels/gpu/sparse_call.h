@@ -31,14 +31,18 @@ struct SparseCall {
   int64_t is_half, scratch_bytes;
 };
 
+inline DType CallDType(const SparseCall& c) { return c.is_half != 0 ? DType::kF16 : DType::kBF16; }
+
+inline PagedKv PagedOf(const SparseCall& c, const CachePointers& cache) {
+  const DType dtype = CallDType(c);
+  return {.k = {cache.k, dtype, {cache.num_pages, c.num_kv_heads, cache.page_rows, c.d_k}},
+          .v = {cache.v, dtype, {cache.num_pages, c.num_kv_heads, cache.page_rows, c.d_v}},
+          .table = {cache.table, DType::kI32, {c.num_seqs, cache.table_width}}};
+}
+
 // The call's operands; no decode tokens and no tiles.
 inline SparseAttentionArgs ArgsOf(const SparseCall& c) {
-  const DType dtype = c.is_half != 0 ? DType::kF16 : DType::kBF16;
-  const auto paged = [&](const CachePointers& cache) {
-    return PagedKv{.k = {cache.k, dtype, {cache.num_pages, c.num_kv_heads, cache.page_rows, c.d_k}},
-                   .v = {cache.v, dtype, {cache.num_pages, c.num_kv_heads, cache.page_rows, c.d_v}},
-                   .table = {cache.table, DType::kI32, {c.num_seqs, cache.table_width}}};
-  };
+  const DType dtype = CallDType(c);
   return {.shape = {.span_tokens = c.span_tokens,
                     .span_stride = c.span_stride,
                     .block_tokens = c.block_tokens,
@@ -50,9 +54,9 @@ inline SparseAttentionArgs ArgsOf(const SparseCall& c) {
                      .position = {c.position, DType::kI32, {c.num_tokens}}},
           .q = {c.q, dtype, {c.num_tokens, c.num_heads, c.d_k}},
           .gate_logits = {c.gates, DType::kF32, {c.num_tokens, c.num_heads, 3}},
-          .rows = paged(c.rows),
-          .sel = paged(c.sel),
-          .win = paged(c.win),
+          .rows = PagedOf(c, c.rows),
+          .sel = PagedOf(c, c.sel),
+          .win = PagedOf(c, c.win),
           .out = {c.out, dtype, {c.num_tokens, c.num_heads, c.d_v}},
           .blocks = {c.blocks, DType::kI32, {c.num_tokens, c.num_kv_heads, c.num_selected}},
           .scratch = {c.scratch, DType::kU8, {c.scratch_bytes}},

@@ -20,4 +20,12 @@ __device__ __forceinline__ SinCos RotationAt(int32_t position, float inv_freq) {
   return result;
 }
 
+// Elements c and c + d/2 of a rotated head. Written out, so that every kernel rounds alike.
+__device__ __forceinline__ float RotateLow(float low, float high, const SinCos& angle) {
+  return __fmaf_rn(low, angle.cos, -__fmul_rn(high, angle.sin));
+}
+__device__ __forceinline__ float RotateHigh(float low, float high, const SinCos& angle) {
+  return __fmaf_rn(high, angle.cos, __fmul_rn(low, angle.sin));
+}
+
 }  // namespace nsa::cuda

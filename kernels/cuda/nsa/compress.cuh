@@ -65,6 +65,44 @@ __device__ __forceinline__ int32_t RowOf(const CompressParams& params, int64_t t
   return static_cast<int32_t>(params.shape.NumRows(params.positions[token] + 1)) - 1;
 }
 
+__device__ __forceinline__ float Gelu(float x) {
+  constexpr float kSqrtHalf = 0.70710678F;
+  return 0.5F * x * (1.0F + erff(x * kSqrtHalf));
+}
+
+// By a warp: products of kNum rows of num_units elements and `units`; every lane gets all.
+template <int kNum, typename W>
+__device__ __forceinline__ void MultiplyUnits(const W* const (&rows)[kNum], const float* units,
+                                              int32_t num_units, float (&sums)[kNum]) {
+#pragma unroll
+  for (float& sum : sums) sum = 0;
+#pragma unroll 4
+  for (auto i = static_cast<int32_t>(threadIdx.x) % kWarpThreads; i < num_units;
+       i += kWarpThreads) {
+    const float unit = units[i];
+#pragma unroll
+    for (int j = 0; j < kNum; ++j) sums[j] = __fmaf_rn(ToFloat(rows[j][i]), unit, sums[j]);
+  }
+#pragma unroll
+  for (float& sum : sums) sum = WarpReduce(sum, AddOp());
+}
+
+// By how much a key of row row_idx is rotated in element c, and the element that it becomes; other:
+// the one half a row away.
+__device__ __forceinline__ SinCos RowAngle(const CompressParams& params, int32_t row_idx, int32_t d,
+                                           int32_t c) {
+  const int32_t half = d / 2;
+  return RotationAt(row_idx * static_cast<int32_t>(params.shape.span_stride),
+                    params.inv_freq[c < half ? c : c - half]);
+}
+__device__ __forceinline__ float RotatedElement(bool is_low, float value, float other,
+                                                const SinCos& angle) {
+  return is_low ? RotateLow(value, other, angle) : RotateHigh(other, value, angle);
+}
+
+// What the kernels get of the operation's operands; units and their scratch are not set.
+CompressParams MakeCompressParams(const CompressArgs& args);
+
 // Sums over the inputs of every unit (hidden units of mlp, with their GELU; outputs of linear) for
 // up to max_emitted rows of the step: fills params.emitted and params.units. fp32 accumulation in
 // an order that depends on the shape alone.

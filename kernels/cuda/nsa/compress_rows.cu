@@ -32,14 +32,11 @@ __device__ void StoreRow(const CompressParams& params, const CompressSide& side,
                                row_idx + static_cast<int32_t>(params.shape.row_offset()), side.d);
   const bool rotates = is_key && params.inv_freq != nullptr;
   const int32_t half = side.d / 2;
-  const int32_t first_token = row_idx * static_cast<int32_t>(params.shape.span_stride);
   for (auto c = static_cast<int32_t>(threadIdx.x); c < side.d; c += kThreads) {
     float value = row[c];
     if (rotates) {
-      const bool is_low = c < half;
-      const SinCos angle = RotationAt(first_token, params.inv_freq[is_low ? c : c - half]);
-      value = is_low ? row[c] * angle.cos - row[c + half] * angle.sin
-                     : row[c] * angle.cos + row[c - half] * angle.sin;
+      value = RotatedElement(c < half, value, row[c < half ? c + half : c - half],
+                             RowAngle(params, row_idx, side.d, c));
     }
     StoreElement(value, side.rows.data, params.cache_dtype, to + c);
   }
@@ -97,22 +94,18 @@ template <typename W>
 __device__ void MultiplyHidden(const W* fc2, const float* units, int32_t num_hidden, int32_t d,
                                float* row) {
   const int warp = static_cast<int>(threadIdx.x) / kWarpThreads;
-  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
   for (int32_t first = warp; first < d; first += kWarps * kOutputsAtOnce) {
-    float sums[kOutputsAtOnce] = {};
-    for (int32_t i = lane; i < num_hidden; i += kWarpThreads) {
-      const float unit = units[i];
-#pragma unroll
-      for (int j = 0; j < kOutputsAtOnce; ++j) {
-        const int32_t c = min(first + j * kWarps, d - 1);
-        sums[j] += ToFloat(fc2[int64_t{c} * num_hidden + i]) * unit;
-      }
-    }
+    const W* rows[kOutputsAtOnce];
 #pragma unroll
     for (int j = 0; j < kOutputsAtOnce; ++j) {
-      const float sum = WarpReduce(sums[j], AddOp());
-      const int32_t c = first + j * kWarps;
-      if (lane == 0 && c < d) row[c] = sum;
+      rows[j] = fc2 + int64_t{min(first + j * kWarps, d - 1)} * num_hidden;
+    }
+    float sums[kOutputsAtOnce];
+    MultiplyUnits(rows, units, num_hidden, sums);
+    if (threadIdx.x % kWarpThreads != 0) continue;
+#pragma unroll
+    for (int j = 0; j < kOutputsAtOnce; ++j) {
+      if (first + j * kWarps < d) row[first + j * kWarps] = sums[j];
     }
   }
 }
@@ -156,23 +149,6 @@ CompressSide MakeSide(const SideView& raw, const SideView& rows, const PhiWeight
           .d = static_cast<int32_t>(d)};
 }
 
-CompressParams MakeParams(const CompressArgs& args) {
-  const auto side = [&](const TensorView& raw, const TensorView& rows, const PhiWeights& phi) {
-    return MakeSide(MakeSideView(raw, args.raw), MakeSideView(rows, args.rows), phi, raw.dim(3));
-  };
-  return {.shape = args.shape,
-          .phi = args.phi,
-          .sides = {side(args.raw.k, args.rows.k, args.phi_k),
-                    side(args.raw.v, args.rows.v, args.phi_v)},
-          .sequence = static_cast<const int32_t*>(args.tokens.sequence.raw()),
-          .positions = static_cast<const int32_t*>(args.tokens.position.raw()),
-          .num_tokens = args.tokens.num_tokens(),
-          .inv_freq = args.rope == CmpRope::kAfter ? static_cast<const float*>(args.inv_freq.raw())
-                                                   : nullptr,
-          .cache_dtype = args.raw.k.dtype(),
-          .num_kv_heads = static_cast<int32_t>(args.raw.num_kv_heads())};
-}
-
 bool HasUnits(PhiKind phi) { return phi == PhiKind::kLinear || phi == PhiKind::kMlp; }
 
 // Where the parts of the scratch lie.
@@ -214,6 +190,23 @@ void RunUnits(const CompressArgs& args, CompressParams params, const Stream& str
 
 }  // namespace
 
+CompressParams MakeCompressParams(const CompressArgs& args) {
+  const auto side = [&](const TensorView& raw, const TensorView& rows, const PhiWeights& phi) {
+    return MakeSide(MakeSideView(raw, args.raw), MakeSideView(rows, args.rows), phi, raw.dim(3));
+  };
+  return {.shape = args.shape,
+          .phi = args.phi,
+          .sides = {side(args.raw.k, args.rows.k, args.phi_k),
+                    side(args.raw.v, args.rows.v, args.phi_v)},
+          .sequence = static_cast<const int32_t*>(args.tokens.sequence.raw()),
+          .positions = static_cast<const int32_t*>(args.tokens.position.raw()),
+          .num_tokens = args.tokens.num_tokens(),
+          .inv_freq = args.rope == CmpRope::kAfter ? static_cast<const float*>(args.inv_freq.raw())
+                                                   : nullptr,
+          .cache_dtype = args.raw.k.dtype(),
+          .num_kv_heads = static_cast<int32_t>(args.raw.num_kv_heads())};
+}
+
 int64_t CompressRowsScratchBytes(const CompressExtent& extent, const Stream& /*stream*/) {
   if (!HasUnits(extent.phi)) return 0;
   const int64_t max_units =
@@ -225,7 +218,7 @@ int64_t CompressRowsScratchBytes(const CompressExtent& extent, const Stream& /*s
 
 void CompressRows(const CompressArgs& args, const Stream& stream) {
   if (args.tokens.num_tokens() == 0) return;
-  const CompressParams params = MakeParams(args);
+  const CompressParams params = MakeCompressParams(args);
   if (HasUnits(args.phi)) {
     RunUnits(args, params, stream);
   } else {

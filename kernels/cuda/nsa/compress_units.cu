@@ -2,27 +2,20 @@
 // groups of rows): a group's inputs are staged in shared memory and multiplied with a tile's
 // weights, which are so read once per group.
 //
-// 16-bit weights use the tensor cores: a block has kUnitGroups x 8 units. The inputs are summed in
-// four quarters, and the quarters in ascending order, so that few rows (decode: a warp per quarter,
-// bound by the latency of the weights) and many (prefill: a warp takes all quarters, bound by L2)
-// give the same bits. Other shapes use fp32 arithmetic.
+// 16-bit weights use the tensor cores: a block has kUnitGroups x 8 units. Few rows (a warp per
+// quarter of the inputs, bound by the latency of the weights) and many (a warp takes all quarters,
+// bound by L2) give the same bits. Other shapes use fp32 arithmetic.
 
 #include "kernels/cuda/launch.h"
-#include "kernels/cuda/nsa/compress.cuh"
+#include "kernels/cuda/nsa/compress_mma.cuh"
 #include "kernels/cuda/nsa/emitted.cuh"
 #include "kernels/cuda/ptx/dependent_launch.cuh"
-#include "kernels/cuda/ptx/mma.cuh"
 
 namespace nsa::cuda {
 namespace {
 
 constexpr int kThreads = kCompressThreads;
 constexpr int kWarps = kCompressWarps;
-
-__device__ __forceinline__ float Gelu(float x) {
-  constexpr float kSqrtHalf = 0.70710678F;
-  return 0.5F * x * (1.0F + erff(x * kSqrtHalf));
-}
 
 // The rows of a group: where their spans begin.
 template <int kRows>
@@ -56,11 +49,6 @@ __device__ int FindGroup(const CompressParams& params, GroupRows<kRows>& group) 
 }
 
 // ---- Tensor cores -------------------------------------------------------------------------------
-
-constexpr int kQuarters = 4;
-constexpr int kStepInputs = 256;  // of a warp between two barriers
-constexpr int kLoadInputs = 8;    // 16 bytes
-constexpr int kBlockInputs = 32;  // a lane's 8, times the 4 lanes of a unit: two products
 
 // kUnitGroups 2: four warps share the quarters of a unit. 8: a warp takes them all.
 template <int kUnitGroups>
@@ -107,30 +95,6 @@ __device__ __forceinline__ void LoadInputs(const CompressParams& params, const C
   for (int i = 0; i < kLoadInputs; ++i) x[i] += position[i];
 }
 
-// Products of 256 staged inputs with a warp's 8 units. In a block of 32 inputs lane 4 g + t holds
-// inputs 8 t .. 8 t + 7 of unit g, and of rows g and g + 8: the first and the last four of them are
-// one product each. (Which input is which k of the product does not matter.)
-template <typename W, int kRows, int kStride>
-__device__ __forceinline__ void MultiplyStep(const W (&inputs)[kRows][kStride], int first_column,
-                                             const uint4 (&weights)[kStepInputs / kBlockInputs],
-                                             int num_rows, float (&sums)[kRows / 16][4]) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpThreads;
-  const int g = lane / 4, t = lane % 4;
-#pragma unroll
-  for (int block = 0; block < kStepInputs / kBlockInputs; ++block) {
-    const int column = first_column + block * kBlockInputs + t * kLoadInputs;
-#pragma unroll
-    for (int m = 0; m < kRows / 16; ++m) {
-      if (m > 0 && m * 16 >= num_rows) break;
-      const uint4 low = *reinterpret_cast<const uint4*>(&inputs[m * 16 + g][column]);
-      const uint4 high = *reinterpret_cast<const uint4*>(&inputs[m * 16 + g + 8][column]);
-      const uint4& w = weights[block];
-      Mma16x8x16<W>(sums[m], {low.x, high.x, low.y, high.y}, w.x, w.y);
-      Mma16x8x16<W>(sums[m], {low.z, high.z, low.w, high.w}, w.z, w.w);
-    }
-  }
-}
-
 template <typename W, int kUnitGroups>
 __global__ void __launch_bounds__(kThreads) MmaUnitsKernel(CompressParams params) {
   using Shape = MmaShape<kUnitGroups>;
@@ -154,11 +118,6 @@ __global__ void __launch_bounds__(kThreads) MmaUnitsKernel(CompressParams params
   const W* weights = static_cast<const W*>(is_mlp ? side.fc1 : side.weight) +
                      (int64_t{kv_head} * num_units + unit) * num_inputs + split * quarter_inputs +
                      lane % 4 * kLoadInputs;
-  for (int r = num_rows + warp; r < Shape::kRows; r += kWarps) {
-    for (int c = lane; c < Shape::kStride; c += kWarpThreads) {
-      shared.inputs[r][c] = FromFloat<W>(0.0F);
-    }
-  }
 
   // Phase 2: products, 256 inputs of each split at a time.
   float sums[Shape::kRows / 16][4] = {}, totals[Shape::kRows / 16][4] = {};
@@ -178,8 +137,7 @@ __global__ void __launch_bounds__(kThreads) MmaUnitsKernel(CompressParams params
       StorePack(x, &shared.inputs[r][s * kStepInputs + lane * kLoadInputs]);
     }
     __syncthreads();
-    MultiplyStep<W, Shape::kRows, Shape::kStride>(shared.inputs, split * kStepInputs, loaded,
-                                                  num_rows, sums);
+    MultiplyStep(&shared.inputs[0][split * kStepInputs], Shape::kStride, num_rows, loaded, sums);
     if (Shape::kSplits == 1 && (step + 1) * kStepInputs % quarter_inputs == 0) {
 #pragma unroll
       for (int m = 0; m < Shape::kRows / 16; ++m) {

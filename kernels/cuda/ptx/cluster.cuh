@@ -38,6 +38,9 @@ __device__ __forceinline__ uint32_t PeerAddress(uint32_t shared_address, uint32_
   return address;
 }
 
+__device__ __forceinline__ void StorePeer(uint32_t address, float value) {
+  asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
+}
 __device__ __forceinline__ float LoadPeer(uint32_t address) {
   float value;
   asm volatile("ld.shared::cluster.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");
