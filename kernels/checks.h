@@ -25,6 +25,7 @@ void CheckTokens(const TokenMap& tokens);
 // k, v and table: ranks, dtypes and extents that agree with each other. Caches are f32 or bf16, on
 // CUDA f16 too.
 void CheckPagedKv(const PagedKv& kv, const Stream& stream);
+// The contract of StoreProjections.
 void CheckStoreProjections(const StoreProjectionsArgs& args, const Stream& stream);
 // The divisibility rules of docs/nsa.md, section 1.
 void CheckShape(const NsaShape& shape);

@@ -1,7 +1,5 @@
 #include "kernels/nsa.h"
 
-#include <algorithm>
-
 #include "kernels/backends.h"
 #include "kernels/checks.h"
 
@@ -71,14 +69,26 @@ void CompressRows(const CompressArgs& args, const Stream& stream) {
 void AppendTokens(const AppendArgs& args, const Stream& stream) {
   CheckStoreProjections(args.store, stream);
   CheckCompress(args.compress, stream);
-  NSA_CHECK(args.store.tokens.position.raw() == args.compress.tokens.position.raw() &&
-            args.store.tokens.sequence.raw() == args.compress.tokens.sequence.raw())
+  const TokenMap &stored = args.store.tokens, &compressed = args.compress.tokens;
+  NSA_CHECK(stored.position.raw() == compressed.position.raw() &&
+            stored.sequence.raw() == compressed.sequence.raw() &&
+            stored.num_tokens() == compressed.num_tokens() &&
+            stored.num_decode_tokens == compressed.num_decode_tokens)
       << "two steps";
-  NSA_CHECK(std::any_of(
-      args.store.streams.begin(), args.store.streams.begin() + args.store.num_streams,
-      [&](const KvStream& from) { return from.kv.k.raw() == args.compress.raw.k.raw(); }))
-      << "raw rows that the step does not store";
+  NSA_CHECK_GE(RawStream(args), 0) << "raw rows that the step does not store";
   NSA_DISPATCH(AppendTokens, args, stream);
+}
+
+int64_t RawStream(const AppendArgs& args) {
+  const auto is_same = [](const PagedKv& a, const PagedKv& b) {
+    return a.k.raw() == b.k.raw() && a.v.raw() == b.v.raw() && a.table.raw() == b.table.raw() &&
+           a.num_kv_heads() == b.num_kv_heads() && a.page_rows() == b.page_rows() &&
+           a.d_k() == b.d_k() && a.d_v() == b.d_v() && a.table.dim(1) == b.table.dim(1);
+  };
+  for (int64_t i = 0; i < args.store.num_streams; ++i) {
+    if (is_same(args.store.streams[i].kv, args.compress.raw)) return i;
+  }
+  return -1;
 }
 
 void CompressedAttention(const CompressedAttentionArgs& args, const Stream& stream) {

@@ -68,6 +68,8 @@ struct AppendArgs {
   CompressArgs compress;  // of the same tokens; raw is the cache of one of the streams
 };
 void AppendTokens(const AppendArgs& args, const Stream& stream);
+// Index of the stream whose cache is args.compress.raw; -1 if there is none.
+int64_t RawStream(const AppendArgs& args);
 
 // Attention over the visible compressed rows: row i is visible to t iff its span ends at or before
 // t.

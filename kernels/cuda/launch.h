@@ -88,8 +88,8 @@ void DispatchDevice(DType dtype, F&& f) {
 // After every launch: reports a launch that was refused; does not wait for the kernel.
 inline void CheckLaunch() { NSA_CUDA_CHECK(cudaPeekAtLastError()); }
 
-// Sets what a launch that overlaps the end of the kernel before it has, and returns the number of
-// attributes, at most kMaxEarlyAttributes.
+// Fills the attributes of a launch that may overlap the end of the kernel in front; returns how
+// many, at most kMaxEarlyAttributes.
 inline constexpr int kMaxEarlyAttributes = 2;
 inline unsigned SetEarlyAttributes(cudaLaunchAttribute* attributes) {
   attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;

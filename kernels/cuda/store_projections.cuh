@@ -1,5 +1,5 @@
 #pragma once
-// The device side of StoreProjections, which kernels that do more share.
+// StoreProjections as a part of kernels: what they get, and how a block stores a token.
 
 #include <algorithm>
 #include <cstdint>
@@ -16,9 +16,10 @@ namespace nsa::cuda {
 
 inline constexpr int kStoreThreads = 256;
 inline constexpr int64_t kMinStorePacks = kStoreThreads;  // below, a block is not worth its angles
-// An attention kernel that leaves multiprocessors idle does not start before these kernels have
-// waited: it would run beside the end of the product in front, and both take longer.
-inline constexpr int64_t kMinEarlyHeads = 32;  // tokens * KV heads
+// Tokens * KV heads of a step from which on the kernel behind may start before the stores have
+// waited. With less, attention leaves multiprocessors idle and starts later: measured in steps of 1
+// to 24 tokens with 4 KV heads on an H200 (bench/lab/README.md).
+inline constexpr int64_t kMinEarlyHeads = 32;
 inline constexpr int kMaxStreams = static_cast<int>(StoreProjectionsArgs::kMaxStreams);
 
 template <typename Cache>

@@ -23,15 +23,14 @@ struct WritesCall {
   void* fc2_v;
   void* scratch;
   int64_t num_hidden, scratch_bytes;
-  int64_t apart;  // by the two operations, not in one launch
+  int64_t apart;  // by StoreProjections and CompressRows, not by AppendTokens
 };
 
 namespace {
 
-TokenMap TokensOf(const WritesCall& call) {
-  const SparseCall& c = call.sparse;
+TokenMap TokensOf(const SparseCall& c) {
   TokenMap tokens = ArgsOf(c).tokens;
-  tokens.num_decode_tokens = call.apart != 0 ? 0 : c.num_tokens;
+  tokens.num_decode_tokens = c.num_tokens;
   return tokens;
 }
 
@@ -46,7 +45,7 @@ CompressArgs CompressArgsOf(const WritesCall& call) {
   return {.shape = ArgsOf(c).shape,
           .phi = PhiKind::kMlp,
           .rope = CmpRope::kAfter,
-          .tokens = TokensOf(call),
+          .tokens = TokensOf(c),
           .raw = PagedOf(c, call.raw),
           .rows = PagedOf(c, c.rows),
           .phi_k = phi(call.position_k, call.fc1_k, call.fc2_k, c.d_k),
@@ -61,7 +60,7 @@ StoreProjectionsArgs StoreArgsOf(const WritesCall& call) {
   const PagedKv raw = PagedOf(c, call.raw);
   const int64_t k_columns = c.num_kv_heads * c.d_k, v_columns = c.num_kv_heads * c.d_v;
   int64_t column = c.num_heads * c.d_k;
-  StoreProjectionsArgs store{.tokens = TokensOf(call),
+  StoreProjectionsArgs store{.tokens = TokensOf(c),
                              .inv_freq = {call.inv_freq, DType::kF32, {c.d_k / 2}},
                              .q = args.q,
                              .gate_logits = args.gate_logits};
@@ -98,7 +97,13 @@ int64_t nsa_append_scratch_bytes(void* context, const WritesCall* call) {
 }
 
 void nsa_append(void* context, const WritesCall* call) {
-  AppendTokens({.store = StoreArgsOf(*call), .compress = CompressArgsOf(*call)}, StreamOf(context));
+  const AppendArgs args{.store = StoreArgsOf(*call), .compress = CompressArgsOf(*call)};
+  if (call->apart != 0) {
+    StoreProjections(args.store, StreamOf(context));
+    CompressRows(args.compress, StreamOf(context));
+  } else {
+    AppendTokens(args, StreamOf(context));
+  }
 }
 
 }  // extern "C"

@@ -13,8 +13,8 @@ NUM_HIDDEN = 128
 NUM_LAYERS = 16
 
 
-def make_call(writes, sparse, world, t):
-    """A layer's call over the caches of `sparse`, and the tensors that it points to beside those of t."""
+def make_call(writes, sparse, world):
+    """A layer's call over the caches of `sparse`, and the tensors that it points to beside those of `sparse`."""
     def randn(*shape, dtype=world.dtype):
         return torch.randn(*shape, device="cuda", dtype=dtype)
 
@@ -43,10 +43,21 @@ def check(library):
     position = 1023
     world = nsa_capi.SparseWorld(1, position + 1)
     sparse, t = world.decode_call([0], [position])
-    call, tensors = make_call(writes, sparse, world, t)
+    call, tensors = make_call(writes, sparse, world)
+    written = [t["q"], t["gates"], *world.sel, *world.win, *world.rows, *tensors["raw"]]
+    before = [tensor.clone() for tensor in written]
     torch.cuda.synchronize()
+    call.apart = 1
     writes.append(call)
     torch.cuda.synchronize()
+    apart = [tensor.clone() for tensor in written]
+    for tensor, contents in zip(written, before):
+        tensor.copy_(contents)
+    torch.cuda.synchronize()
+    call.apart = 0
+    writes.append(call)
+    torch.cuda.synchronize()
+    assert all(torch.equal(one, other) for one, other in zip(written, apart)), "one launch differs from two operations"
     heads, d, slot = world.num_kv_heads, world.d_v, int(world.slots[0, 0])
     stored = [world.sel[1][int(world.table[0, position // world.block_tokens]), :, position % world.block_tokens],
               world.win[1][slot, :, position % world.ring_rows], tensors["raw"][1][slot, :, position % world.ring_rows]]
@@ -74,7 +85,7 @@ def table(library, cases):
     writes = nsa_capi.Writes(library, stream)
     for num_tokens, batch in cases:
         sparse, (worlds, t) = nsa_capi.layer_calls(NUM_LAYERS, batch, num_tokens)
-        made = [make_call(writes, call, world, t) for call, world in zip(sparse, worlds)]
+        made = [make_call(writes, call, world) for call, world in zip(sparse, worlds)]
 
         def time(*runs):
             return nsa_capi.time_graph([lambda call=call: [run(call) for run in runs] for call, _ in made], stream=stream)

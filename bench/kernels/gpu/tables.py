@@ -1,6 +1,6 @@
 """The tables of docs/performance.md from the JSON that the GPU benchmarks write.
 
-usage: tables.py decode|prefill|full RESULTS.json [RESULTS.json]; full takes those of decode and of prefill.
+usage: tables.py decode|writes|stages|prefill|full RESULTS.json [RESULTS.json]; full takes those of decode and of prefill.
 """
 
 import json
@@ -46,6 +46,24 @@ def decode(path: str):
            bytes=lambda row: f"{row['byte_ratio']:.1f}x")
 
 
+def writes(path: str):
+    def cell(row: dict, name: str) -> str:
+        return f"{row[name + '_apart_us']:.1f}, {row[name + '_us']:.1f}"
+
+    table(["context", "batch", "appends, no span completed", "with attention", "appends, all spans completed", "with attention",
+           "attention"],
+          [[f"{row['tokens']:,}", str(row["batch"])]
+           + [cell(row, name) for name in ("append_none", "layer_none", "append_all", "layer_all")]
+           + [f"{row['attention_us']:.1f}"] for row in load(path)["writes"]])
+
+
+def stages(path: str):
+    cases = load(path)["stages"]
+    lines = [[stage] + [f"{case['stages'][stage]:.1f}" for case in cases] for stage in cases[0]["stages"]]
+    table(["us after the kernel before has ended"] + [f"{case['tokens'] // 1024}k x {case['batch']}" for case in cases],
+          lines + [["one launch after the other"] + [f"{case['us']:.1f}" for case in cases]])
+
+
 def prefill(path: str):
     stages = ("compressed", "choose", "plan", "selected", "merge")
     rows = []
@@ -74,4 +92,4 @@ def full(decode_path: str, prefill_path: str):
 
 
 if __name__ == "__main__":
-    {"decode": decode, "prefill": prefill, "full": full}[sys.argv[1]](*sys.argv[2:])
+    {"decode": decode, "writes": writes, "stages": stages, "prefill": prefill, "full": full}[sys.argv[1]](*sys.argv[2:])

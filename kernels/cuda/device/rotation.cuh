@@ -27,5 +27,10 @@ __device__ __forceinline__ float RotateLow(float low, float high, const SinCos& 
 __device__ __forceinline__ float RotateHigh(float low, float high, const SinCos& angle) {
   return __fmaf_rn(high, angle.cos, __fmul_rn(low, angle.sin));
 }
+// `value` rotated with the element that is half a head away; is_low: value is in the first half.
+__device__ __forceinline__ float RotatedElement(bool is_low, float value, float other,
+                                                const SinCos& angle) {
+  return is_low ? RotateLow(value, other, angle) : RotateHigh(other, value, angle);
+}
 
 }  // namespace nsa::cuda

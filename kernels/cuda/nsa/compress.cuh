@@ -16,7 +16,7 @@ namespace nsa::cuda {
 inline constexpr int kCompressThreads = 256;
 inline constexpr int kCompressWarps = kCompressThreads / kWarpThreads;
 // Rows that one block of the units kernels handles at most.
-inline constexpr int kMaxGroupRows = 32;
+inline constexpr int kMaxUnitsRows = 32;
 
 // K or V of one cache.
 struct SideView {
@@ -46,7 +46,7 @@ struct CompressParams {
   int32_t num_kv_heads;
   int32_t num_units[2];  // of a side, at most max_units
   int32_t max_units;
-  int32_t* emitted;  // [max rows, rounded up to kMaxGroupRows] token of row e, or -1
+  int32_t* emitted;  // [max rows, rounded up to kMaxUnitsRows] token of row e, or -1
   float* units;      // [max rows, num_kv_heads, 2, max_units]
 };
 
@@ -70,6 +70,8 @@ __device__ __forceinline__ float Gelu(float x) {
   return 0.5F * x * (1.0F + erff(x * kSqrtHalf));
 }
 
+inline constexpr int kOutputsAtOnce = 8;  // rows of MultiplyUnits: loads in flight
+
 // By a warp: products of kNum rows of num_units elements and `units`; every lane gets all.
 template <int kNum, typename W>
 __device__ __forceinline__ void MultiplyUnits(const W* const (&rows)[kNum], const float* units,
@@ -87,20 +89,20 @@ __device__ __forceinline__ void MultiplyUnits(const W* const (&rows)[kNum], cons
   for (float& sum : sums) sum = WarpReduce(sum, AddOp());
 }
 
-// By how much a key of row row_idx is rotated in element c, and the element that it becomes; other:
-// the one half a row away.
+// By how much element c of the emitted key number row_idx is rotated.
 __device__ __forceinline__ SinCos RowAngle(const CompressParams& params, int32_t row_idx, int32_t d,
                                            int32_t c) {
   const int32_t half = d / 2;
   return RotationAt(row_idx * static_cast<int32_t>(params.shape.span_stride),
                     params.inv_freq[c < half ? c : c - half]);
 }
-__device__ __forceinline__ float RotatedElement(bool is_low, float value, float other,
-                                                const SinCos& angle) {
-  return is_low ? RotateLow(value, other, angle) : RotateHigh(other, value, angle);
+
+// The matrix with a row per unit, of phi linear and mlp.
+inline const TensorView& UnitMatrix(PhiKind phi, const PhiWeights& weights) {
+  return phi == PhiKind::kMlp ? weights.fc1 : weights.weight;
 }
 
-// What the kernels get of the operation's operands; units and their scratch are not set.
+// What the kernels get of the operation's operands. The scratch is not set.
 CompressParams MakeCompressParams(const CompressArgs& args);
 
 // Sums over the inputs of every unit (hidden units of mlp, with their GELU; outputs of linear) for

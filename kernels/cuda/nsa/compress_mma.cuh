@@ -11,9 +11,12 @@
 namespace nsa::cuda {
 
 inline constexpr int kQuarters = 4;
-inline constexpr int kStepInputs = 256;  // of a warp between two barriers
+inline constexpr int kStepInputs = 256;  // of a warp: weights in its registers at a time
 inline constexpr int kLoadInputs = 8;    // 16 bytes
 inline constexpr int kBlockInputs = 32;  // a lane's 8, times the 4 lanes of a unit: two products
+// Between staged rows, so that neighbours are 16 banks apart: a quarter warp's 16-byte loads of two
+// rows do not collide.
+inline constexpr int kRowPadding = 32;
 
 // Products of 256 staged inputs with a warp's 8 units. In a block of 32 inputs lane 4 g + t holds
 // inputs 8 t .. 8 t + 7 of unit g, and of rows g and g + 8: the first and the last four of them are

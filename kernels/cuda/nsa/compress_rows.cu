@@ -87,8 +87,6 @@ __global__ void __launch_bounds__(kThreads) PoolKernel(CompressParams params) {
   }
 }
 
-constexpr int kOutputsAtOnce = 8;  // of a warp: loads in flight
-
 // row = fc2 units, a warp per output, kOutputsAtOnce side by side.
 template <typename W>
 __device__ void MultiplyHidden(const W* fc2, const float* units, int32_t num_hidden, int32_t d,
@@ -157,7 +155,7 @@ struct ScratchPlan {
   int64_t num_bytes;
 };
 ScratchPlan PlanScratch(int64_t max_emitted, int64_t num_kv_heads, int64_t max_units) {
-  const int64_t num_rows = CeilDiv(max_emitted, kMaxGroupRows) * kMaxGroupRows;
+  const int64_t num_rows = CeilDiv(max_emitted, kMaxUnitsRows) * kMaxUnitsRows;
   const int64_t list_bytes = num_rows * int64_t{sizeof(int32_t)};
   const int64_t units_offset = CeilDiv(list_bytes, kAlignment) * kAlignment;
   const int64_t unit_bytes = num_rows * num_kv_heads * 2 * max_units * int64_t{sizeof(float)};
@@ -165,13 +163,8 @@ ScratchPlan PlanScratch(int64_t max_emitted, int64_t num_kv_heads, int64_t max_u
 }
 
 void RunUnits(const CompressArgs& args, CompressParams params, const Stream& stream) {
-  const bool is_mlp = args.phi == PhiKind::kMlp;
-  const TensorView &k_weight = is_mlp ? args.phi_k.fc1 : args.phi_k.weight,
-                   &v_weight = is_mlp ? args.phi_v.fc1 : args.phi_v.weight;
-  NSA_CHECK(v_weight.dtype() == k_weight.dtype()) << v_weight.ToString();
-  params.num_units[0] = static_cast<int32_t>(k_weight.dim(1));
-  params.num_units[1] = static_cast<int32_t>(v_weight.dim(1));
-  params.max_units = std::max(params.num_units[0], params.num_units[1]);
+  const DType dtype = UnitMatrix(args.phi, args.phi_k).dtype();
+  NSA_CHECK(UnitMatrix(args.phi, args.phi_v).dtype() == dtype) << DTypeName(dtype);
   const int64_t max_emitted = MaxEmitted(args.shape, params.num_tokens, args.raw.table.dim(0));
   if (max_emitted == 0) return;
   const ScratchPlan plan = PlanScratch(max_emitted, params.num_kv_heads, params.max_units);
@@ -180,10 +173,10 @@ void RunUnits(const CompressArgs& args, CompressParams params, const Stream& str
   char* scratch = static_cast<char*>(args.scratch.raw());
   params.emitted = reinterpret_cast<int32_t*>(scratch);
   params.units = reinterpret_cast<float*>(scratch + plan.units_offset);
-  LaunchCompressUnits(params, k_weight.dtype(), max_emitted, *stream.cuda);
+  LaunchCompressUnits(params, dtype, max_emitted, *stream.cuda);
   const dim3 grid(static_cast<unsigned>(params.num_kv_heads * 2),
                   static_cast<unsigned>(max_emitted));
-  DispatchDevice(k_weight.dtype(), [&]<typename W>() {
+  DispatchDevice(dtype, [&]<typename W>() {
     LaunchKernel(FinishKernel<W>, grid, kThreads, 0, *stream.cuda, params);
   });
 }
@@ -194,17 +187,24 @@ CompressParams MakeCompressParams(const CompressArgs& args) {
   const auto side = [&](const TensorView& raw, const TensorView& rows, const PhiWeights& phi) {
     return MakeSide(MakeSideView(raw, args.raw), MakeSideView(rows, args.rows), phi, raw.dim(3));
   };
-  return {.shape = args.shape,
-          .phi = args.phi,
-          .sides = {side(args.raw.k, args.rows.k, args.phi_k),
-                    side(args.raw.v, args.rows.v, args.phi_v)},
-          .sequence = static_cast<const int32_t*>(args.tokens.sequence.raw()),
-          .positions = static_cast<const int32_t*>(args.tokens.position.raw()),
-          .num_tokens = args.tokens.num_tokens(),
-          .inv_freq = args.rope == CmpRope::kAfter ? static_cast<const float*>(args.inv_freq.raw())
-                                                   : nullptr,
-          .cache_dtype = args.raw.k.dtype(),
-          .num_kv_heads = static_cast<int32_t>(args.raw.num_kv_heads())};
+  CompressParams params{.shape = args.shape,
+                        .phi = args.phi,
+                        .sides = {side(args.raw.k, args.rows.k, args.phi_k),
+                                  side(args.raw.v, args.rows.v, args.phi_v)},
+                        .sequence = static_cast<const int32_t*>(args.tokens.sequence.raw()),
+                        .positions = static_cast<const int32_t*>(args.tokens.position.raw()),
+                        .num_tokens = args.tokens.num_tokens(),
+                        .inv_freq = args.rope == CmpRope::kAfter
+                                        ? static_cast<const float*>(args.inv_freq.raw())
+                                        : nullptr,
+                        .cache_dtype = args.raw.k.dtype(),
+                        .num_kv_heads = static_cast<int32_t>(args.raw.num_kv_heads())};
+  if (HasUnits(args.phi)) {
+    params.num_units[0] = static_cast<int32_t>(UnitMatrix(args.phi, args.phi_k).dim(1));
+    params.num_units[1] = static_cast<int32_t>(UnitMatrix(args.phi, args.phi_v).dim(1));
+    params.max_units = std::max(params.num_units[0], params.num_units[1]);
+  }
+  return params;
 }
 
 int64_t CompressRowsScratchBytes(const CompressExtent& extent, const Stream& /*stream*/) {

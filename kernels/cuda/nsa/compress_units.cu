@@ -57,9 +57,7 @@ struct MmaShape {
   static constexpr int kRows = kSplits == 1 ? 32 : 16;
   static constexpr int kUnits = kUnitGroups * 8;
   static constexpr int kStaged = kSplits * kStepInputs;
-  // Neighbouring rows are 16 banks apart: a quarter warp's 16-byte loads of two rows do not
-  // collide.
-  static constexpr int kStride = kStaged + 32;
+  static constexpr int kStride = kStaged + kRowPadding;
 };
 static_assert(MmaShape<2>::kSplits == kQuarters && MmaShape<8>::kSplits == 1);
 

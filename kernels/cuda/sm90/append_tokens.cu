@@ -1,13 +1,18 @@
 // One launch writes what a decode step adds to a layer's caches. Its first blocks store the tokens
 // (store_projections.cuh). A cluster of the others emits the compressed rows of one KV head's keys
-// or values, if a token completes a span: its blocks have 16 units of phi each, exchange them, and
-// then have a share of the row's elements each. The newest raw row comes from the projections, so
-// that nothing here waits for the stores.
+// or values, if tokens complete spans: its blocks have 16 units of phi each at a time, exchange
+// them, and then have a share of the row's elements each. The newest raw row comes from the
+// projections, so that nothing here waits for the stores.
 //
-// Latency is all that counts: usually no token completes a span, then these blocks leave at once;
-// or a few do. Weights and older raw rows, of up to kMaxGroupRows emitted rows at once, are on
-// their way before the kernels in front have ended. Sums have the order of compress_units.cu, to
-// the bit.
+// Latency is all that counts: usually no token completes a span, then the emitting blocks leave at
+// once; or a few do. Weights and older raw rows, of up to kMaxRowsAtOnce emitted rows, are on their
+// way before the kernels in front have ended.
+//
+// Grid: clusters of 8 blocks, those that store, then for each part of the emitted rows those of
+// every KV head's keys and values. Block: 256 threads; shared memory: a cluster's inputs and units,
+// so much that two blocks share a multiprocessor. Bytes: phi's weights once per part of the rows
+// that has any, a row's inputs once per block of a cluster, and what is stored. fp32 sums in the
+// order of compress_units.cu, to the bit, whatever the batch.
 
 #include <algorithm>
 
@@ -28,21 +33,21 @@ constexpr int kWarps = kThreads / kWarpThreads;
 constexpr int kPack = kLoadInputs;  // elements that a thread moves at once
 
 constexpr int kClusterBlocks = 8;
-constexpr int kTileUnits = 16;       // of a block, at a time: two groups of 8 for its warps
-constexpr int kTileRows = 16;        // the M side of the products
-constexpr int kMaxGroupRows = 12;    // rows that a cluster emits at a time
-constexpr int kMaxGroupsAtOnce = 3;  // of one head; with four some clusters would wait for others
-constexpr int kRowPadding = 32;      // of staged inputs: neighbouring rows are 16 banks apart
-constexpr int kStepsAhead = 2;       // of weights, in registers
-constexpr int kOutputsAtOnce = 8;    // of a warp
+constexpr int kTileUnits = 16;  // of a block, at a time: two groups of 8 for its warps
+constexpr int kTileRows = 16;   // the M side of the products
+// Emitted at a time by a cluster: so many inputs of 32 tokens of 128 elements leave room for a
+// second block on the multiprocessor.
+constexpr int kMaxRowsAtOnce = 12;
+constexpr int kStepsAhead = 2;  // of weights, in registers
 
 template <typename T>
 struct AppendParams {
   StoreParams<T, T> store;
   CompressParams compress;
   int32_t num_store_blocks, num_shares, num_store_clusters;
-  int32_t raw_stream;  // of `store`, which `compress` reads
-  int32_t group_rows;  // at most kMaxGroupRows
+  int32_t raw_stream;    // of `store`, which `compress` reads
+  int32_t rows_at_once;  // of a cluster; at most kMaxRowsAtOnce
+  int32_t num_parts;     // clusters that share the emitted rows of one head's keys or values
 };
 
 // The plan of a block's dynamic shared memory, bytes.
@@ -50,23 +55,23 @@ struct EmitLayout {
   int64_t row_elements;  // of staged inputs
   int64_t inputs, offsets, hidden, outputs, angles, num_bytes;
 
-  __host__ __device__ EmitLayout(const CompressParams& params, int32_t group_rows) {
+  __host__ __device__ EmitLayout(const CompressParams& params, int32_t rows_at_once) {
     const int64_t max_d =
         params.sides[0].d > params.sides[1].d ? params.sides[0].d : params.sides[1].d;
     row_elements = params.shape.span_tokens * max_d + kRowPadding;
     inputs = 0;
-    offsets = inputs + group_rows * row_elements * 2;
-    hidden = offsets + group_rows * params.shape.span_tokens * int64_t{sizeof(int64_t)};
-    outputs = hidden + int64_t{group_rows} * params.max_units * int64_t{sizeof(float)};
-    angles = outputs + group_rows * max_d / kClusterBlocks * int64_t{sizeof(float)};
-    num_bytes = angles + group_rows * max_d / kClusterBlocks / 2 * int64_t{sizeof(SinCos)};
+    offsets = inputs + rows_at_once * row_elements * 2;
+    hidden = offsets + rows_at_once * params.shape.span_tokens * int64_t{sizeof(int64_t)};
+    outputs = hidden + int64_t{rows_at_once} * params.max_units * int64_t{sizeof(float)};
+    angles = outputs + rows_at_once * max_d / kClusterBlocks * int64_t{sizeof(float)};
+    num_bytes = angles + rows_at_once * max_d / kClusterBlocks / 2 * int64_t{sizeof(SinCos)};
   }
 };
 
 struct EmitShared {
   float partials[kQuarters][kTileRows][kTileUnits];
-  int32_t tokens[kMaxGroupRows];
-  int32_t row_idx[kMaxGroupRows];
+  int32_t tokens[kMaxRowsAtOnce];
+  int32_t row_idx[kMaxRowsAtOnce];
   int32_t warp_counts[kMaxWarps];
 };
 
@@ -82,7 +87,7 @@ class Emitter {
       : params_(params),
         shared_(shared),
         side_(params.compress.sides[head_side % 2]),
-        layout_(params.compress, params.group_rows),
+        layout_(params.compress, params.rows_at_once),
         inputs_(reinterpret_cast<T*>(memory + layout_.inputs)),
         offsets_(reinterpret_cast<int64_t*>(memory + layout_.offsets)),
         hidden_(reinterpret_cast<float*>(memory + layout_.hidden)),
@@ -95,11 +100,12 @@ class Emitter {
         num_inputs_(static_cast<int32_t>(params.compress.shape.span_tokens) * side_.d),
         num_outputs_(side_.d / kClusterBlocks) {}
 
-  // The rows of group `group`; false if there are none, which all blocks of the cluster find out.
-  __device__ __forceinline__ bool Emit(int64_t group) {
+  // The step's emitted rows number batch * rows_at_once ...; false if there are none, which all
+  // blocks of the cluster find out.
+  __device__ __forceinline__ bool Emit(int64_t batch) {
     const CompressParams& compress = params_.compress;
     num_rows_ = FindEmitted(compress.shape, compress.positions, compress.num_tokens,
-                            group * params_.group_rows, params_.group_rows, shared_.tokens,
+                            batch * params_.rows_at_once, params_.rows_at_once, shared_.tokens,
                             shared_.warp_counts);
     if (num_rows_ == 0) return false;
     const auto first_unit = static_cast<int32_t>(rank_ * kTileUnits);
@@ -188,7 +194,7 @@ class Emitter {
     }
   }
 
-  // The angles of this block's elements, and their weights towards the L2.
+  // The angles of this block's elements; and their weights, brought near.
   __device__ __forceinline__ void FindOutputs() const {
     const CompressParams& compress = params_.compress;
     const int32_t num_angles = rotates() ? num_rows_ * num_outputs_ / 2 : 0;
@@ -419,62 +425,46 @@ __global__ void __launch_bounds__(kThreads, 2)
   AllowFollowingKernel();
   const int32_t num_head_sides = params.compress.num_kv_heads * 2;
   const int32_t cluster = block / kClusterBlocks - params.num_store_clusters;
-  const auto num_groups_at_once =
-      static_cast<int32_t>(gridDim.x) / kClusterBlocks - params.num_store_clusters;
   Emitter<T> emitter(params, cluster % num_head_sides, memory, shared);
   // Blocks that emit nothing do not wait: those that store do, and the launch ends with them.
-  for (int64_t group = cluster / num_head_sides; emitter.Emit(group);
-       group += num_groups_at_once / num_head_sides) {
+  for (int64_t batch = cluster / num_head_sides; emitter.Emit(batch); batch += params.num_parts) {
   }
-}
-
-// Index of the stream that keeps what `compress` reads, or -1.
-int32_t RawStream(const AppendArgs& args) {
-  for (int64_t i = 0; i < args.store.num_streams; ++i) {
-    const PagedKv& kv = args.store.streams[i].kv;
-    if (kv.k.raw() == args.compress.raw.k.raw() && kv.v.raw() == args.compress.raw.v.raw()) {
-      return static_cast<int32_t>(i);
-    }
-  }
-  return -1;
-}
-
-CompressParams EmitParams(const CompressArgs& args) {
-  CompressParams params = MakeCompressParams(args);
-  const bool is_mlp = args.phi == PhiKind::kMlp;
-  params.num_units[0] = static_cast<int32_t>((is_mlp ? args.phi_k.fc1 : args.phi_k.weight).dim(1));
-  params.num_units[1] = static_cast<int32_t>((is_mlp ? args.phi_v.fc1 : args.phi_v.weight).dim(1));
-  params.max_units = std::max(params.num_units[0], params.num_units[1]);
-  return params;
 }
 
 int64_t MaxRows(const CompressArgs& args) {
   return MaxEmitted(args.shape, args.tokens.num_tokens(), args.raw.table.dim(0));
 }
 
-// The most rows up to kMaxGroupRows whose inputs fit; 0 if none do.
-int32_t GroupRowsOf(const CompressParams& params, int64_t max_rows) {
-  auto rows = static_cast<int32_t>(std::clamp<int64_t>(max_rows, 1, kMaxGroupRows));
-  while (rows > 0 && EmitLayout(params, rows).num_bytes > kMaxSharedBytes) --rows;
+// As many rows as have room. One has: its inputs take 64 KiB at most, its units and the places of
+// its raw rows 16 KiB each.
+static_assert(kMaxSpanElements * 2 <= 64 << 10 && kMaxPhiHidden * 4 <= 16 << 10);
+int32_t RowsAtOnce(const CompressParams& params, int64_t max_rows) {
+  auto rows = static_cast<int32_t>(std::clamp<int64_t>(max_rows, 1, kMaxRowsAtOnce));
+  while (rows > 1 && EmitLayout(params, rows).num_bytes > kMaxSharedBytes) --rows;
   return rows;
 }
 
 template <typename T>
 void Launch(const AppendArgs& args, const Context& context) {
-  const CompressParams compress = EmitParams(args.compress);
+  const CompressParams compress = MakeCompressParams(args.compress);
   const int64_t num_tokens = args.store.tokens.num_tokens(), max_rows = MaxRows(args.compress);
+  const int64_t num_head_sides = int64_t{compress.num_kv_heads} * 2;
+  // Blocks that store leave room for those that emit.
   const int64_t num_shares = NumStoreShares(args.store, kPack, context.num_sms() / 2);
   AppendParams<T> params{.store = MakeStoreParams<T, T>(args.store),
                          .compress = compress,
                          .num_store_blocks = static_cast<int32_t>(num_tokens * num_shares),
                          .num_shares = static_cast<int32_t>(num_shares),
-                         .raw_stream = RawStream(args),
-                         .group_rows = GroupRowsOf(compress, max_rows)};
+                         .raw_stream = static_cast<int32_t>(RawStream(args)),
+                         .rows_at_once = RowsAtOnce(compress, max_rows)};
   params.num_store_clusters =
       static_cast<int32_t>(CeilDiv(params.num_store_blocks, kClusterBlocks));
-  const int64_t num_groups =
-      std::min<int64_t>(CeilDiv(max_rows, params.group_rows), kMaxGroupsAtOnce);
-  const auto num_bytes = static_cast<int>(EmitLayout(compress, params.group_rows).num_bytes);
+  // Where all clusters run at once: of the places for two blocks on a multiprocessor they find
+  // three quarters, as their blocks lie close together.
+  const int64_t max_parts = 2 * context.num_sms() * 3 / 4 / (num_head_sides * kClusterBlocks);
+  params.num_parts = static_cast<int32_t>(std::clamp<int64_t>(
+      CeilDiv(max_rows, params.rows_at_once), 1, std::max<int64_t>(max_parts, 1)));
+  const auto num_bytes = static_cast<int>(EmitLayout(compress, params.rows_at_once).num_bytes);
   static const cudaError_t allowed = cudaFuncSetAttribute(
       AppendTokensKernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxSharedBytes);
   NSA_CUDA_CHECK(allowed);
@@ -484,7 +474,7 @@ void Launch(const AppendArgs& args, const Context& context) {
   attributes[num_early].val.clusterDim = {kClusterBlocks, 1, 1};
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>(
-      (params.num_store_clusters + num_groups * compress.num_kv_heads * 2) * kClusterBlocks));
+      (params.num_store_clusters + params.num_parts * num_head_sides) * kClusterBlocks));
   config.blockDim = dim3(kThreads);
   config.dynamicSmemBytes = static_cast<size_t>(num_bytes);
   config.stream = context.stream();
@@ -495,10 +485,9 @@ void Launch(const AppendArgs& args, const Context& context) {
 
 bool HasTypes(const AppendArgs& args, DType dtype) {
   const CompressArgs& compress = args.compress;
-  const bool is_mlp = compress.phi == PhiKind::kMlp;
   for (const PhiWeights* phi : {&compress.phi_k, &compress.phi_v}) {
-    if ((is_mlp ? phi->fc1 : phi->weight).dtype() != dtype) return false;
-    if (is_mlp && phi->fc2.dtype() != dtype) return false;
+    if (UnitMatrix(compress.phi, *phi).dtype() != dtype) return false;
+    if (compress.phi == PhiKind::kMlp && phi->fc2.dtype() != dtype) return false;
   }
   return args.store.packed.dtype() == dtype && args.store.streams[0].kv.k.dtype() == dtype;
 }
@@ -511,7 +500,7 @@ bool CanAppendTokens(const AppendArgs& args) {
   if (num_tokens > kMaxAppendTokens || args.store.tokens.num_decode_tokens != num_tokens ||
       (compress.phi != PhiKind::kLinear && compress.phi != PhiKind::kMlp) ||
       (!HasTypes(args, DType::kBF16) && !HasTypes(args, DType::kF16)) ||
-      !CanPackStores(args.store, kPack) || RawStream(args) < 0) {
+      !CanPackStores(args.store, kPack)) {
     return false;
   }
   for (const int64_t d : {compress.raw.d_k(), compress.raw.d_v()}) {
@@ -520,7 +509,7 @@ bool CanAppendTokens(const AppendArgs& args) {
       return false;
     }
   }
-  return GroupRowsOf(EmitParams(compress), MaxRows(compress)) > 0;
+  return true;
 }
 
 void LaunchAppendTokens(const AppendArgs& args, const Stream& stream) {
