@@ -17,8 +17,8 @@ namespace nsa::cuda {
 inline constexpr int kStoreThreads = 256;
 inline constexpr int64_t kMinStorePacks = kStoreThreads;  // below, a block is not worth its angles
 // Tokens * KV heads of a step from which on the kernel behind may start before the stores have
-// waited. With less, attention leaves multiprocessors idle and starts later: measured in steps of 1
-// to 24 tokens with 4 KV heads on an H200 (bench/lab/README.md).
+// waited. With less, attention leaves multiprocessors idle, and steps take longer if it starts so
+// early: measured with 1 to 24 tokens and 4 KV heads on an H200 (bench/lab/README.md).
 inline constexpr int64_t kMinEarlyHeads = 32;
 inline constexpr int kMaxStreams = static_cast<int>(StoreProjectionsArgs::kMaxStreams);
 

@@ -95,11 +95,14 @@ class AppendTokensEdgeTest : public DeviceTest {
 };
 NSA_INSTANTIATE_ON_DEVICES(AppendTokensEdgeTest);
 
-// Rows of one group and one more, of all groups that are emitted at once, of several in turn.
+// As many rows as a cluster emits at a time, and one more. With one KV head many clusters share the
+// rows, with 8 each has all rows of its keys or values, 12 after another.
 TEST_P(AppendTokensEdgeTest, AnyNumberOfRows) {
-  const AppendCase c = Case();
-  const NsaShape& shape = c.geometry.shape;
-  for (const int64_t num_rows : {1, 2, 12, 13, 36, 37, 80}) {
+  for (const auto& [num_kv_heads, num_rows] : std::vector<std::pair<int64_t, int64_t>>{
+           {1, 1}, {1, 2}, {1, 12}, {1, 13}, {1, 80}, {8, 12}, {8, 13}, {8, 30}}) {
+    AppendCase c = Case();
+    c.geometry.num_kv_heads = num_kv_heads;
+    const NsaShape& shape = c.geometry.shape;
     std::vector<int64_t> lengths;
     for (int64_t i = 0; i < num_rows; ++i) {
       lengths.push_back(shape.span_tokens + i % 5 * shape.span_stride);
