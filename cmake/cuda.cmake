@@ -2,6 +2,7 @@
 
 set(NSA_CUDA_ARCHITECTURES "80;90-real" CACHE STRING
     "GPUs of the portable kernels: 80 is code for sm_80 and PTX for everything later, 90-real spares Hopper its translation")
+option(NSA_RACECHECK "Every lane arrives on a barrier, not one for its warp, which compute-sanitizer's racecheck needs" OFF)
 set(CMAKE_CUDA_ARCHITECTURES ${NSA_CUDA_ARCHITECTURES})
 if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
   set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)
@@ -21,6 +22,8 @@ endif()
 set(CMAKE_BUILD_RPATH "$ORIGIN/../lib" "$ORIGIN/../../lib")
 add_link_options(LINKER:--disable-new-dtags)
 
+include(${PROJECT_SOURCE_DIR}/kernels/cuda/instances.cmake)
+
 # nsa_cuda_objects(name ARCHITECTURES 90a-real ... SOURCES a.cu ...): objects for one set of GPUs, which
 # $<TARGET_OBJECTS:name> puts into a library.
 function(nsa_cuda_objects name)
@@ -28,6 +31,8 @@ function(nsa_cuda_objects name)
   add_library(${name} OBJECT ${ARG_SOURCES})
   set_target_properties(${name} PROPERTIES CUDA_ARCHITECTURES "${ARG_ARCHITECTURES}")
   target_link_libraries(${name} PRIVATE nsa_flags nsa_base CUDA::cudart_static CUDA::cublasLt)
+  target_include_directories(${name} PRIVATE ${NSA_CUDA_GENERATED})
+  target_compile_definitions(${name} PRIVATE $<$<BOOL:${NSA_RACECHECK}>:NSA_RACECHECK>)
   # The line of every instruction costs nothing at run time and names the line in sanitizer reports.
   target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--expt-relaxed-constexpr -lineinfo>)
 endfunction()

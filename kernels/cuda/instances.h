@@ -1,6 +1,5 @@
 #pragma once
-// The dtypes x head dims that the fast kernels are compiled for, and the only list of them. Other
-// operands run on the portable kernels.
+// Finds the instance of a kernel for dtypes and head dims; instances.cmake lists them.
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -8,17 +7,9 @@
 #include <cstdint>
 
 #include "base/dtype.h"
+#include "kernels/cuda/instance_list.h"
 
 namespace nsa::cuda {
-
-// X(element type, DType, d_k, d_v)
-#define NSA_CUDA_INSTANCES(X)       \
-  X(__nv_bfloat16, kBF16, 64, 64)   \
-  X(__nv_bfloat16, kBF16, 128, 128) \
-  X(__nv_bfloat16, kBF16, 192, 128) \
-  X(__half, kF16, 64, 64)           \
-  X(__half, kF16, 128, 128)         \
-  X(__half, kF16, 192, 128)
 
 // Calls f.template operator()<T, d_k, d_v>() for the instance of these operands; false: there is
 // none.

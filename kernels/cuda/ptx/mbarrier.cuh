@@ -25,6 +25,19 @@ __device__ __forceinline__ void ArriveExpectBytes(uint32_t barrier, uint32_t num
                "r"(num_bytes)
                : "memory");
 }
+// What a warp counts for on a barrier that its lanes arrive on through ArriveForWarp: 1, or 32 in a
+// build for racecheck, which takes what the lanes that do not arrive have read and written for
+// unordered.
+#ifdef NSA_RACECHECK
+inline constexpr int kWarpArrivals = 32;
+#else
+inline constexpr int kWarpArrivals = 1;
+#endif
+// Called by the lanes of a warp once all of them are done (__syncwarp, or an instruction of the
+// whole warp); `lane` is the caller's.
+__device__ __forceinline__ void ArriveForWarp(int lane, uint32_t barrier) {
+  if (kWarpArrivals > 1 || lane == 0) Arrive(barrier);
+}
 // True if the phase with this parity has ended; may sleep for a while before it says no.
 __device__ __forceinline__ bool TryWait(uint32_t barrier, uint32_t parity) {
   uint32_t done;

@@ -254,7 +254,7 @@ __device__ __forceinline__ void Multiply(const Params& p, Ring<I> ring, int begi
     for (; unit < piece_end; ++unit, ring.Advance()) {
       Wait(ring.full_barrier(), ring.parity);
       MultiplyUnit<I>(ring.unit(), group, /*accumulate=*/unit > piece_begin, sums);
-      if (thread % 32 == 0) Arrive(ring.empty_barrier());
+      ArriveForWarp(thread % 32, ring.empty_barrier());
     }
     if (piece_begin > tile_begin) {
       exchange.Publish(sums);
@@ -278,7 +278,7 @@ __global__ __launch_bounds__(kThreads) void DecodeLinearKernel(
   if (threadIdx.x == kProducer) {
     for (int i = 0; i < I::kStages; ++i) {
       InitBarrier(ring.full + i * 8, 1);
-      InitBarrier(ring.empty + i * 8, kGroups * kGroupThreads / 32);
+      InitBarrier(ring.empty + i * 8, kGroups * kGroupThreads / 32 * kWarpArrivals);
     }
     FenceBarrierInit();
   }

@@ -10,7 +10,7 @@
 namespace nsa::cuda {
 
 // True if the prefill kernel is built for these operands: q, out and caches of one 16-bit type,
-// head dims of instances.h, groups of 16 heads, pages of 64 tokens.
+// head dims of instances.cmake, groups of 16 heads, pages of 64 tokens.
 bool CanRunDensePrefill(const DenseAttentionArgs& args);
 
 // The tokens of args.tokens.tiles.

@@ -295,7 +295,7 @@ __global__ void __launch_bounds__(kThreads, kStages == kShallowStages && kDk <= 
   if (threadIdx.x == 0) {
     for (int s = 0; s < kStages; ++s) {
       InitBarrier(SharedAddress(&shared.full[s]), 1);
-      InitBarrier(SharedAddress(&shared.empty[s]), kWarps);
+      InitBarrier(SharedAddress(&shared.empty[s]), kWarps * kWarpArrivals);
     }
     FenceBarrierInit();
   }
@@ -315,7 +315,7 @@ __global__ void __launch_bounds__(kThreads, kStages == kShallowStages && kDk <= 
       attender.Attend(SharedAddress(stage.k), SharedAddress(stage.v), warp * kWarpRows, end,
                       params.scale);
       __syncwarp();
-      if (lane == 0) Arrive(SharedAddress(&shared.empty[ring.stage]));
+      ArriveForWarp(lane, SharedAddress(&shared.empty[ring.stage]));
     }
     __syncthreads();  // (a) all pages are consumed: their memory becomes results
     attender.Store(shared.results, warp);

@@ -172,7 +172,7 @@ __device__ __forceinline__ void Consume(Shared<kDk, kDv>& shared, const Params& 
     };
     const auto release_k = [&] {
       PinRegisters(scores);
-      if (lane == 0) Arrive(SharedAddress(&shared.k_empty[k_ring.stage]));
+      ArriveForWarp(lane, SharedAddress(&shared.k_empty[k_ring.stage]));
       k_ring.Advance();
     };
 
@@ -200,19 +200,19 @@ __device__ __forceinline__ void Consume(Shared<kDk, kDv>& shared, const Params& 
       OnlineSoftmaxStep(scores, params.scale, rows, factor);
       WaitWgmma<0>();
       PinRegisters(out);
-      if (lane == 0) Arrive(SharedAddress(&shared.v_empty[v_ring.stage]));
+      ArriveForWarp(lane, SharedAddress(&shared.v_empty[v_ring.stage]));
       v_ring.Advance();
       RescaleRows(out, factor);
       PackWeights<T>(scores, weights);
     }
-    if (lane == 0) Arrive(SharedAddress(&shared.q_empty));
+    ArriveForWarp(lane, SharedAddress(&shared.q_empty));
     query.Advance();
 
     Wait(SharedAddress(&shared.v_full[v_ring.stage]), v_ring.parity);
     IssueValues<T, kDv>(out, weights, SharedAddress(shared.v[v_ring.stage]), num_steps > 1);
     WaitWgmma<0>();
     PinRegisters(out);
-    if (lane == 0) Arrive(SharedAddress(&shared.v_empty[v_ring.stage]));
+    ArriveForWarp(lane, SharedAddress(&shared.v_empty[v_ring.stage]));
     v_ring.Advance();
     if (token_of_group < group.num_tokens) {
       Store<T, kDv>(params, group.first_token + token_of_group, group.head, out, rows);
@@ -229,7 +229,7 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x == 0) {
     const auto init = [](uint64_t& full, uint64_t& empty) {
       InitBarrier(SharedAddress(&full), 1);
-      InitBarrier(SharedAddress(&empty), kConsumers * 4);
+      InitBarrier(SharedAddress(&empty), kConsumers * 4 * kWarpArrivals);
     };
     init(shared.q_full, shared.q_empty);
     for (int s = 0; s < kStages; ++s) {

@@ -89,7 +89,7 @@ __device__ __forceinline__ void AttendPhases(const Params& p, Worker<I>& worker,
         AttendTile<T, I::kDk, I::kDv>(q, tiles + ring.stage * Layout<I>::kTile, begin, end - first,
                                       p.scale_log2, shared.tile, leaf, probabilities);
         __syncwarp();
-        if (lane == 0) Arrive(SharedAddress(&shared.empty[ring.stage]));
+        ArriveForWarp(lane, SharedAddress(&shared.empty[ring.stage]));
         if (phase == kCmp && worker.ranks_blocks()) {
           worker.SumBlocks(walk.tile, probabilities, leaf);
         }

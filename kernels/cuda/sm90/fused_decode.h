@@ -10,7 +10,7 @@ namespace nsa::cuda {
 inline constexpr int64_t kMaxFusedSelected = 64;
 
 // True if the kernel is built for these operands: q, out and caches of one 16-bit type, head dims
-// of instances.h, groups of at most 16 heads, blocks of four strides with spans of two
+// of instances.cmake, groups of at most 16 heads, blocks of four strides with spans of two
 // (32/16/64) or blocks that are span and stride, at most kMaxFusedSelected blocks of which 16 are
 // free, one table for rows and tokens, and a table that fits into shared memory (over a million
 // tokens at 32/16/64).

@@ -76,7 +76,9 @@ struct Worker {
 
   static __device__ __forceinline__ void InitBarriers(Shared<T>& shared) {
     for (uint64_t& barrier : shared.full) InitBarrier(SharedAddress(&barrier), kThreads);
-    for (uint64_t& barrier : shared.empty) InitBarrier(SharedAddress(&barrier), kWarps);
+    for (uint64_t& barrier : shared.empty) {
+      InitBarrier(SharedAddress(&barrier), kWarps * kWarpArrivals);
+    }
     InitBarrier(SharedAddress(&shared.attended), kThreads);
     InitBarrier(SharedAddress(&shared.sums_here), 1);
     InitBarrier(SharedAddress(&shared.importances_here), 1);

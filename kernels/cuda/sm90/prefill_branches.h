@@ -37,7 +37,7 @@ struct PrefillBranchesArgs {
   PrefillTuning tuning = {};
 };
 
-// True if the kernels are built for these operands: one 16-bit type, head dims of instances.h,
+// True if the kernels are built for these operands: one 16-bit type, head dims of instances.cmake,
 // groups of 16 heads, blocks and pages of 64 tokens, a window cache of a multiple of 64 rows, the
 // own block forced, and at most kMaxPrefillSelected blocks.
 bool CanRunPrefillBranches(const PrefillBranchesArgs& args);

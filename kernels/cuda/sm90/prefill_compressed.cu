@@ -107,10 +107,10 @@ struct Plan {
 
   __device__ void Init() const {
     InitBarrier(QFull(), 1);
-    InitBarrier(QEmpty(), kConsumerWarps);
+    InitBarrier(QEmpty(), kConsumerWarps * kWarpArrivals);
     for (int i = 0; i < kStages; ++i) {
       InitBarrier(Full(i), 1);
-      InitBarrier(Empty(i), kConsumerWarps);
+      InitBarrier(Empty(i), kConsumerWarps * kWarpArrivals);
     }
     FenceBarrierInit();
   }
@@ -264,7 +264,8 @@ class Consumer {
   }
   // After the first product that has read them.
   __device__ __forceinline__ void ReleaseQueries() {
-    ArriveWarp(plan_.QEmpty());
+    __syncwarp();
+    ArriveForWarp(threadIdx.x % 32, plan_.QEmpty());
     q_parity_ ^= 1;
   }
 
@@ -321,7 +322,7 @@ class Consumer {
     PinRegisters(s_[kOther]);
     PinRegisters(o_);
     __syncwarp();
-    if (threadIdx.x % 32 == 0 && (kInside || has_outputs_)) Arrive(plan_.Empty(before_));
+    if (kInside || has_outputs_) ArriveForWarp(threadIdx.x % 32, plan_.Empty(before_));
     if (++before_ == P::kStages) before_ = 0;
     if (moves) [[unlikely]] {
 #pragma unroll

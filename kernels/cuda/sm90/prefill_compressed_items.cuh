@@ -6,7 +6,6 @@
 #include <cstdint>
 
 #include "kernels/cuda/device/fast_divide.cuh"
-#include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/sm90/prefill_compressed_rows.h"
 #include "kernels/cuda/sm90/prefill_limits.h"
 
@@ -84,12 +83,6 @@ __device__ __forceinline__ Item GetItem(const ItemSpace& space, int item_idx) {
           .first_position = tile.w + skipped,
           .first_row = (tile.x * space.num_kv_heads.divisor() + kv_head) * space.rows_stride,
           .place = tile_idx * static_cast<int>(kTileTokens) + skipped};
-}
-
-// One arrival of a warp.
-__device__ __forceinline__ void ArriveWarp(uint32_t barrier) {
-  __syncwarp();
-  if (threadIdx.x % 32 == 0) Arrive(barrier);
 }
 
 }  // namespace nsa::cuda

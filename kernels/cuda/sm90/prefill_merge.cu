@@ -303,13 +303,13 @@ class Consumer {
                  group.window_begin + i == group.own ? group.last_row : kPrefillBlock - 1,
                  merge_next);
     }
-    if (lane_ == 0) Arrive(SharedAddress(&shared_.q_empty));
+    ArriveForWarp(lane_, SharedAddress(&shared_.q_empty));
     query_.Advance();
     Compressed cmp = LoadCompressed(token, group.head);
     while (slot < group.num_slots) merge_next();
     if (group.num_slots > 0) {
       __syncwarp();
-      if (lane_ == 0) Arrive(SharedAddress(&shared_.lse_empty));
+      ArriveForWarp(lane_, SharedAddress(&shared_.lse_empty));
       lse_.Advance();
     }
     const float win_sum[2] = {QuadSum(win_rows.sum[0]), QuadSum(win_rows.sum[1])};
@@ -343,7 +343,7 @@ class Consumer {
     meanwhile();
     WaitWgmma<0>();
     PinRegisters(scores);
-    if (lane_ == 0) Arrive(SharedAddress(&shared_.k_empty[stage]));
+    ArriveForWarp(lane_, SharedAddress(&shared_.k_empty[stage]));
 
     if (begin > 0 || end < kPrefillBlock) MaskColumns(scores, begin, end);
     WeighNext<T>(scores, params_.scale, rows, weights, out);
@@ -358,7 +358,7 @@ class Consumer {
     meanwhile();
     WaitWgmma<0>();
     PinRegisters(out);
-    if (lane_ == 0) Arrive(SharedAddress(&shared_.v_empty[stage]));
+    ArriveForWarp(lane_, SharedAddress(&shared_.v_empty[stage]));
     page_.Advance();
   }
 
@@ -381,7 +381,7 @@ class Consumer {
     }
     PinRegisters(out);  // what was read has arrived, before the memory may be overwritten
     __syncwarp();
-    if (lane_ == 0) Arrive(SharedAddress(&shared_.partial_empty[self_][partial_.stage]));
+    ArriveForWarp(lane_, SharedAddress(&shared_.partial_empty[self_][partial_.stage]));
     partial_.Advance();
   }
 
@@ -456,7 +456,7 @@ __device__ void InitBarriers(Shared<kDk, kDv>& shared) {
   constexpr int kConsumerWarps = kConsumers * 4;
   const auto init = [](uint64_t& full, uint64_t& empty, int num_consumer_warps) {
     InitBarrier(SharedAddress(&full), 1);
-    InitBarrier(SharedAddress(&empty), num_consumer_warps);
+    InitBarrier(SharedAddress(&empty), num_consumer_warps * kWarpArrivals);
   };
   init(shared.q_full, shared.q_empty, kConsumerWarps);
   init(shared.lse_full, shared.lse_empty, kConsumerWarps);

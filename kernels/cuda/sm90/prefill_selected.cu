@@ -174,7 +174,7 @@ __device__ void Consume(Shared<kDk, kDv>& shared, const PrefillChunk& chunk, flo
   const auto weigh_and_issue_values = [&](uint32_t v) {
     WaitWgmma<0>();
     PinRegisters(scores);
-    if (lane == 0) Arrive(SharedAddress(&shared.q_empty[self][query.stage]));
+    ArriveForWarp(lane, SharedAddress(&shared.q_empty[self][query.stage]));
     query.Advance();
     uint32_t weights[kPageRows / 16][4];
     WeighOnce<T>(scores, scale, weights, top, sum);
@@ -214,7 +214,7 @@ __device__ void Consume(Shared<kDk, kDv>& shared, const PrefillChunk& chunk, flo
       WaitWgmma<0>();
       store(partial);
     }
-    if (lane == 0) Arrive(SharedAddress(&shared.page_empty[page.stage]));
+    ArriveForWarp(lane, SharedAddress(&shared.page_empty[page.stage]));
     page.Advance();
   });
 }
@@ -228,12 +228,12 @@ __global__ void __launch_bounds__(kThreads, 1)
   if (threadIdx.x == 0) {
     for (int s = 0; s < kPageStages; ++s) {
       InitBarrier(SharedAddress(&shared.page_full[s]), 1);
-      InitBarrier(SharedAddress(&shared.page_empty[s]), kConsumers * 4);
+      InitBarrier(SharedAddress(&shared.page_empty[s]), kConsumers * 4 * kWarpArrivals);
     }
     for (int c = 0; c < kConsumers; ++c) {
       for (int s = 0; s < Shared<kDk, kDv>::kQueryStages; ++s) {
         InitBarrier(SharedAddress(&shared.q_full[c][s]), 1);
-        InitBarrier(SharedAddress(&shared.q_empty[c][s]), 4);
+        InitBarrier(SharedAddress(&shared.q_empty[c][s]), 4 * kWarpArrivals);
       }
     }
     FenceBarrierInit();
