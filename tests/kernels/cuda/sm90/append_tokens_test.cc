@@ -154,6 +154,116 @@ TEST_P(AppendTokensBitsTest, WaitsForTheProjections) {
   }
 }
 
+// Caches of more than 2^31 elements: what a step writes into their last pages has the bits of the
+// first ones.
+class LargeAppend {
+ public:
+  static constexpr int64_t kD = 128, kPageRows = 64, kRowsPerPage = 4;
+  static constexpr int64_t kPages = (int64_t{1} << 31) / (kPageRows * kD) + 64;
+  static constexpr int64_t kRowPages = (int64_t{1} << 31) / (kRowsPerPage * kD) + 64;
+  static constexpr int64_t kBytes = 4 * ((int64_t{1} << 31) + 64 * kPageRows * kD) * 2;
+
+  LargeAppend()
+      : raw_{Cache(kPages, kPageRows), Cache(kPages, kPageRows), {}},
+        rows_{Cache(kRowPages, kRowsPerPage), Cache(kRowPages, kRowsPerPage), {}} {}
+
+  struct Written {
+    Tensor k{DType::kBF16, {kPageRows, kD}}, v{DType::kBF16, {kPageRows, kD}};
+    Tensor row_k{DType::kBF16, {kRowsPerPage, kD}}, row_v{DType::kBF16, {kRowsPerPage, kD}};
+  };
+  // The token at 47 and the row of its span, behind tokens 0 to 46, in these pages.
+  Written Append(int64_t page, int64_t row_page) const {
+    constexpr int64_t kLast = 47, kColumns = 3 * kD;  // one query head, K and V
+    std::mt19937 random(7);
+    const Tensor before = RandomTensor(DType::kBF16, {kLast, kColumns}, random);
+    const Tensor now = RandomTensor(DType::kBF16, {1, kColumns}, random);
+    const Tensor fc1 =
+        RandomTensor(DType::kBF16, {1, 128, kPaperShape.span_tokens * kD}, random, 1.0 / 64);
+    const Tensor fc2 = RandomTensor(DType::kBF16, {1, kD, 128}, random, 0.1);
+    const Tensor q_before(DType::kBF16, {kLast, 1, kD}), q(DType::kBF16, {1, 1, kD});
+    const Tensor inv_freq = RandomTensor(DType::kF32, {kD / 2}, random);
+    const Tensor table = I32Tensor({static_cast<int32_t>(page)});
+    const Tensor row_table = I32Tensor({static_cast<int32_t>(row_page)});
+    const TestTokens earlier(Chunk(0, 0, kLast)), last({{0, kLast}});
+    OnDevice on(DeviceType::kCuda);
+    const PagedKv raw{raw_.k, raw_.v, on(table).Reshape({1, 1})};
+    const auto store = [&](const TestTokens& tokens, const Tensor& packed, const Tensor& queries) {
+      return StoreProjectionsArgs{
+          .tokens = on(tokens.map()),
+          .packed = on(packed),
+          .inv_freq = on(inv_freq),
+          .num_streams = 1,
+          .streams = {KvStream{.k_column = kD, .v_column = 2 * kD, .kv = raw}},
+          .q = on(queries)};
+    };
+    StoreProjections(store(earlier, before, q_before), on.stream());
+    AppendArgs args{.store = store(last, now, q)};
+    args.store.tokens.num_decode_tokens = 1;
+    args.compress = {.shape = kPaperShape,
+                     .phi = PhiKind::kMlp,
+                     .rope = CmpRope::kAfter,
+                     .tokens = args.store.tokens,
+                     .raw = raw,
+                     .rows = {rows_.k, rows_.v, on(row_table).Reshape({1, 1})},
+                     .phi_k = {.fc1 = on(fc1), .fc2 = on(fc2)},
+                     .phi_v = {.fc1 = on(fc1), .fc2 = on(fc2)},
+                     .inv_freq = on(inv_freq)};
+    const CompressExtent extent{.shape = kPaperShape,
+                                .phi = PhiKind::kMlp,
+                                .num_tokens = 1,
+                                .num_seqs = 1,
+                                .num_kv_heads = 1,
+                                .d_k = kD,
+                                .d_v = kD,
+                                .num_hidden = 128};
+    args.compress.scratch = on.Scratch(CompressRowsScratchBytes(extent, on.stream()));
+    EXPECT_TRUE(cuda::CanAppendTokens(args));
+    AppendTokens(args, on.stream());
+    on.Fetch();
+    Written written;
+    Fetch(raw_.k, page, kPageRows, written.k);
+    Fetch(raw_.v, page, kPageRows, written.v);
+    Fetch(rows_.k, row_page, kRowsPerPage, written.row_k);
+    Fetch(rows_.v, row_page, kRowsPerPage, written.row_v);
+    return written;
+  }
+
+ private:
+  TensorView Cache(int64_t num_pages, int64_t page_rows) {
+    const int64_t num_bytes = num_pages * page_rows * kD * 2;
+    return {memory_.Scratch(num_bytes).raw(), DType::kBF16, {num_pages, 1, page_rows, kD}};
+  }
+  static void Fetch(const TensorView& cache, int64_t page, int64_t page_rows, Tensor& out) {
+    std::vector<int32_t> indices;
+    for (int64_t i = 0; i < page_rows; ++i) indices.push_back(static_cast<int32_t>(i));
+    const Tensor places = I32Tensor(indices);
+    auto* const first = static_cast<char*>(cache.raw()) + page * page_rows * kD * 2;
+    OnDevice on(DeviceType::kCuda);
+    GatherRows({.x = {first, DType::kBF16, {page_rows, kD}}, .indices = on(places), .out = on(out)},
+               on.stream());
+    on.Fetch();
+  }
+
+  OnDevice memory_{DeviceType::kCuda};
+  PagedKv raw_, rows_;
+};
+
+TEST(AppendTokensSm90Test, OffsetsAre64BitCuda) {
+  if (FreeDeviceBytes(DeviceType::kCuda) < 5 * LargeAppend::kBytes / 4) {
+    GTEST_SKIP() << "needs a GPU with " << 5 * LargeAppend::kBytes / 4 << " bytes of free memory";
+  }
+  const LargeAppend large;
+  const auto low = large.Append(1, 1);
+  const auto high = large.Append(LargeAppend::kPages - 2, LargeAppend::kRowPages - 2);
+  const int64_t last = 47 * LargeAppend::kD, row = LargeAppend::kD;
+  for (const auto* tensor : {&low.k, &low.v}) EXPECT_FALSE(std::isnan(tensor->At(last)));
+  for (const auto* tensor : {&low.row_k, &low.row_v}) EXPECT_FALSE(std::isnan(tensor->At(row)));
+  EXPECT_TRUE(IsIdentical(high.k, low.k));
+  EXPECT_TRUE(IsIdentical(high.v, low.v));
+  EXPECT_TRUE(IsIdentical(high.row_k, low.row_k));
+  EXPECT_TRUE(IsIdentical(high.row_v, low.row_v));
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, AppendTokensBitsTest,
                          ::testing::Values(BitsCase{DType::kBF16, 64, 64},
                                            BitsCase{DType::kBF16, 128, 128},

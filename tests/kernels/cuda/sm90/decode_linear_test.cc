@@ -27,9 +27,9 @@ struct Case {
   DType dtype, out_dtype;
 };
 
-class DecodeLinearTest : public ::testing::TestWithParam<Case> {};
+class CudaDecodeLinearTest : public ::testing::TestWithParam<Case> {};
 
-TEST_P(DecodeLinearTest, BitsDoNotDependOnTheNumberOfTokens) {
+TEST_P(CudaDecodeLinearTest, BitsDoNotDependOnTheNumberOfTokens) {
   if (!HasDevice(DeviceType::kCuda)) GTEST_SKIP() << "this machine has no GPU";
   const auto [dtype, out_dtype] = GetParam();
   std::mt19937 random(9);
@@ -60,7 +60,7 @@ TEST_P(DecodeLinearTest, BitsDoNotDependOnTheNumberOfTokens) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, DecodeLinearTest,
+INSTANTIATE_TEST_SUITE_P(Types, CudaDecodeLinearTest,
                          ::testing::Values(Case{DType::kBF16, DType::kBF16},
                                            Case{DType::kBF16, DType::kF32},
                                            Case{DType::kF16, DType::kF16}),

@@ -91,9 +91,9 @@ std::vector<double> Expected(const Inputs& in) {
   return Elements(out);
 }
 
-class PrefillBranchesTest : public ::testing::TestWithParam<Case> {};
+class CudaPrefillBranchesTest : public ::testing::TestWithParam<Case> {};
 
-TEST_P(PrefillBranchesTest, MatchesCpu) {
+TEST_P(CudaPrefillBranchesTest, MatchesCpu) {
   if (!HasDevice(DeviceType::kCuda)) GTEST_SKIP() << "this machine has no GPU";
   const auto& [g, tuning] = GetParam();
   const Inputs in(g);
@@ -135,7 +135,7 @@ TEST_P(PrefillBranchesTest, MatchesCpu) {
   EXPECT_TRUE(IsClose(out, Expected(in), StepTolerance(g)));
 }
 
-INSTANTIATE_TEST_SUITE_P(Paths, PrefillBranchesTest, ::testing::ValuesIn(Cases()),
+INSTANTIATE_TEST_SUITE_P(Paths, CudaPrefillBranchesTest, ::testing::ValuesIn(Cases()),
                          ::testing::PrintToStringParamName());
 
 }  // namespace
