@@ -96,7 +96,7 @@ fuzz-programs: configure
 
 cuda-programs: configure
 	@cmake --build $(BUILD) -j $(JOBS) --target nsa-server kernels_test model_test \
-	  nsa_gpu_capi gpu_engine_bench constrained_step_bench prefill_bench branches_bench linear_bench
+	  nsa_gpu_capi gpu_engine_bench constrained_step_bench prefill_bench branches_bench linear_bench small_bench
 
 server: configure
 	@cmake --build $(BUILD) -j $(JOBS) --target nsa-server nsa-cli

@@ -18,29 +18,10 @@ namespace {
 
 constexpr int64_t kPageTokens = 64;
 
-// Median time in ms of `launches` calls, each of which enqueues the same work on the stream.
+// The same on a stream of its own.
 double MedianMs(int launches, const std::function<void(cudaStream_t)>& launch) {
-  cudaStream_t stream;
-  cudaEvent_t begin, end;
-  CUDA_OK(cudaStreamCreate(&stream));
-  CUDA_OK(cudaEventCreate(&begin));
-  CUDA_OK(cudaEventCreate(&end));
-  constexpr int kWarmUps = 2;
-  std::vector<float> times;
-  for (int i = 0; i < launches + kWarmUps; ++i) {
-    CUDA_OK(cudaEventRecord(begin, stream));
-    launch(stream);
-    CUDA_OK(cudaEventRecord(end, stream));
-    CUDA_OK(cudaEventSynchronize(end));
-    float ms = 0;
-    CUDA_OK(cudaEventElapsedTime(&ms, begin, end));
-    if (i >= kWarmUps) times.push_back(ms);
-  }
-  CUDA_OK(cudaEventDestroy(begin));
-  CUDA_OK(cudaEventDestroy(end));
-  CUDA_OK(cudaStreamDestroy(stream));
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
+  static const cudaStream_t stream = MakeStream();
+  return nsa::MedianMs(stream, launches, [&] { launch(stream); });
 }
 
 // A thread per (token, KV head): the forced blocks, and one block of each of as many equal parts of

@@ -1,14 +1,14 @@
 // Times Linear of few tokens on Hopper: the kernel that reads weights ahead (sm90/decode_linear)
 // and cuBLASLt, with the norm before each product as in a layer; graphs over weights that do not
 // fit the L2. Compares both results first.
-//   linear_bench
+//   linear_bench [--json=FILE]
 
 #include <cstdio>
 #include <functional>
 #include <string>
 #include <vector>
 
-#include "bench/kernels/cuda/prefill_step.cuh"
+#include "bench/kernels/cuda/gpu_bench.cuh"
 #include "kernels/backends.h"
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/linear_plans.h"
@@ -44,58 +44,16 @@ __global__ void LargestDifference(const __nv_bfloat16* a, const __nv_bfloat16* b
   }
 }
 
-__global__ void Read(const uint4* data, int64_t num, uint32_t* sink) {
-  uint32_t sum = 0;
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < num;
-       i += int64_t{gridDim.x} * blockDim.x) {
-    const uint4 v = data[i];
-    sum ^= v.x ^ v.y ^ v.z ^ v.w;
-  }
-  if (sum == 0x12345678u) *sink = sum;
-}
-
-// us of one launch of a graph of what `enqueue` does, median.
-double GraphUs(cudaStream_t stream, const std::function<void()>& enqueue) {
-  cudaGraph_t graph;
-  cudaGraphExec_t exec;
-  enqueue();
-  CUDA_OK(cudaStreamSynchronize(stream));
-  CUDA_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  enqueue();
-  CUDA_OK(cudaStreamEndCapture(stream, &graph));
-  CUDA_OK(cudaGraphInstantiate(&exec, graph, 0));
-  cudaEvent_t begin, end;
-  CUDA_OK(cudaEventCreate(&begin));
-  CUDA_OK(cudaEventCreate(&end));
-  std::vector<float> times;
-  for (int i = 0; i < 23; ++i) {
-    CUDA_OK(cudaEventRecord(begin, stream));
-    CUDA_OK(cudaGraphLaunch(exec, stream));
-    CUDA_OK(cudaEventRecord(end, stream));
-    CUDA_OK(cudaEventSynchronize(end));
-    float ms = 0;
-    CUDA_OK(cudaEventElapsedTime(&ms, begin, end));
-    if (i >= 3) times.push_back(ms);
-  }
-  CUDA_OK(cudaGraphExecDestroy(exec));
-  CUDA_OK(cudaGraphDestroy(graph));
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2] * 1e3;
-}
-
 class Bench {
  public:
-  Bench() : context_(0, MakeStream()), stream_{.device = DeviceType::kCuda, .cuda = &context_} {
-    const int64_t bytes = int64_t{2} << 30;
-    const Buffer data(bytes);
-    Buffer sink(4);
-    const double us = GraphUs(context_.stream(), [&] {
-      Read<<<context_.num_sms() * 8, 512, 0, context_.stream()>>>(
-          static_cast<const uint4*>(data.get()), bytes / 16, static_cast<uint32_t*>(sink.get()));
-    });
-    read_bytes_per_us_ = static_cast<double>(bytes) / us;
+  explicit Bench(Results& results)
+      : results_(results),
+        context_(0, MakeStream()),
+        stream_{.device = DeviceType::kCuda, .cuda = &context_},
+        read_bytes_per_us_(ReadBytesPerUs(context_)) {
     std::printf("read bandwidth %.2f TB/s\n", read_bytes_per_us_ / 1e6);
   }
+  double read_bytes_per_us() const { return read_bytes_per_us_; }
 
   void Run(const Shape& shape, int64_t num_tokens) {
     const int64_t weight_bytes = shape.num_outputs * shape.num_inputs * 2;
@@ -146,6 +104,14 @@ class Bench {
         shape.name, num_tokens, ours, 100 * floor / ours, cublas, 100 * floor / cublas, ours_norm,
         cublas_norm, difference);
     std::fflush(stdout);
+    results_.Add({{"product", shape.name},
+                  {"bytes", weight_bytes},
+                  {"tokens", num_tokens},
+                  {"us", ours},
+                  {"cublas_us", cublas},
+                  {"after_norm_us", ours_norm},
+                  {"cublas_after_norm_us", cublas_norm},
+                  {"largest_difference", difference}});
   }
 
  private:
@@ -173,23 +139,22 @@ class Bench {
     CUDA_OK(cudaStreamSynchronize(context_.stream()));
     return largest.Read<float>()[0];
   }
-  static cudaStream_t MakeStream() {
-    cudaStream_t stream;
-    CUDA_OK(cudaStreamCreate(&stream));
-    return stream;
-  }
+
+  Results& results_;
   cuda::Context context_;
   Stream stream_;
-  double read_bytes_per_us_ = 0;
+  double read_bytes_per_us_;
 };
 
 }  // namespace
 }  // namespace nsa
 
-int main() {
-  nsa::Bench bench;
+int main(int argc, char** argv) {
+  nsa::Results results(argc, argv);
+  nsa::Bench bench(results);
   constexpr int64_t kTokens[] = {1, 8, 16, 24, 32, 48, 64};
   for (const nsa::Shape& shape : nsa::kShapes) {
     for (const int64_t num_tokens : kTokens) bench.Run(shape, num_tokens);
   }
+  results.Write(bench.read_bytes_per_us());
 }

@@ -250,38 +250,20 @@ void CheckTiny() {
 
 // ---- Timing -------------------------------------------------------------------------------------
 
-template <typename F>
-double MedianMs(F&& launch) {
-  constexpr int kRuns = 21;
-  cudaEvent_t begin, end;
-  CUDA_OK(cudaEventCreate(&begin));
-  CUDA_OK(cudaEventCreate(&end));
-  std::vector<float> times;
-  for (int i = 0; i < kRuns + 2; ++i) {
-    CUDA_OK(cudaEventRecord(begin));
-    launch();
-    CUDA_OK(cudaEventRecord(end));
-    CUDA_OK(cudaEventSynchronize(end));
-    float ms = 0;
-    CUDA_OK(cudaEventElapsedTime(&ms, begin, end));
-    if (i >= 2) times.push_back(ms);
-  }
-  CUDA_OK(cudaEventDestroy(begin));
-  CUDA_OK(cudaEventDestroy(end));
-  std::sort(times.begin(), times.end());
-  return times[kRuns / 2];
-}
-
 void Time(const std::string& name, int64_t num_tokens, int64_t prefix, int64_t d_k, int64_t d_v) {
   const Case c{.name = name, .shape = {}, .chunks = {{prefix, num_tokens}}, .d_k = d_k, .d_v = d_v};
+  constexpr int kRepeats = 21;
   const Step step(c);
   RunStep(step);
   const CompressedAttentionArgs args = step.Compressed();
   const cuda::PrefillRows rows = cuda::PlacePrefillRows(args.rows, step.copies->get());
-  const double gather = MedianMs(
-      [&] { cuda::LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, nullptr); });
-  const double compressed = MedianMs([&] { LaunchCompressed(step, rows, /*chooses=*/false); });
-  const double both = MedianMs([&] { LaunchCompressed(step, rows, /*chooses=*/true); });
+  const double gather = MedianMs(nullptr, kRepeats, [&] {
+    cuda::LaunchGatherPrefillRows(args.shape, args.tokens, args.rows, rows, nullptr);
+  });
+  const double compressed =
+      MedianMs(nullptr, kRepeats, [&] { LaunchCompressed(step, rows, /*chooses=*/false); });
+  const double both =
+      MedianMs(nullptr, kRepeats, [&] { LaunchCompressed(step, rows, /*chooses=*/true); });
   double products = 0;  // query heads * visible rows
   for (const int32_t p : step.position) {
     products += static_cast<double>(c.shape.NumRows(p + 1)) * c.num_kv_heads * c.group_size;

@@ -13,13 +13,8 @@
 #include <string>
 #include <vector>
 
+#include "bench/kernels/cuda/gpu_bench.cuh"
 #include "kernels/cuda/sm90/prefill_choose.h"
-
-#define CUDA_OK(call)                                                              \
-  do {                                                                             \
-    const cudaError_t error = (call);                                              \
-    NSA_CHECK(error == cudaSuccess) << #call << ": " << cudaGetErrorString(error); \
-  } while (false)
 
 namespace nsa {
 
@@ -41,32 +36,6 @@ struct Case {
   bool bf16 = true;
   float sharpness = 1;  // multiplies scores
   bool equal_keys = false;
-};
-
-class Buffer {
- public:
-  explicit Buffer(int64_t bytes) : bytes_(bytes) {
-    CUDA_OK(cudaMalloc(&data_, bytes));
-    CUDA_OK(cudaMemset(data_, 0xff, bytes));
-  }
-  ~Buffer() { cudaFree(data_); }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  void* get() const { return data_; }
-  template <typename T>
-  std::vector<T> Read() const {
-    std::vector<T> host(bytes_ / sizeof(T));
-    CUDA_OK(cudaMemcpy(host.data(), data_, bytes_, cudaMemcpyDeviceToHost));
-    return host;
-  }
-  template <typename T>
-  void Write(const std::vector<T>& host) {
-    CUDA_OK(cudaMemcpy(data_, host.data(), host.size() * sizeof(T), cudaMemcpyHostToDevice));
-  }
-
- private:
-  void* data_ = nullptr;
-  int64_t bytes_;
 };
 
 __device__ float Noise(uint64_t i, uint32_t seed) {

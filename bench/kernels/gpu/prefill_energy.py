@@ -1,11 +1,12 @@
 """Energy of prefill attention at 64k tokens: the NSA chain, its stages, a matrix product and PyTorch's dense backends,
 each repeated for over a second, so that clocks are those of sustained load.
 
-usage: prefill_energy.py LIBRARY
+usage: prefill_energy.py LIBRARY [--json FILE]
 """
 
+import argparse
 import ctypes
-import sys
+import json
 import time
 
 import torch
@@ -39,7 +40,7 @@ class Meter:
 
 
 def measure(meter, name, call, stream):
-    """Prints milliseconds, joules, watts and clock of `call`, which enqueues work on `stream`."""
+    """Milliseconds, joules, watts and clock of `call`, which enqueues work on `stream`."""
     def repeat(seconds):
         count, clocks, begin = 0, [], time.time()
         while time.time() - begin < seconds:
@@ -57,21 +58,26 @@ def measure(meter, name, call, stream):
         joules = meter.joules() - before
     ms, watts = 1000 * seconds / count, joules / seconds
     print(f"{name:22s} {ms:8.3f} ms {joules / count:7.2f} J {watts:4.0f} W {clock:5.0f} MHz", flush=True)
+    return {"what": name, "ms": ms, "joules": joules / count, "watts": watts, "mhz": clock}
 
 
 def main():
-    meter, stream = Meter(), torch.cuda.Stream()
-    prefill = nsa_capi.Prefill(nsa_capi.Library(sys.argv[1]), stream)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("library")
+    parser.add_argument("--json")
+    args = parser.parse_args()
+    meter, stream, rows = Meter(), torch.cuda.Stream(), []
+    prefill = nsa_capi.Prefill(nsa_capi.Library(args.library), stream)
     world = prefill_bench.world_of(TOKENS, num_seqs=1, d_k=HEAD_DIM, d_v=HEAD_DIM)
     call, tensors = world.prefill_call(prefill, [(0, 0, TOKENS)])
-    measure(meter, "chain", lambda: prefill.chain(call), stream)
+    rows.append(measure(meter, "chain", lambda: prefill.chain(call), stream))
     for stage in nsa_capi.STAGES:
         name = "compressed and choose" if stage == "choose" else stage
-        measure(meter, name, lambda: prefill.stage(call, stage), stream)
-    measure(meter, "chain", lambda: prefill.chain(call), stream)
+        rows.append(measure(meter, name, lambda: prefill.stage(call, stage), stream))
+    rows.append(measure(meter, "chain", lambda: prefill.chain(call), stream))
     del call, tensors
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
-    measure(meter, "product", lambda: a @ b, stream)
+    rows.append(measure(meter, "product", lambda: a @ b, stream))
     q = torch.randn(1, prefill_bench.HEADS, TOKENS, HEAD_DIM, device="cuda", dtype=torch.bfloat16)
     k = torch.randn(1, prefill_bench.KV_HEADS, TOKENS, HEAD_DIM, device="cuda", dtype=torch.bfloat16)
     v = torch.randn_like(k)
@@ -80,7 +86,10 @@ def main():
             F.scaled_dot_product_attention(q, k, v, enable_gqa=True, is_causal=True)
 
         with sdpa_kernel(backend):
-            measure(meter, name, attend, stream)
+            rows.append(measure(meter, name, attend, stream))
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump({**nsa_capi.facts_of_run(), "rows": rows}, file, indent=1)
 
 
 if __name__ == "__main__":

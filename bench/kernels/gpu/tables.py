@@ -1,6 +1,7 @@
 """The tables of docs/performance.md from the JSON that the GPU benchmarks write.
 
-usage: tables.py decode|writes|stages|prefill|full RESULTS.json [RESULTS.json]; full takes those of decode and of prefill.
+usage: tables.py decode|writes|stages|prefill|full|energy|linear|small RESULTS.json [RESULTS.json]; full takes those of decode
+and of prefill.
 """
 
 import json
@@ -91,5 +92,34 @@ def full(decode_path: str, prefill_path: str):
            for row in load(prefill_path)["rows"]])
 
 
+def energy(path: str):
+    table(["", "ms", "J", "W", "GHz"],
+          [[row["what"], f"{row['ms']:.2f}", f"{row['joules']:.2f}", f"{row['watts']:.0f}", f"{row['mhz'] / 1000:.2f}"]
+           for row in load(path)["rows"]])
+
+
+def linear(path: str):
+    results = load(path)
+
+    def cell(row: dict, name: str) -> str:
+        return f"{row[name]:.1f} ({row['bytes'] / row[name] / results['read_tb_per_s'] / 1e4:.0f} %)"
+
+    table(["product", "tokens", "ours", "cuBLASLt", "ours after a norm", "cuBLASLt after a norm"],
+          [[f"{row['product']}, {row['bytes'] / 1e6:.0f} MB", str(row["tokens"]), cell(row, "us"), cell(row, "cublas_us"),
+            f"{row['after_norm_us']:.1f}", f"{row['cublas_after_norm_us']:.1f}"] for row in results["rows"]])
+
+
+def small(path: str):
+    """A line per operation, a column per number of rows: us, and the part of the read bandwidth."""
+    lines, counts = {}, []
+    for row in load(path)["rows"]:
+        lines.setdefault((row["op"], row["columns"]), {})[row["rows"]] = row
+        counts = sorted({*counts, row["rows"]})
+    table(["rows of", *(f"{count:,}" for count in counts)],
+          [[f"{op}, {columns:,}", *(f"{line[n]['us']:.1f} ({line[n]['percent_of_read']:.0f} %)" if n in line else "" for n in counts)]
+           for (op, columns), line in lines.items()])
+
+
 if __name__ == "__main__":
-    {"decode": decode, "writes": writes, "stages": stages, "prefill": prefill, "full": full}[sys.argv[1]](*sys.argv[2:])
+    {"decode": decode, "writes": writes, "stages": stages, "prefill": prefill, "full": full, "energy": energy, "linear": linear,
+     "small": small}[sys.argv[1]](*sys.argv[2:])
