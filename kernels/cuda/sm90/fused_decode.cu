@@ -55,6 +55,7 @@ __device__ __forceinline__ void AttendPhases(const Params& p, Worker<I>& worker,
   uint32_t q[I::kDk / 16][4];  // A operand: heads by dims
   worker.LoadQueries(static_cast<const T*>(p.q) + first_head * I::kDk, q);
   Ring ring{.parity = 0};
+  const bool ranks_blocks = worker.ranks_blocks();
 #pragma unroll 1
   for (int phase = kCmp; phase < kNumPhases; ++phase) {
     int num_tiles, end;
@@ -74,25 +75,29 @@ __device__ __forceinline__ void AttendPhases(const Params& p, Worker<I>& worker,
     LowerNodes<I::kDv> lower;
     UpperNodes<I::kDv> upper;
     Partial<I::kDv> leaf;
-    TileWalk walk(rank, num_ranks, num_tiles);
+    const TileWalk walk(rank, num_ranks, num_tiles);
 #pragma unroll 1
     for (int visit = 0; visit < walk.num_leaves; ++visit) {
       leaf.Clear();
 #pragma unroll 1
-      for (; walk.visit == visit; walk.Next()) {
-        const int first = walk.tile * kTileRows, begin = phase == kCmp ? I::kRowOffset - first : 0;
+      for (int tile = walk.FirstTile(visit); tile < num_tiles; tile += kLeaves) {
+        const int first = tile * kTileRows;
         Wait(SharedAddress(&shared.full[ring.stage]), ring.parity);
-        if (visit == 0 && walk.tile == rank && phase != kWin) {
+        if (visit == 0 && tile == rank && phase != kWin) {
           Stamp(phase == kCmp ? Stage::kFirstTile : Stage::kFirstChosenTile);
         }
-        float probabilities[2][4];
-        AttendTile<T, I::kDk, I::kDv>(q, tiles + ring.stage * Layout<I>::kTile, begin, end - first,
-                                      p.scale_log2, shared.tile, leaf, probabilities);
+        const bool sums_blocks = phase == kCmp && ranks_blocks;
+        float rest[2], next[2];
+        AttendTile<T, I::kDk, I::kDv>(
+            q, tiles + ring.stage * Layout<I>::kTile, phase == kCmp ? I::kRowOffset - first : 0,
+            end - first, p.scale_log2, shared.tile, leaf,
+            [&](const float(&probabilities)[2][4]) {
+              if (sums_blocks) worker.SumBlocks(tile, probabilities, leaf.max, rest);
+            },
+            next);
         __syncwarp();
         ArriveForWarp(lane, SharedAddress(&shared.empty[ring.stage]));
-        if (phase == kCmp && worker.ranks_blocks()) {
-          worker.SumBlocks(walk.tile, probabilities, leaf);
-        }
+        if (sums_blocks) worker.AddNextRows(tile, rest, next);
         ring.Advance(p.num_stages);
       }
       AddLeaf(visit, leaf, lower, upper);

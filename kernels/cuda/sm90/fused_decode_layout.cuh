@@ -52,6 +52,10 @@ struct alignas(8) Edge {
   float first, max;
 };
 
+// Of a tile of compressed rows, for all heads: a number per block and two more.
+template <int kTileBlocks>
+inline constexpr int kTileSumsBytes = (kTileBlocks + 2) * kHeads * 4;
+
 // The fixed part of shared memory.
 template <typename T>
 struct alignas(16) Shared {
@@ -91,17 +95,17 @@ struct Layout {
     // One token has the multiprocessors to itself.
     if (num_ranks == kLeaves && max_tiles <= kMaxSharedTiles) {
       sums = tiles;
-      tiles += max_tiles * (I::kTileBlocks + 2) * kHeads * 4;
+      tiles += max_tiles * kTileSumsBytes<I::kTileBlocks>;
     }
   }
 };
 
-// Of one tile of compressed rows, in global memory: what selection needs.
+// Of one tile of compressed rows: what selection needs. All probabilities are relative to `max`.
 template <typename I>
 struct alignas(16) TileSums {
-  float blocks[I::kTileBlocks][kHeads];  // sums of weighted probabilities,
-                                         // relative to the maximum
-  Edge edge[kHeads];
+  float blocks[I::kTileBlocks][kHeads];  // sums of weighted probabilities
+  float first[kHeads];                   // the probabilities of the tile's first row
+  float max[kHeads];
 };
 
 // Of a power of two.
@@ -121,18 +125,19 @@ struct TileWalk {
     SkipEmptyLeaves();
   }
   __device__ __forceinline__ bool done() const { return visit >= num_leaves; }
+  // Visit v has the leaf whose place is v with its bits in reverse: the tree's order.
+  __device__ __forceinline__ int FirstTile(int visit) const {
+    const int spare_bits = __clz(num_leaves);  // 31 - log2
+    return rank + num_ranks * static_cast<int>((__brev(visit) >> 1) >> spare_bits);
+  }
   __device__ __forceinline__ void Next() {
     tile += kLeaves;
     SkipEmptyLeaves();
   }
 
  private:
-  // Visit v has the leaf whose place is v with its bits in reverse: the tree's order.
   __device__ __forceinline__ void SkipEmptyLeaves() {
-    const int spare_bits = __clz(num_leaves);  // 31 - log2
-    while (tile >= num_tiles && !done()) {
-      tile = rank + num_ranks * static_cast<int>((__brev(++visit) >> 1) >> spare_bits);
-    }
+    while (tile >= num_tiles && !done()) tile = FirstTile(++visit);
   }
 };
 

@@ -239,17 +239,19 @@ __device__ __forceinline__ void AddValues(const T* prob, uint32_t v_tile, int wa
   }
 }
 
-// Adds rows [begin, end) of `tile` to `partial`; p[n] become the probabilities of this warp's rows
-// n * 8 ... relative to partial.max. The whole warpgroup calls it together, once the tile is there.
+// Adds rows [begin, end) of `tile` to `partial`. The whole warpgroup calls it together, once the
+// tile is there. use(p) is called with the probabilities of this warp's rows n * 8 ... in p[n],
+// relative to partial.max; next[] become those of the next warp's first row, of heads g and g + 8.
 // When a warp returns it has left the tile, and nothing of `scratch` that it still reads changes
 // before it is in the next call.
-template <typename T, int kDk, int kDv>
+template <typename T, int kDk, int kDv, typename Use>
 __device__ __forceinline__ void AttendTile(const uint32_t (&q)[kDk / 16][4], uint32_t tile,
                                            int begin, int end, float scale_log2,
                                            TileScratch<T>& scratch, Partial<kDv>& partial,
-                                           float (&p)[2][4]) {
+                                           const Use& use, float (&next)[2]) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int head = lane >> 2, row = warp * kWarpRows + (lane & 3) * 2;
+  float p[2][4];
   Scores<T, kDk>(q, tile, warp, lane, p);
   if (begin > 0 || end < kTileRows) {
 #pragma unroll
@@ -310,9 +312,11 @@ __device__ __forceinline__ void AttendTile(const uint32_t (&q)[kDk / 16][4], uin
     scratch.first[warp][head] = p[0][0];
     scratch.first[warp][head + 8] = p[0][2];
   }
+  use(p);
   SyncAttending();
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
+    next[half] = warp < kWarps - 1 ? scratch.first[(warp + 1) & (kWarps - 1)][head + half * 8] : 0;
     const auto sums = *reinterpret_cast<const float4*>(scratch.sum[head + half * 8]);
     partial.sum[half] =
         __fmaf_rn(partial.sum[half], factor[half], (sums.x + sums.y) + (sums.z + sums.w));

@@ -22,6 +22,7 @@ template <typename I>
 struct Worker {
   using T = typename I::T;
   static_assert(I::kRowOffset <= 1);  // Edge is one row
+  static_assert(sizeof(TileSums<I>) == kTileSumsBytes<I::kTileBlocks>);
 
   const Params& p;
   Shared<T>& shared;
@@ -143,10 +144,11 @@ struct Worker {
     SyncAttending();  // no warp sends before all have read
   }
 
-  // Phase 1, attending, after a tile: sums of its probabilities over the rows of each block,
-  // weighted as NsaShape::RowWeight.
+  // Phase 1, attending, for a tile: sums of its probabilities over the rows of each block, weighted
+  // as NsaShape::RowWeight. max: the maxima that they are relative to. What a warp's last block
+  // lacks is the next warp's: `rest`, of heads g and g + 8, for AddNextRows.
   __device__ __forceinline__ void SumBlocks(int tile_index, const float (&p)[2][4],
-                                            const Partial<I::kDv>& leaf) {
+                                            const float (&max)[2], float (&rest)[2]) {
     TileSums<I>& tile = SumsOf(tile_index);
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, head = lane >> 2, pair = lane & 3;
     if constexpr (I::kPageRows == 4 && I::kRowOffset == 1) {
@@ -161,14 +163,10 @@ struct Worker {
           own[n] += __shfl_xor_sync(kFullMask, own[n], 1);
           swapped[n] = __shfl_xor_sync(kFullMask, p0, 2);
         }
-        const int h = head + half * 8;
-        const float beyond =
-            warp < kWarps - 1 ? shared.tile.first[(warp + 1) & (kWarps - 1)][h] : 0.0F;
-        if ((pair & 1) == 0) {
-          float* const to = &tile.blocks[warp * 4 + pair / 2][h];
-          to[0] = own[0] + (pair == 0 ? swapped[0] : swapped[1]);
-          to[2 * kHeads] = own[1] + (pair == 0 ? swapped[1] : beyond);
-        }
+        float* const to = &tile.blocks[warp * 4 + pair / 2][head + half * 8];
+        if ((pair & 1) == 0) to[0] = own[0] + (pair == 0 ? swapped[0] : swapped[1]);
+        if (pair == 0) to[2 * kHeads] = own[1] + swapped[1];
+        rest[half] = own[1];
       }
     } else {
       static_assert(I::kPageRows == 1 && I::kRowOffset == 0);
@@ -178,21 +176,29 @@ struct Worker {
         tile.blocks[row][head + ((i >> 1) & 1) * 8] = p[i / 4][i % 4];
       }
     }
-    if (warp == 0 && pair == 0) {
+    if (warp != 0 || pair != 0) return;
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int h = head + half * 8;
-        const Edge edge{p[0][half * 2], leaf.max[half]};
-        tile.edge[h] = edge;
-        if (I::kRowOffset > 0 && num_ranks > 1 && tile_index > 0 && ranks_blocks()) {
-          const int peer = (tile_index - 1) & (num_ranks - 1);
-          const int slot = (tile_index - 1) >> rank_bits;
-          StorePeerAsync2(PeerAddress(SharedAddress(edges + slot * kHeads + h), peer),
-                          {edge.first, edge.max},
-                          PeerAddress(SharedAddress(&shared.sums_here), peer));
-        }
+    for (int half = 0; half < 2; ++half) {
+      const int h = head + half * 8;
+      const Edge edge{p[0][half * 2], max[half]};
+      tile.first[h] = edge.first, tile.max[h] = edge.max;
+      if (I::kRowOffset > 0 && num_ranks > 1 && tile_index > 0) {
+        const int peer = (tile_index - 1) & (num_ranks - 1);
+        const int slot = (tile_index - 1) >> rank_bits;
+        StorePeerAsync2(PeerAddress(SharedAddress(edges + slot * kHeads + h), peer),
+                        {edge.first, edge.max},
+                        PeerAddress(SharedAddress(&shared.sums_here), peer));
       }
     }
+  }
+  // Then, once the next warp's first row is known.
+  __device__ __forceinline__ void AddNextRows(int tile_index, const float (&rest)[2],
+                                              const float (&next)[2]) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, head = lane >> 2;
+    if (I::kRowOffset == 0 || (lane & 3) != 2) return;
+    float* const last = &SumsOf(tile_index).blocks[warp * 4 + 3][head];
+    last[0] = rest[0] + next[0];
+    last[8] = rest[1] + next[1];
   }
 
   // pairs + PairIndex: where a block keeps maximum and sum. Of compressed attention every block has
@@ -223,31 +229,36 @@ struct Worker {
   template <typename Between>
   __device__ __forceinline__ void SendImportances(const Between& between) {
     const int tid = threadIdx.x & (kThreads - 1);
-    // Four lanes share a block, each has four heads.
+    // Four lanes weigh kBatch blocks of a tile, each lane four heads of them.
+    constexpr int kBatch = 4;
+    constexpr unsigned kTileBatches = I::kTileBlocks / kBatch;
     const int quarter = tid & 3, num_local = NumLocal(num_cmp_tiles);
-    const unsigned num_blocks_here = num_local * I::kTileBlocks;
+    const unsigned num_batches = num_local * kTileBatches;
     const TileSums<I>* const own_sums = &SumsOf(rank);
     const unsigned stride = num_ranks >> sums_bits;  // between own tiles, in `sums`
-    constexpr int kBatch = 4;  // blocks whose sums are on their way to a thread
-    constexpr unsigned kStep = kThreads / 4;
-    float4 values[kBatch];
-    const auto read_values = [&](unsigned first) {
+    const auto heads_of = [&](const float* heads) {
+      return reinterpret_cast<const float4*>(heads)[quarter];
+    };
+    // The last block of a tile reaches into the tile after.
+    const auto reaches_on = [&](unsigned batch) {
+      return I::kRowOffset > 0 && batch < num_batches && batch % kTileBatches == kTileBatches - 1 &&
+             static_cast<int>(batch / kTileBatches) * num_ranks + rank + 1 < num_cmp_tiles;
+    };
+    float4 values[kBatch], max, next_first, next_max;
+    const auto read_values = [&](unsigned batch) {
+      if (batch >= num_batches) return;
+      const TileSums<I>* const from = own_sums + batch / kTileBatches * stride;
+      const float* const blocks = from->blocks[batch % kTileBatches * kBatch];
 #pragma unroll
-      for (int k = 0; k < kBatch; ++k) {
-        const unsigned i = first + k * kStep;
-        if (i >= num_blocks_here) continue;
-        const TileSums<I>& from = own_sums[i / I::kTileBlocks * stride];
-        values[k] = reinterpret_cast<const float4*>(from.blocks[i % I::kTileBlocks])[quarter];
+      for (int k = 0; k < kBatch; ++k) values[k] = heads_of(blocks + k * kHeads);
+      max = heads_of(from->max);
+      if (num_ranks == 1 && reaches_on(batch)) {
+        next_first = heads_of(from[1].first), next_max = heads_of(from[1].max);
       }
     };
     read_values(tid / 4);
     Wait(SharedAddress(&shared.sums_here), 0);
     Stamp(Stage::kSumsExchanged);
-    // What a tile's sums are multiplied with: [local tile][head], where the pages were.
-    static_assert(I::kTileBlocks >= kHeads);
-    const auto factors_of = [&](int local) {
-      return reinterpret_cast<float4*>(pages) + local * (kHeads / 4) + quarter;
-    };
     static_assert(kHeads * kMergeLanes == kThreads);
     const int own_head = tid / kMergeLanes;
     const Pair root = MergeBlocks<false>(pairs + own_head, kHeads, num_ranks);
@@ -256,51 +267,31 @@ struct Worker {
       shared.lse[own_head] = own_head < p.group_size ? Lse(root) : INFINITY;
     }
     SyncScouts();
-    const auto lse = *reinterpret_cast<const float4*>(shared.lse + quarter * 4);
-    constexpr int kLast = I::kTileBlocks - 1;
+    const float4 lse = heads_of(shared.lse);
 #pragma unroll 1
-    for (int local = tid / 4; local < (num_local + 7) / 8 * 8; local += kThreads / 4) {
-      const int tile = local * num_ranks + rank;
-      float importance = 0;
-      if (local < num_local) {
-        *factors_of(local) = Factors(ReadEdges(SumsOf(tile).edge + quarter * 4), lse);
-      }
-      if constexpr (I::kRowOffset > 0) {  // what the last block of a tile gets from the tile after
-        if (tile + 1 < num_cmp_tiles) {
-          const Edge* const edge = num_ranks == 1 ? sums[tile + 1].edge : edges + local * kHeads;
-          const Edges next = ReadEdges(edge + quarter * 4);
-          importance = Weigh({next.e01.x, next.e01.z, next.e23.x, next.e23.z}, Factors(next, lse));
-        }
-        importance = SumQuarters(importance);
-        if (quarter == 0 && local < num_local) {
-          importances[tile * I::kTileBlocks + kLast] = importance;
-        }
-      }
-    }
-    SyncScouts();
-    const auto weigh = [&]<int kNum>(unsigned first) {  // the first kNum of `values`
+    for (unsigned first = 0; first < num_batches; first += kThreads / 4) {
+      const unsigned batch = first + tid / 4;
+      const float4 factor = Factors(max, lse);
+      float importance[kBatch];
 #pragma unroll
-      for (int k = 0; k < kNum; ++k) {
-        const unsigned i = first + k * kStep;
-        const float4 factors = *factors_of(min(i, num_blocks_here - 1) / I::kTileBlocks);
-        const float importance = SumQuarters(Weigh(values[k], factors));
-        if (quarter != 0 || i >= num_blocks_here) continue;
-        const unsigned in_tile = i % I::kTileBlocks;
-        float* const place =
-            importances + (i / I::kTileBlocks * num_ranks + rank) * I::kTileBlocks + in_tile;
-        *place = importance + (I::kRowOffset > 0 && in_tile == kLast ? *place : 0.0F);
+      for (int k = 0; k < kBatch; ++k) importance[k] = Weigh(values[k], factor);
+      if (reaches_on(batch)) {
+        if (num_ranks > 1) ReadEdge(edges + batch / kTileBatches * kHeads, next_first, next_max);
+        importance[kBatch - 1] += Weigh(next_first, Factors(next_max, lse));
       }
-    };
-    constexpr int kFew = 2;
-    if (num_blocks_here <= kFew * kStep) {
-      weigh.template operator()<kFew>(tid / 4);
-    } else {
-#pragma unroll 1
-      for (unsigned first = tid / 4; first < num_blocks_here; first += kBatch * kStep) {
-        weigh.template operator()<kBatch>(first);
-        between();
-        read_values(first + kBatch * kStep);
+      float own = 0;  // of block `quarter` of the batch
+#pragma unroll
+      for (int k = 0; k < kBatch; ++k) {
+        const float sum = SumQuarters(importance[k]);
+        if (k == quarter) own = sum;
       }
+      if (batch < num_batches) {
+        const unsigned tile = batch / kTileBatches * num_ranks + rank;
+        importances[tile * I::kTileBlocks + batch % kTileBatches * kBatch + quarter] = own;
+      }
+      if (first + kThreads / 4 >= num_batches) break;
+      between();
+      read_values(batch + kThreads / 4);
     }
     SyncScouts();
     if (num_ranks == 1) return;
@@ -317,18 +308,17 @@ struct Worker {
     }
   }
 
-  // Edge of four heads.
-  struct Edges {
-    float4 e01, e23;
-  };
-  static __device__ __forceinline__ Edges ReadEdges(const Edge* edge) {
-    const auto* const pairs_of_heads = reinterpret_cast<const float4*>(edge);
-    return {pairs_of_heads[0], pairs_of_heads[1]};
+  // This lane's four heads of an edge.
+  static __device__ __forceinline__ void ReadEdge(const Edge* edge, float4& first, float4& max) {
+    const auto* const pairs_of_heads =
+        reinterpret_cast<const float4*>(edge + (static_cast<int>(threadIdx.x) & 3) * 4);
+    const float4 low = pairs_of_heads[0], high = pairs_of_heads[1];
+    first = {low.x, low.z, high.x, high.z};
+    max = {low.y, low.w, high.y, high.w};
   }
   // What sums relative to the maxima are multiplied with to become probabilities.
-  static __device__ __forceinline__ float4 Factors(const Edges& edges, const float4& lse) {
-    return {Exp2(edges.e01.y - lse.x), Exp2(edges.e01.w - lse.y), Exp2(edges.e23.y - lse.z),
-            Exp2(edges.e23.w - lse.w)};
+  static __device__ __forceinline__ float4 Factors(const float4& max, const float4& lse) {
+    return {Exp2(max.x - lse.x), Exp2(max.y - lse.y), Exp2(max.z - lse.z), Exp2(max.w - lse.w)};
   }
   // Sum over four heads.
   static __device__ __forceinline__ float Weigh(const float4& value, const float4& factor) {
