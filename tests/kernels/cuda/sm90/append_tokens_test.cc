@@ -255,7 +255,9 @@ TEST(AppendTokensSm90Test, OffsetsAre64BitCuda) {
   const LargeAppend large;
   const auto low = large.Append(1, 1);
   const auto high = large.Append(LargeAppend::kPages - 2, LargeAppend::kRowPages - 2);
-  const int64_t last = 47 * LargeAppend::kD, row = LargeAppend::kD;
+  const int64_t last = 47 * LargeAppend::kD;
+  // Row 1 of the model is row 2 of the cache (PagedKv).
+  const int64_t row = 2 * LargeAppend::kD;
   for (const auto* tensor : {&low.k, &low.v}) EXPECT_FALSE(std::isnan(tensor->At(last)));
   for (const auto* tensor : {&low.row_k, &low.row_v}) EXPECT_FALSE(std::isnan(tensor->At(row)));
   EXPECT_TRUE(IsIdentical(high.k, low.k));
