@@ -110,14 +110,17 @@ def linear(path: str):
 
 
 def small(path: str):
-    """A line per operation, a column per number of rows: us, and the part of the read bandwidth."""
-    lines, counts = {}, []
-    for row in load(path)["rows"]:
-        lines.setdefault((row["op"], row["columns"]), {})[row["rows"]] = row
-        counts = sorted({*counts, row["rows"]})
+    """us, with the part of the read bandwidth where it is the limit: per operation and number of tokens or rows; then
+    compressed rows, which read each other's inputs."""
+    lines, rows = {}, load(path)["rows"]
+    for row in (row for row in rows if not row["op"].startswith("compress")):
+        lines.setdefault(f"{row['op']}, {row['columns']:,}", {})[row["rows"]] = row
+    counts = sorted({count for line in lines.values() for count in line})
     table(["rows of", *(f"{count:,}" for count in counts)],
-          [[f"{op}, {columns:,}", *(f"{line[n]['us']:.1f} ({line[n]['percent_of_read']:.0f} %)" if n in line else "" for n in counts)]
-           for (op, columns), line in lines.items()])
+          [[name, *(f"{line[n]['us']:.1f}" + (f" ({line[n]['percent_of_read']:.0f} %)" if n >= 2048 else "") if n in line else ""
+                    for n in counts)] for name, line in lines.items()])
+    print()
+    table(["compressed rows", "us"], [[str(row["rows"]), f"{row['us']:.1f}"] for row in rows if row["op"].startswith("compress")])
 
 
 if __name__ == "__main__":
