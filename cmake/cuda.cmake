@@ -2,7 +2,7 @@
 
 set(NSA_CUDA_ARCHITECTURES "80;90-real" CACHE STRING
     "GPUs of the portable kernels: 80 is code for sm_80 and PTX for everything later, 90-real spares Hopper its translation")
-option(NSA_RACECHECK "Every lane arrives on a barrier, not one for its warp, which compute-sanitizer's racecheck needs" OFF)
+option(NSA_RACECHECK "Every lane arrives on a barrier, not one for its warp: for compute-sanitizer's racecheck" OFF)
 set(CMAKE_CUDA_ARCHITECTURES ${NSA_CUDA_ARCHITECTURES})
 if(NOT CMAKE_CUDA_COMPILER AND EXISTS /usr/local/cuda/bin/nvcc)
   set(CMAKE_CUDA_COMPILER /usr/local/cuda/bin/nvcc)

@@ -1,12 +1,12 @@
 """Runs the GPU's cases of kernels_test under one tool of compute-sanitizer and ends with one count.
 
-usage: sanitize_gpu.py KERNELS_TEST memcheck|initcheck|racecheck [--filter GTEST_FILTER] [--jobs N] [--batch N]
-           [--seconds N] [--logs FOLDER]
+usage: sanitize_gpu.py KERNELS_TEST memcheck|initcheck|racecheck [--filter GTEST_FILTER] [--jobs N]
+           [--batch N] [--seconds N] [--logs FOLDER]
 
-Several processes share the GPU, each with a few tests at a time. Needs Python and compute-sanitizer alone, in the source
-root. For racecheck KERNELS_TEST is the preset cuda-racecheck's: the tool follows a barrier from the threads that arrive
-on it, so every lane must. Exit status 1 if a tool reported anything, a test failed or none ended. Tests that had not
-ended after --seconds are counted by themselves. The logs of reports stay in FOLDER.
+Several processes share the GPU, each with a few tests at a time. Needs Python and compute-sanitizer alone, in the
+source root. For racecheck KERNELS_TEST is the preset cuda-racecheck's: the tool follows a barrier from the threads that
+arrive on it, so every lane must. Exit status 1 if a tool reported anything, a test failed or none ended. Tests that had
+not ended after --seconds are counted by themselves. The logs of reports stay in FOLDER.
 """
 
 import argparse
@@ -25,7 +25,8 @@ import test_gpu
 # cuBLASLt's products are not ours, and caches beyond 2^31 elements take a sanitizer minutes.
 LEFT_OUT = "*OffsetsAre64Bit*:*CudaLinearTest.MatchesReference*:ContractDeathTest.*"
 FLAGS = {"memcheck": [], "initcheck": [], "racecheck": ["--racecheck-report=all"]}
-REPORT = re.compile(r"^========= (?!COMPUTE-SANITIZER|ERROR SUMMARY: 0 errors|RACECHECK SUMMARY: 0 hazards)\S.*", re.MULTILINE)
+REPORT = re.compile(r"^========= (?!COMPUTE-SANITIZER|ERROR SUMMARY: 0 errors|RACECHECK SUMMARY: 0 hazards)\S.*",
+                    re.MULTILINE)
 
 
 @dataclasses.dataclass
@@ -38,8 +39,8 @@ class Outcome:
 
 
 def cases_of(program: pathlib.Path, gtest_filter: str, environment: dict) -> list[str]:
-    listing = subprocess.run([program, "--gtest_list_tests", f"--gtest_filter={gtest_filter}"], capture_output=True, text=True,
-                             check=True, env=environment).stdout
+    listing = subprocess.run([program, "--gtest_list_tests", f"--gtest_filter={gtest_filter}"], capture_output=True,
+                             text=True, check=True, env=environment).stdout
     suite, cases = "", []
     for line in listing.splitlines():
         name = line.split("#")[0].rstrip()
@@ -64,7 +65,8 @@ def run_batch(command: list[str], cases: list[str], deadline: float, environment
         os.killpg(process.pid, 9)
         log, _ = process.communicate()
         late = True
-    passed, failed = log.count("[       OK ]"), len(set(re.findall(r"\[  FAILED  \] (\S+) \(", log)))
+    # The name alone: behind that of a test with a parameter comes "where GetParam() = ...".
+    passed, failed = log.count("[       OK ]"), len(set(re.findall(r"\[  FAILED  \] (\w[\w/]*\.[\w/]+)", log)))
     missing = len(cases) - passed - failed
     found = REPORT.search(log)
     # A process that ends by itself has run all of its tests, and on a GPU none has a reason to be skipped.
@@ -76,7 +78,7 @@ def main() -> int:
     parser.add_argument("program", type=pathlib.Path)
     parser.add_argument("tool", choices=FLAGS)
     parser.add_argument("--filter", default="*")
-    parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) - 2))
+    parser.add_argument("--jobs", type=int, default=min(14, max(1, (os.cpu_count() or 1) - 2)))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=3600)
     parser.add_argument("--logs", type=pathlib.Path, default=pathlib.Path("build/sanitizer"))

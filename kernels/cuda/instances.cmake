@@ -1,6 +1,6 @@
-# The dtypes x head dims (of keys/of values) that Hopper's attention kernels are compiled for, and the only list of them:
-# any number of query heads to a KV head, fastest at 16. Other operands run on the portable kernels, so a build for one
-# model may have a shorter list.
+# The dtypes x head dims (of keys/of values) that Hopper's attention kernels are compiled for, and the only list of
+# them: any number of query heads to a KV head, fastest at 16. Other operands run on the portable kernels, so a build
+# for one model may have a shorter list here.
 set(NSA_CUDA_DTYPES bf16 f16)
 set(NSA_CUDA_HEAD_DIMS 64/64 128/128 192/128)
 
@@ -14,5 +14,5 @@ foreach(dtype ${NSA_CUDA_DTYPES})
   endforeach()
 endforeach()
 set(NSA_CUDA_GENERATED ${PROJECT_BINARY_DIR}/generated/cuda)
-file(CONFIGURE OUTPUT ${NSA_CUDA_GENERATED}/kernels/cuda/instance_list.h
-     CONTENT "// From instances.cmake. X(element type, DType, d_k, d_v)\n#define NSA_CUDA_INSTANCES(X)@instances@\n" @ONLY)
+set(instances "// From instances.cmake. X(element type, DType, d_k, d_v)\n#define NSA_CUDA_INSTANCES(X)${instances}\n")
+file(CONFIGURE OUTPUT ${NSA_CUDA_GENERATED}/kernels/cuda/instance_list.h CONTENT "@instances@" @ONLY)

@@ -18,7 +18,7 @@ namespace {
 
 constexpr int64_t kPageTokens = 64;
 
-// The same on a stream of its own.
+// Median time of `launches` calls, each of which enqueues the same work on the stream.
 double MedianMs(int launches, const std::function<void(cudaStream_t)>& launch) {
   static const cudaStream_t stream = MakeStream();
   return nsa::MedianMs(stream, launches, [&] { launch(stream); });

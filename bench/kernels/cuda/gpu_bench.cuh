@@ -17,6 +17,7 @@
 
 #include "base/check.h"
 #include "kernels/cuda/context.h"
+#include "kernels/device.h"
 
 #define CUDA_OK(call)                                                              \
   do {                                                                             \
@@ -108,6 +109,16 @@ __global__ void ReadAll(const uint4* data, int64_t num, uint32_t* sink) {
   if (sum == 0x12345678u) *sink = sum;
 }
 
+template <typename T>
+__global__ void FillRandom(T* data, int64_t num, float scale, uint32_t seed) {
+  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < num;
+       i += int64_t{gridDim.x} * blockDim.x) {
+    uint32_t bits = static_cast<uint32_t>(i) * 2654435761u + seed;
+    bits = (bits ^ bits >> 15) * 2246822519u, bits ^= bits >> 13;
+    data[i] = T((static_cast<float>(bits >> 8) / 8388608.0F - 1.0F) * scale);
+  }
+}
+
 // Of device memory, by a plain kernel.
 inline double ReadBytesPerUs(const cuda::Context& context) {
   const int64_t bytes = int64_t{2} << 30;
@@ -130,12 +141,13 @@ class Results {
       std::fprintf(stderr, "usage: %s [--json=FILE]\n", argv[0]);
       std::exit(1);
     }
-    path_ = argv[1] + kJson.size();
+    file_.open(argv[1] + kJson.size());
+    NSA_CHECK(file_.good()) << argv[1] << " cannot be written";
     command_ = std::string(argv[0]) + " " + argv[1];
   }
   void Add(const nlohmann::ordered_json& row) { rows_.push_back(row); }
-  void Write(double read_bytes_per_us) const {
-    if (path_.empty()) return;
+  void Write(double read_bytes_per_us) {
+    if (command_.empty()) return;
     cudaDeviceProp properties;
     CUDA_OK(cudaGetDeviceProperties(&properties, 0));
     const std::time_t now = std::time(nullptr);
@@ -146,12 +158,40 @@ class Results {
                                             {"date", date},
                                             {"read_tb_per_s", read_bytes_per_us / 1e6},
                                             {"rows", rows_}};
-    std::ofstream(path_) << results.dump(1) << "\n";
+    file_ << results.dump(1) << "\n" << std::flush;
+    NSA_CHECK(file_.good()) << command_ << ": the results cannot be written";
   }
 
  private:
-  std::string path_, command_;
+  std::ofstream file_;
+  std::string command_;
   nlohmann::ordered_json rows_ = nlohmann::ordered_json::array();
+};
+
+// What a benchmark of the GPU's operations has.
+class GpuBench {
+ public:
+  explicit GpuBench(Results& results)
+      : results_(results),
+        context_(0, MakeStream()),
+        stream_{.device = DeviceType::kCuda, .cuda = &context_},
+        read_bytes_per_us_(ReadBytesPerUs(context_)) {
+    std::printf("read bandwidth %.2f TB/s\n", read_bytes_per_us_ / 1e6);
+  }
+  double read_bytes_per_us() const { return read_bytes_per_us_; }
+
+ protected:
+  // Numbers in [-scale, scale].
+  template <typename T>
+  void Fill(void* data, int64_t num, float scale, uint32_t seed) {
+    FillRandom<<<1024, 256, 0, context_.stream()>>>(static_cast<T*>(data), num, scale, seed);
+    CUDA_OK(cudaGetLastError());
+  }
+
+  Results& results_;
+  cuda::Context context_;
+  Stream stream_;
+  double read_bytes_per_us_;
 };
 
 }  // namespace nsa

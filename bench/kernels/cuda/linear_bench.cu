@@ -3,10 +3,9 @@
 // fit the L2. Compares both results first.
 //   linear_bench [--json=FILE]
 
+#include <cuda_bf16.h>
+
 #include <cstdio>
-#include <functional>
-#include <string>
-#include <vector>
 
 #include "bench/kernels/cuda/gpu_bench.cuh"
 #include "kernels/backends.h"
@@ -27,15 +26,6 @@ struct Shape {
 constexpr Shape kShapes[] = {
     {"qkv", 11456, 4096}, {"o", 4096, 8192}, {"gate and up", 24576, 4096}, {"down", 4096, 12288}};
 
-__global__ void Fill(__nv_bfloat16* data, int64_t num, float scale, uint32_t seed) {
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < num;
-       i += int64_t{gridDim.x} * blockDim.x) {
-    uint32_t bits = static_cast<uint32_t>(i) * 2654435761u + seed;
-    bits = (bits ^ bits >> 15) * 2246822519u, bits ^= bits >> 13;
-    data[i] = __float2bfloat16((static_cast<float>(bits >> 8) / 8388608.0F - 1.0F) * scale);
-  }
-}
-
 __global__ void LargestDifference(const __nv_bfloat16* a, const __nv_bfloat16* b, int64_t num,
                                   float* largest) {
   for (int64_t i = threadIdx.x; i < num; i += blockDim.x) {
@@ -44,16 +34,9 @@ __global__ void LargestDifference(const __nv_bfloat16* a, const __nv_bfloat16* b
   }
 }
 
-class Bench {
+class Bench : public GpuBench {
  public:
-  explicit Bench(Results& results)
-      : results_(results),
-        context_(0, MakeStream()),
-        stream_{.device = DeviceType::kCuda, .cuda = &context_},
-        read_bytes_per_us_(ReadBytesPerUs(context_)) {
-    std::printf("read bandwidth %.2f TB/s\n", read_bytes_per_us_ / 1e6);
-  }
-  double read_bytes_per_us() const { return read_bytes_per_us_; }
+  using GpuBench::GpuBench;
 
   void Run(const Shape& shape, int64_t num_tokens) {
     const int64_t weight_bytes = shape.num_outputs * shape.num_inputs * 2;
@@ -64,8 +47,8 @@ class Bench {
     constexpr int kFinite = 0x3f;  // four such bytes are 0.75
     CUDA_OK(cudaMemset(residual.get(), kFinite, num_tokens * shape.num_inputs * 4));
     CUDA_OK(cudaMemset(norm.get(), kFinite, shape.num_inputs * 4));
-    FillRandom(weights, weight_bytes / 2 * kCopies, 0.02F, 1);
-    FillRandom(x, num_tokens * shape.num_inputs, 1, 2);
+    Fill<__nv_bfloat16>(weights.get(), weight_bytes / 2 * kCopies, 0.02F, 1);
+    Fill<__nv_bfloat16>(x.get(), num_tokens * shape.num_inputs, 1, 2);
     const auto args = [&](int copy, const Buffer& to) {
       return LinearArgs{.x = Bf16(x, num_tokens, shape.num_inputs),
                         .weight = WeightOf(shape, weights, copy),
@@ -125,10 +108,6 @@ class Bench {
              DType::kBF16,
              {shape.num_outputs, shape.num_inputs}}};
   }
-  void FillRandom(const Buffer& to, int64_t num, float scale, uint32_t seed) {
-    Fill<<<1024, 256, 0, context_.stream()>>>(static_cast<__nv_bfloat16*>(to.get()), num, scale,
-                                              seed);
-  }
   // The largest, after all that has been enqueued.
   float Difference(const Buffer& a, const Buffer& b, int64_t num) {
     const Buffer largest(4);
@@ -139,11 +118,6 @@ class Bench {
     CUDA_OK(cudaStreamSynchronize(context_.stream()));
     return largest.Read<float>()[0];
   }
-
-  Results& results_;
-  cuda::Context context_;
-  Stream stream_;
-  double read_bytes_per_us_;
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
-// Times what runs beside attention and products in an 8B-class model: norms, SwiGLU, gathers,
-// stores, compressed rows of a prompt, sampling. Graphs of launches over the same operands, which
-// stay in the L2 where they fit, as in an engine.
+// Times what runs beside attention and products in an 8B-class model: norms, SwiGLU, embeddings,
+// stores, compressed rows of a prompt, sampling. Graphs of 12 launches over the same operands,
+// which stay in the L2 where they fit, as in an engine; the start of a graph is part of its time.
 //   small_bench [--json=FILE]
 
 #include <cuda_bf16.h>
@@ -16,31 +16,14 @@
 namespace nsa {
 namespace {
 
-constexpr int kLaunches = 12;  // of a graph
+constexpr int kLaunches = 12;
 constexpr int64_t kHidden = 4096, kInner = 12288, kVocab = 128 * 1024;
 constexpr int64_t kHeads = 64, kKvHeads = 4, kD = 128, kPageRows = 64;
 constexpr NsaShape kShape{32, 16, 64, 16, 1, 2, 512};
 
-template <typename T>
-__global__ void FillRandom(T* data, int64_t num, float scale, uint32_t seed) {
-  for (int64_t i = blockIdx.x * int64_t{blockDim.x} + threadIdx.x; i < num;
-       i += int64_t{gridDim.x} * blockDim.x) {
-    uint32_t bits = static_cast<uint32_t>(i) * 2654435761u + seed;
-    bits = (bits ^ bits >> 15) * 2246822519u, bits ^= bits >> 13;
-    data[i] = T((static_cast<float>(bits >> 8) / 8388608.0F - 1.0F) * scale);
-  }
-}
-
-class Bench {
+class Bench : public GpuBench {
  public:
-  explicit Bench(Results& results)
-      : results_(results),
-        context_(0, MakeStream()),
-        stream_{.device = DeviceType::kCuda, .cuda = &context_},
-        read_bytes_per_us_(ReadBytesPerUs(context_)) {
-    std::printf("read bandwidth %.2f TB/s\n", read_bytes_per_us_ / 1e6);
-  }
-  double read_bytes_per_us() const { return read_bytes_per_us_; }
+  using GpuBench::GpuBench;
 
   void Norms(int64_t num_tokens) {
     buffers_.clear();
@@ -62,7 +45,7 @@ class Bench {
     });
   }
 
-  void Gathers(int64_t num_tokens) {
+  void Embeddings(int64_t num_tokens) {
     buffers_.clear();
     const TensorView matrix = Random(DType::kBF16, kVocab, kHidden);
     std::vector<int32_t> ids;
@@ -201,12 +184,10 @@ class Bench {
     const int64_t num = rows * columns;
     void* const data = Memory(num * DTypeBytes(dtype));
     if (dtype == DType::kF32) {
-      FillRandom<<<1024, 256, 0, context_.stream()>>>(static_cast<float*>(data), num, scale, 1);
+      Fill<float>(data, num, scale, 1);
     } else {
-      FillRandom<<<1024, 256, 0, context_.stream()>>>(static_cast<__nv_bfloat16*>(data), num, scale,
-                                                      1);
+      Fill<__nv_bfloat16>(data, num, scale, 1);
     }
-    CUDA_OK(cudaGetLastError());
     if (columns == 1) return {data, dtype, {rows}};
     return {data, dtype, {rows, columns}};
   }
@@ -217,10 +198,6 @@ class Bench {
     return {buffer.get(), DType::kI32, {num}};
   }
 
-  Results& results_;
-  cuda::Context context_;
-  Stream stream_;
-  double read_bytes_per_us_;
   std::vector<std::unique_ptr<Buffer>> buffers_;  // of the case at hand
 };
 
@@ -233,7 +210,7 @@ int main(int argc, char** argv) {
   for (const int64_t num_tokens : {1, 24, 64, 2048, 8192}) {
     bench.Norms(num_tokens);
     bench.SwiGlus(num_tokens);
-    bench.Gathers(num_tokens);
+    bench.Embeddings(num_tokens);
   }
   for (const int64_t num_tokens : {64, 2048, 8192}) bench.Appends(num_tokens);
   for (const int64_t num_rows : {1, 24, 64}) {

@@ -1,7 +1,7 @@
 """The tables of docs/performance.md from the JSON that the GPU benchmarks write.
 
-usage: tables.py decode|writes|stages|prefill|full|energy|linear|small RESULTS.json [RESULTS.json]; full takes those of decode
-and of prefill.
+usage: tables.py decode|writes|stages|prefill|full|energy|linear|small RESULTS.json [RESULTS.json]; full takes those of
+decode and of prefill, energy its own and those of prefill.
 """
 
 import json
@@ -92,10 +92,15 @@ def full(decode_path: str, prefill_path: str):
            for row in load(prefill_path)["rows"]])
 
 
-def energy(path: str):
-    table(["", "ms", "J", "W", "GHz"],
-          [[row["what"], f"{row['ms']:.2f}", f"{row['joules']:.2f}", f"{row['watts']:.0f}", f"{row['mhz'] / 1000:.2f}"]
-           for row in load(path)["rows"]])
+def energy(path: str, prefill_path: str):
+    """J per TFLOP of what has products alone; TFLOP are those of the prefill benchmark's row of 64k tokens."""
+    row = next(row for row in load(prefill_path)["rows"] if (row["tokens"], row["d_k"]) == (65536, 128))
+    tflop = {name: row["stages_tflops"][name] * row["stages_ms"][name] / 1000 for name in row["stages_tflops"]}
+    tflop |= {"chain": row["nsa_tflops"] * row["nsa_ms"] / 1000, "product": 2 * 8192**3 / 1e12}
+    tflop |= {name: row[name + "_tflops"] * row[name + "_ms"] / 1000 for name in ("fa2", "cudnn")}
+    table(["", "ms", "J", "W", "GHz", "J per TFLOP"],
+          [[case["what"], f"{case['ms']:.2f}", f"{case['joules']:.2f}", f"{case['watts']:.0f}", f"{case['mhz'] / 1000:.2f}",
+            f"{case['joules'] / tflop[case['what']]:.2f}" if case["what"] in tflop else ""] for case in load(path)["rows"]])
 
 
 def linear(path: str):

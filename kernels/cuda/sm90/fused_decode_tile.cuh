@@ -241,9 +241,8 @@ __device__ __forceinline__ void AddValues(const T* prob, uint32_t v_tile, int wa
 
 // Adds rows [begin, end) of `tile` to `partial`. The whole warpgroup calls it together, once the
 // tile is there. use(p) is called with the probabilities of this warp's rows n * 8 ... in p[n],
-// relative to partial.max; next[] become those of the next warp's first row, of heads g and g + 8.
-// When a warp returns it has left the tile, and nothing of `scratch` that it still reads changes
-// before it is in the next call.
+// relative to partial.max; next[] become those of the next warp's first row, of heads g and g + 8,
+// 0 for the last warp. When a warp returns it has left the tile.
 template <typename T, int kDk, int kDv, typename Use>
 __device__ __forceinline__ void AttendTile(const uint32_t (&q)[kDk / 16][4], uint32_t tile,
                                            int begin, int end, float scale_log2,

@@ -8,6 +8,7 @@
 // memory: 2 bytes per query head and block, and the queries.
 
 #include "base/check.h"
+#include "kernels/cuda/instances.h"
 #include "kernels/cuda/ptx/mma.cuh"
 #include "kernels/cuda/ptx/prefetch.cuh"
 #include "kernels/cuda/sm90/prefill_best_blocks.cuh"
@@ -477,14 +478,6 @@ void LaunchGeometry(const SelectArgs& args, Params& params, cudaStream_t stream)
   }
 }
 
-template <typename T>
-void LaunchFor(const SelectArgs& args, Params& params, cudaStream_t stream) {
-  const int64_t d_k = args.rows.d_k();
-  if (d_k == 64) LaunchGeometry<T, 64>(args, params, stream);
-  if (d_k == 128) LaunchGeometry<T, 128>(args, params, stream);
-  if (d_k == 192) LaunchGeometry<T, 192>(args, params, stream);
-}
-
 }  // namespace
 
 bool CanPrefillChoose(const SelectArgs& args) {
@@ -513,11 +506,10 @@ void LaunchPrefillChoose(const SelectArgs& args, const PrefillRows& rows,
                 .scale_log2 = args.softmax_scale * kLog2E,
                 .shared_blocks = 0,
                 .blocks = args.blocks.data<int32_t>()};
-  if (args.q.dtype() == DType::kBF16) {
-    LaunchFor<__nv_bfloat16>(args, params, stream);
-  } else {
-    LaunchFor<__half>(args, params, stream);
-  }
+  const bool launched = DispatchKeyInstance(
+      args.q.dtype(), args.rows.d_k(),
+      [&]<typename T, int kDk>() { LaunchGeometry<T, kDk>(args, params, stream); });
+  NSA_CHECK(launched) << args.q.ToString();
 }
 
 }  // namespace nsa::cuda

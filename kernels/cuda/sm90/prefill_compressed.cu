@@ -20,6 +20,7 @@
 // and visible block.
 
 #include "base/check.h"
+#include "kernels/cuda/instances.h"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/mma.cuh"
 #include "kernels/cuda/ptx/tensor_map.h"
@@ -543,25 +544,14 @@ void LaunchGeometry(const NsaShape& shape, const Maps& maps, const Params& param
   }
 }
 
-template <typename T>
-void LaunchFor(const CompressedAttentionArgs& args, const Maps& maps, const Params& params,
-               int num_sms, cudaStream_t stream) {
-  const int64_t d_k = args.rows.d_k();
-  if (d_k == 64) LaunchGeometry<T, 64, 64>(args.shape, maps, params, num_sms, stream);
-  if (d_k == 128) LaunchGeometry<T, 128, 128>(args.shape, maps, params, num_sms, stream);
-  if (d_k == 192) LaunchGeometry<T, 192, 128>(args.shape, maps, params, num_sms, stream);
-}
-
 }  // namespace
 
 bool CanPrefillCompressed(const CompressedAttentionArgs& args) {
   const DType dtype = args.q.dtype();
   const int64_t d_k = args.rows.d_k(), d_v = args.rows.d_v();
   const int64_t page_rows = args.shape.rows_per_page(), offset = args.shape.row_offset();
-  return (dtype == DType::kBF16 || dtype == DType::kF16) && args.rows.k.dtype() == dtype &&
-         args.out.dtype() == dtype &&
-         ((d_k == d_v && (d_k == 64 || d_k == 128)) || (d_k == 192 && d_v == 128)) &&
-         args.q.dim(1) == kPrefillGroup * args.rows.num_kv_heads() &&
+  return HasInstance(dtype, d_k, d_v) && args.rows.k.dtype() == dtype &&
+         args.out.dtype() == dtype && args.q.dim(1) == kPrefillGroup * args.rows.num_kv_heads() &&
          ((page_rows == 4 && offset <= 1) || page_rows == 1);
 }
 
@@ -580,11 +570,10 @@ void LaunchPrefillCompressed(const CompressedAttentionArgs& args, const PrefillR
                       .num_heads = static_cast<int32_t>(args.q.dim(1)),
                       .scale_log2 = args.softmax_scale * kLog2E};
   const Maps maps = MakeMaps(args, rows);
-  if (args.q.dtype() == DType::kBF16) {
-    LaunchFor<__nv_bfloat16>(args, maps, params, num_sms, stream);
-  } else {
-    LaunchFor<__half>(args, maps, params, num_sms, stream);
-  }
+  DispatchInstance(args.q.dtype(), args.rows.d_k(), args.rows.d_v(),
+                   [&]<typename T, int kDk, int kDv>() {
+                     LaunchGeometry<T, kDk, kDv>(args.shape, maps, params, num_sms, stream);
+                   });
 }
 
 }  // namespace nsa::cuda

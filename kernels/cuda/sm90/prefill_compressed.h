@@ -10,7 +10,7 @@
 namespace nsa::cuda {
 
 // True if the kernels are built for these operands: q, out and rows of one 16-bit type, head dims
-// 64/64, 128/128 or 192/128, group size 16, and pages of one row, or of 4 rows with spans of 1 or 2
+// of instances.cmake, group size 16, and pages of one row, or of 4 rows with spans of 1 or 2
 // strides.
 bool CanPrefillCompressed(const CompressedAttentionArgs& args);
 
