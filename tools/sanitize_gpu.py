@@ -69,8 +69,11 @@ def run_batch(command: list[str], cases: list[str], deadline: float, environment
     passed, failed = log.count("[       OK ]"), len(set(re.findall(r"\[  FAILED  \] (\w[\w/]*\.[\w/]+)", log)))
     missing = len(cases) - passed - failed
     found = REPORT.search(log)
+    report = found.group() if found else ""
+    if not late and "SUMMARY: " not in log:
+        report = report or "the tool has said nothing"
     # A process that ends by itself has run all of its tests, and on a GPU none has a reason to be skipped.
-    return Outcome(passed, failed + (0 if late else missing), missing if late else 0, found.group() if found else "", log)
+    return Outcome(passed, failed + (0 if late else missing), missing if late else 0, report, log)
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
 # The dtypes x head dims (of keys/of values) that Hopper's attention kernels are compiled for, and the only list of
-# them: any number of query heads to a KV head, fastest at 16. Other operands run on the portable kernels, so a build
-# for one model may have a shorter list here.
+# them: decode for up to 16 query heads to a KV head, prefill for 16. Other operands run on the portable kernels, so a
+# build for one model may have a shorter list here.
 set(NSA_CUDA_DTYPES bf16 f16)
 set(NSA_CUDA_HEAD_DIMS 64/64 128/128 192/128)
 

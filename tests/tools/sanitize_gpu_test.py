@@ -41,7 +41,7 @@ echo "========= COMPUTE-SANITIZER"
 while [ "${1#--}" != "$1" ]; do shift; done
 "$@"
 code=$?
-echo "========= ERROR SUMMARY: 0 errors"
+[ -n "$SILENT" ] || echo "========= ERROR SUMMARY: 0 errors"
 exit $code
 """
 
@@ -51,9 +51,9 @@ def fixture_run(tmp_path):
     for name, text in (("kernels_test", PROGRAM), ("compute-sanitizer", SANITIZER)):
         (tmp_path / name).write_text(text, encoding="utf-8")
         (tmp_path / name).chmod(stat.S_IRWXU)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
     def run(tool, gtest_filter, seconds=20, batch=1):
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
         command = [sys.executable, TOOL, tmp_path / "kernels_test", tool, "--filter", gtest_filter, "--jobs", "2",
                    "--batch", str(batch), "--seconds", str(seconds), "--logs", tmp_path / "logs"]
         result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
@@ -85,3 +85,10 @@ def test_a_failure_counts_although_its_process_does_not_end(run):
     code, last, logs = run("memcheck", "*Breaks*:*Sleeps", seconds=3, batch=2)
     assert last == "memcheck: 0 passed, 1 failed, 1 not ended, 1 processes with reports"
     assert (code, logs) == (1, ["memcheck_0.txt"])
+
+
+def test_a_tool_that_ends_without_a_summary_is_no_success(run, monkeypatch):
+    monkeypatch.setenv("SILENT", "1")
+    code, last, logs = run("racecheck", "*Adds*")
+    assert last == "racecheck: 1 passed, 0 failed, 0 not ended, 1 processes with reports"
+    assert (code, logs) == (1, ["racecheck_0.txt"])

@@ -259,13 +259,7 @@ struct Worker {
     read_values(tid / 4);
     Wait(SharedAddress(&shared.sums_here), 0);
     Stamp(Stage::kSumsExchanged);
-    static_assert(kHeads * kMergeLanes == kThreads);
-    const int own_head = tid / kMergeLanes;
-    const Pair root = MergeBlocks<false>(pairs + own_head, kHeads, num_ranks);
-    if (tid % kMergeLanes == 0) {
-      // A head that only pads the group gets probabilities of 0.
-      shared.lse[own_head] = own_head < p.group_size ? Lse(root) : INFINITY;
-    }
+    FindLse(tid);
     SyncScouts();
     const float4 lse = heads_of(shared.lse);
 #pragma unroll 1
@@ -294,6 +288,23 @@ struct Worker {
       read_values(batch + kThreads / 4);
     }
     SyncScouts();
+    ShareImportances(num_local);
+  }
+
+  // Scouts, once the cluster's maxima and sums are here: shared.lse.
+  __device__ __forceinline__ void FindLse(int tid) {
+    static_assert(kHeads * kMergeLanes == kThreads);
+    const int own_head = tid / kMergeLanes;
+    const Pair root = MergeBlocks<false>(pairs + own_head, kHeads, num_ranks);
+    if (tid % kMergeLanes == 0) {
+      // A head that only pads the group gets probabilities of 0.
+      shared.lse[own_head] = own_head < p.group_size ? Lse(root) : INFINITY;
+    }
+  }
+
+  // Scouts: sends the importances of this block's num_local tiles to the other blocks.
+  __device__ __forceinline__ void ShareImportances(int num_local) {
+    const int tid = threadIdx.x & (kThreads - 1);
     if (num_ranks == 1) return;
     constexpr int kPieces = I::kTileBlocks / 4;  // of 16 bytes
 #pragma unroll 1
