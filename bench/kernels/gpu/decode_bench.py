@@ -49,21 +49,34 @@ def check_all(library):
         torch.cuda.synchronize()
         error, differing = nsa_capi.check(world, tensors)
         print(f"check {name}: largest error {error:.4f}, {differing} choices differ by rounding")
-        # The same bits alone.
         for index in (5, 12, 20, 23):
-            alone, single = world.decode_call([index], [lengths[index] - 1])
-            single["q"].copy_(tensors["q"][index:index + 1])
-            single["gates"].copy_(tensors["gates"][index:index + 1])
-            library.fused_decode(alone)
-            torch.cuda.synchronize()
-            assert torch.equal(single["out"][0], tensors["out"][index]), (name, index)
+            check_alone(library, world, tensors, index)
     world = nsa_capi.SparseWorld(2, 131072)
     call, tensors = world.decode_call([0, 1], [131071, 70000])
     library.fused_decode(call)
     torch.cuda.synchronize()
     print("check 128k: largest error %.4f, %d choices differ by rounding" % nsa_capi.check(world, tensors))
+    # A batch whose sums of blocks do not fit into shared memory.
+    world = nsa_capi.SparseWorld(2, 65536)
+    call, tensors = world.decode_call([0, 1] * 32, [65535 - 11 * i for i in range(64)])
+    library.fused_decode(call)
+    torch.cuda.synchronize()
+    some = (0, 1, 30, 63)
+    print("check 64k x 64: largest error %.4f, %d choices differ by rounding" % nsa_capi.check(world, tensors, tokens=some))
+    for index in some:
+        check_alone(library, world, tensors, index)
     check_full(library)
     decode_writes.check(library)
+
+
+def check_alone(library, world, tensors, index):
+    """Token `index` of a call gets the same bits when it is alone."""
+    alone, single = world.decode_call(*([int(tensors[name][index])] for name in ("sequence", "position")))
+    for name in ("q", "gates"):
+        single[name].copy_(tensors[name][index:index + 1])
+    library.fused_decode(alone)
+    torch.cuda.synchronize()
+    assert torch.equal(single["out"][0], tensors["out"][index]), index
 
 
 def check_full(library):

@@ -38,6 +38,14 @@ inline constexpr int kWarpArrivals = 1;
 __device__ __forceinline__ void ArriveForWarp(int lane, uint32_t barrier) {
   if (kWarpArrivals > 1 || lane == 0) Arrive(barrier);
 }
+// The same, and adds `num_bytes` to what the copy engine has to deliver in this phase.
+__device__ __forceinline__ void ExpectForWarp(int lane, uint32_t barrier, uint32_t num_bytes) {
+  if (lane == 0) {
+    ArriveExpectBytes(barrier, num_bytes);
+  } else if (kWarpArrivals > 1) {
+    Arrive(barrier);
+  }
+}
 // True if the phase with this parity has ended; may sleep for a while before it says no.
 __device__ __forceinline__ bool TryWait(uint32_t barrier, uint32_t parity) {
   uint32_t done;

@@ -16,21 +16,17 @@ __device__ __forceinline__ void PrefetchBulk(const void* address, uint32_t num_b
                : "memory");
 }
 
+// Forgets 128 bytes of global memory, so that the L2 need not write them back: until they are
+// written again they may have any value. The address is a multiple of 128.
+__device__ __forceinline__ void DiscardLine(const void* address) {
+  asm volatile("discard.global.L2 [%0], 128;" ::"l"(__cvta_generic_to_global(address)) : "memory");
+}
+
 // A policy for data that is read once: the first to leave the L2.
 __device__ __forceinline__ uint64_t ReadOncePolicy() {
   uint64_t policy;
   asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
   return policy;
-}
-
-// CopyAsync16 (mma.cuh) with a policy.
-__device__ __forceinline__ void CopyAsync16(uint32_t shared_address, const void* global, bool valid,
-                                            uint64_t policy) {
-  const int num_bytes = valid ? 16 : 0;
-  asm volatile(
-      "cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2, %3;" ::"r"(shared_address),
-      "l"(global), "r"(num_bytes), "l"(policy)
-      : "memory");
 }
 
 }  // namespace nsa::cuda

@@ -42,6 +42,9 @@ using namespace fused_decode;  // NOLINT(google-build-using-namespace)
 constexpr float kLog2E = 1.44269504088896340736F;
 constexpr int kMaxSharedBytes = 227 * 1024;   // of a block
 constexpr int kHalfSharedBytes = 113 * 1024;  // of a block with another beside it
+constexpr int kLine = 128;                    // of the L2, bytes
+// Bytes of sums in global memory that the L2 begins to write back while it streams caches.
+constexpr int64_t kManySums = 4 << 20;
 
 // The other warps: attention over the tiles, phase by phase.
 template <typename I>
@@ -87,17 +90,19 @@ __device__ __forceinline__ void AttendPhases(const Params& p, Worker<I>& worker,
           Stamp(phase == kCmp ? Stage::kFirstTile : Stage::kFirstChosenTile);
         }
         const bool sums_blocks = phase == kCmp && ranks_blocks;
-        float rest[2], next[2];
+        float sums[2][2];
         AttendTile<T, I::kDk, I::kDv>(
             q, tiles + ring.stage * Layout<I>::kTile, phase == kCmp ? I::kRowOffset - first : 0,
             end - first, p.scale_log2, shared.tile, leaf,
             [&](const float(&probabilities)[2][4]) {
-              if (sums_blocks) worker.SumBlocks(tile, probabilities, leaf.max, rest);
+              if (sums_blocks) worker.ShareSums(tile, probabilities, leaf.max, sums);
             },
-            next);
+            [&] {
+              if (sums_blocks) worker.CollectSums(sums);
+            });
         __syncwarp();
         ArriveForWarp(lane, SharedAddress(&shared.empty[ring.stage]));
-        if (sums_blocks) worker.AddNextRows(tile, rest, next);
+        if (sums_blocks) worker.StoreSums(tile, sums);
         ring.Advance(p.num_stages);
       }
       AddLeaf(visit, leaf, lower, upper);
@@ -124,7 +129,7 @@ __global__ __launch_bounds__(kAllThreads, I::kDk > 128 ? 1 : 2) void FusedDecode
   ClusterArriveRelaxed();  // this block runs and its barriers are there
   // Written long before the kernels that may still run, like all that is read before the wait.
   const int position = p.position[token], sequence = p.sequence[token];
-  const Layout<I> layout(p.max_tiles, ClusterSize());
+  const Layout<I> layout(p.max_tiles, ClusterSize(), p.num_stages);
   Worker<I> worker(p, memory, layout, position);
   const int num_heads = p.num_kv_heads * p.group_size;
   const int64_t first_head =
@@ -187,8 +192,11 @@ Params MakeParams(const SparseAttentionArgs& args) {
           .num_tiles = 0,
           .max_tiles = 0,
           .num_stages = 0,
+          .num_shared_tiles = 0,
+          .discards_sums = false,
           .prefetches_likely = false,
-          .tile_sums = args.scratch.raw(),
+          .tile_sums = reinterpret_cast<void*>(
+              (reinterpret_cast<uintptr_t>(args.scratch.raw()) + kLine - 1) / kLine * kLine),
           .scale_log2 = args.softmax_scale * kLog2E};
 }
 
@@ -201,7 +209,7 @@ template <typename I>
 class Launcher {
  public:
   static bool Fits(const Params& params) {
-    return NumBytes(params, kLeaves, I::kMinStages) <= kMaxSharedBytes;
+    return LayoutOf(params, kLeaves, I::kMinStages).NumSharedTiles(kMaxSharedBytes) >= 0;
   }
 
   static void Launch(Params params, int64_t num_tokens, cudaStream_t stream) {
@@ -210,12 +218,13 @@ class Launcher {
     params.num_tiles = NumTiles(params.rows.table_width.divisor());
     params.max_tiles = MaxTiles(params, way.num_ranks);
     params.num_stages = way.num_stages;
+    params.num_shared_tiles = way.num_shared_tiles;
     const int64_t num_blocks =
         std::min<int64_t>(num_tokens * params.num_kv_heads, way.num_resident) * way.num_ranks;
     params.prefetches_likely = num_blocks <= launcher.num_processors_;
+    params.discards_sums = SumsBytes(params, way, num_tokens * params.num_kv_heads) >= kManySums;
     cudaLaunchAttribute attributes[2];
-    cudaLaunchConfig_t config =
-        Config(way.num_ranks, NumBytes(params, way.num_ranks, way.num_stages), attributes);
+    cudaLaunchConfig_t config = Config(way.num_ranks, way.num_bytes, attributes);
     config.gridDim = dim3(way.num_ranks, params.num_kv_heads, static_cast<unsigned>(num_tokens));
     config.stream = stream;
     CheckCuda(cudaLaunchKernelEx(&config, kKernel, params));
@@ -224,9 +233,10 @@ class Launcher {
  private:
   static constexpr auto kKernel = FusedDecodeKernel<I>;
 
-  // Blocks per cluster, tiles in shared memory, clusters that run at once; none if it cannot be.
+  // Blocks per cluster, tiles in shared memory and those whose sums are, its bytes, clusters that
+  // run at once; none if it cannot be.
   struct Way {
-    int num_ranks, num_stages, num_resident;
+    int num_ranks, num_stages, num_shared_tiles, num_bytes, num_resident;
   };
 
   static int NumTiles(int64_t table_width) {
@@ -235,8 +245,8 @@ class Launcher {
   static int MaxTiles(const Params& params, int num_ranks) {
     return (NumTiles(params.rows.table_width.divisor()) + num_ranks - 1) / num_ranks;
   }
-  static int NumBytes(const Params& params, int num_ranks, int num_stages) {
-    return Layout<I>(MaxTiles(params, num_ranks), num_ranks).NumBytes(num_stages);
+  static Layout<I> LayoutOf(const Params& params, int num_ranks, int num_stages) {
+    return Layout<I>(MaxTiles(params, num_ranks), num_ranks, num_stages);
   }
 
   Launcher() {
@@ -261,35 +271,43 @@ class Launcher {
     return config;
   }
 
-  // The way with as many stages as `shared_bytes` have room for.
+  // Of the sums in global memory.
+  static int64_t SumsBytes(const Params& params, const Way& way, int64_t num_clusters) {
+    const int num_tiles = MaxTiles(params, way.num_ranks) - way.num_shared_tiles;
+    return num_clusters * way.num_ranks * num_tiles * Layout<I>::kSums;
+  }
+
+  // The way with as many stages as `shared_bytes` have room for; the rest is for sums.
   static Way MakeWay(const Params& params, int num_ranks, int shared_bytes) {
     Way way{.num_ranks = num_ranks, .num_stages = kMaxStages, .num_resident = 0};
-    while (NumBytes(params, num_ranks, way.num_stages) > shared_bytes) {
+    const auto layout = [&] { return LayoutOf(params, num_ranks, way.num_stages); };
+    while (layout().NumSharedTiles(shared_bytes) < 0) {
       if (--way.num_stages < I::kMinStages) return way;
     }
+    way.num_shared_tiles =
+        std::min(layout().NumSharedTiles(shared_bytes), MaxTiles(params, num_ranks));
+    way.num_bytes = layout().NumBytes(way.num_shared_tiles);
     cudaLaunchAttribute attributes[2];
-    cudaLaunchConfig_t config =
-        Config(num_ranks, NumBytes(params, num_ranks, way.num_stages), attributes);
+    cudaLaunchConfig_t config = Config(num_ranks, way.num_bytes, attributes);
     config.gridDim = dim3(num_ranks, 1, 1);
     CheckCuda(cudaOccupancyMaxActiveClusters(&way.num_resident, kKernel, &config));
     return way;
   }
 
-  // Clusters run in waves, each as long as a multiprocessor takes for its blocks' bytes and a fixed
-  // time; fitted to measurements of 8k to 256k tokens in batches of 1 to 64.
+  // Clusters run in waves, each as long as its blocks take for the cluster's bytes and a fixed
+  // time; fitted to measurements of 8k to 256k tokens in batches of 1 to 64. Times in us.
   Way Choose(const Params& params, int64_t num_clusters) {
-    constexpr double kFixedTime = 22;  // us
-    constexpr double kNextWave = 0.8;  // clusters of a wave do not end at once
-    constexpr double kLateStart = 3;   // us more if blocks start only when those before have ended
-    constexpr double kBytesPerTime = 29e3;
-    // One block does not keep a multiprocessor busy all the time, still less with few tiles on
-    // their way.
-    constexpr double kAlone = 1.1, kAloneFewStages = 1.45;
+    constexpr double kFixedTime = 4.5, kFixedTimePerRank = 0.16;
+    constexpr double kNextWave = 1.1;   // of the fixed time: clusters of a wave do not end at once
+    constexpr double kLateStart = 2.8;  // more, if blocks start only when those before have ended
+    // Bytes per time of a block: with tiles enough on their way, with few, beside another block.
+    constexpr double kAloneRate = 33.5e3, kFewStagesRate = 28.2e3, kBesideRate = 19.8e3;
     constexpr int kFewStages = 3;
+    constexpr double kTimePerWrittenByte = 1.8e-6;  // of sums that leave the L2
     const int table_width = params.rows.table_width.divisor();
     const double num_rows = static_cast<double>(table_width) * I::kPageRows +
                             params.num_selected * params.block_tokens + params.window_tokens;
-    const double cluster_time = num_rows * (I::kDk + I::kDv) * 2 / kBytesPerTime;
+    const double cluster_bytes = num_rows * (I::kDk + I::kDv) * 2;
     const std::lock_guard lock(mutex_);
     if (table_width != table_width_) {
       table_width_ = table_width;
@@ -303,13 +321,15 @@ class Launcher {
       if (way.num_resident == 0) continue;
       const int64_t waves = (num_clusters + way.num_resident - 1) / way.num_resident;
       const int64_t blocks = std::min<int64_t>(num_clusters, way.num_resident) * way.num_ranks;
-      const double share = blocks > num_processors_       ? 2
-                           : way.num_stages <= kFewStages ? kAloneFewStages
-                                                          : kAlone;
-      const double fixed_time = kFixedTime * (1 + kNextWave * static_cast<double>(waves - 1)) +
-                                (2 * num_clusters > way.num_resident ? kLateStart : 0);
-      const double time =
-          fixed_time + static_cast<double>(waves) * cluster_time * share / way.num_ranks;
+      const double rate = blocks > num_processors_       ? kBesideRate
+                          : way.num_stages <= kFewStages ? kFewStagesRate
+                                                         : kAloneRate;
+      const double fixed_time = kFixedTime + kFixedTimePerRank * way.num_ranks;
+      const int64_t written = SumsBytes(params, way, num_clusters) - kManySums;
+      const double time = fixed_time * (1 + kNextWave * static_cast<double>(waves - 1)) +
+                          (2 * num_clusters > way.num_resident ? kLateStart : 0) +
+                          static_cast<double>(waves) * cluster_bytes / (rate * way.num_ranks) +
+                          kTimePerWrittenByte * static_cast<double>(std::max<int64_t>(written, 0));
       if (best.num_resident == 0 || time < best_time) best = way, best_time = time;
     }
     NSA_CHECK_GT(best.num_resident, 0);
@@ -365,7 +385,7 @@ int64_t FusedDecodeScratchBytes(const NsaShape& shape, int64_t num_tokens, int64
                                 int64_t max_pages) {
   const int64_t num_tiles = (max_pages * shape.rows_per_page() + kTileRows - 1) / kTileRows;
   const int64_t tile_blocks = kTileRows / shape.rows_per_page();
-  return num_tokens * num_kv_heads * num_tiles * (tile_blocks + 2) * kHeads * 4;
+  return kLine + num_tokens * num_kv_heads * num_tiles * (tile_blocks + 2) * kHeads * 4;
 }
 
 #ifdef NSA_DECODE_STAGES

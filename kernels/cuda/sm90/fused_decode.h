@@ -16,7 +16,8 @@ inline constexpr int64_t kMaxFusedSelected = 64;
 // tokens at 32/16/64).
 bool CanFuseDecode(const SparseAttentionArgs& args);
 
-// Scratch for num_tokens tokens of sequences of up to max_pages pages.
+// Scratch for num_tokens tokens of sequences of up to max_pages pages, aligned to
+// kScratchAlignment. Nothing in it outlives the launch.
 int64_t FusedDecodeScratchBytes(const NsaShape& shape, int64_t num_tokens, int64_t num_kv_heads,
                                 int64_t max_pages);
 

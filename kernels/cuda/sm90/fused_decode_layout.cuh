@@ -13,7 +13,6 @@ namespace nsa::cuda::fused_decode {
 inline constexpr int kMaxStages = 6;  // tiles on their way to a block
 inline constexpr int kLeafBits = 4;
 inline constexpr int kLeaves = 1 << kLeafBits;  // and the most blocks of a cluster
-inline constexpr int kMaxSharedTiles = 16;      // of a block whose TileSums lie in shared memory
 enum Phase { kCmp, kWin, kSel, kNumPhases };
 
 struct Params {
@@ -30,9 +29,11 @@ struct Params {
   int32_t num_tiles;  // of compressed rows, at most
   int32_t max_tiles;  // the same of one block of a cluster
   int32_t num_stages;
-  bool prefetches_likely;  // blocks that may be chosen, before the choice is complete
-  void* tile_sums;         // [token][KV head][num_tiles] TileSums
-  float scale_log2;        // softmax scale * log2(e)
+  int32_t num_shared_tiles;  // of a block, the first ones: their TileSums lie in shared memory
+  bool discards_sums;        // once they have been read
+  bool prefetches_likely;    // blocks that may be chosen, before the choice is complete
+  void* tile_sums;           // [token][KV head][num_tiles] TileSums, of the other tiles
+  float scale_log2;          // softmax scale * log2(e)
 };
 
 // What the kernel is compiled for.
@@ -61,7 +62,7 @@ template <typename T>
 struct alignas(16) Shared {
   TileScratch<T> tile;
   ChoiceRoom choice;
-  alignas(16) float lse[kHeads];        // of the compressed branch, log2 units
+  alignas(16) float lse[kHeads];        // by HeadPlace: of the compressed branch, log2 units
   float2 weights[kNumPhases][kLeaves];  // MergeBlocks of this block's heads: [head][node]
   float factor[kNumPhases][kHeads];     // gates, and in the end gate / sum
   // Barriers. A tile is there, a tile may be overwritten:
@@ -77,34 +78,44 @@ struct alignas(16) Shared {
 template <typename I>
 struct Layout {
   static constexpr int kTile = kTileBytes<I::kDk, I::kDv>;
-  static constexpr int kResults = sizeof(Shared<typename I::T>);
+  static constexpr int kPairs = sizeof(Shared<typename I::T>);
   static constexpr int kPhaseResults = kHeads * I::kDv * 4;
-  static constexpr int kPairs = kResults + kNumPhases * kPhaseResults;
-  int edges, importances, pages, sums, tiles;  // sums: 0 = in global memory
+  static constexpr int kSums = kTileSumsBytes<I::kTileBlocks>;
+  // sums: TileSums; they end where the results of the chosen blocks' attention begin to arrive.
+  int edges, importances, pages, tiles, results, sums;
 
-  __host__ __device__ int NumBytes(int num_stages) const { return tiles + num_stages * kTile; }
-
-  __host__ __device__ Layout(int max_tiles, int num_ranks) {
+  __host__ __device__ Layout(int max_tiles, int num_ranks, int num_stages) {
     const int blocks = max_tiles * I::kTileBlocks;  // of this block
     edges = kPairs + (num_ranks + 2) * kHeads * 8;
     importances =
         edges + (num_ranks == 1 ? 0 : max_tiles * kHeads * static_cast<int>(sizeof(Edge)));
     pages = importances + blocks * num_ranks * 4;
     tiles = pages + (blocks + 3) / 4 * 16;
-    sums = 0;
-    // One token has the multiprocessors to itself.
-    if (num_ranks == kLeaves && max_tiles <= kMaxSharedTiles) {
-      sums = tiles;
-      tiles += max_tiles * kTileSumsBytes<I::kTileBlocks>;
-    }
+    results = tiles + num_stages * kTile;
+    sums = results + kSel * kPhaseResults;
+  }
+
+  __host__ __device__ int NumBytes(int num_shared_tiles) const {
+    const int sums_bytes = num_shared_tiles * kSums;
+    return sums + (sums_bytes < kPhaseResults ? kPhaseResults : sums_bytes);
+  }
+  // How many tiles' TileSums num_bytes have room for; negative: not even the rest.
+  __host__ __device__ int NumSharedTiles(int num_bytes) const {
+    return num_bytes < NumBytes(0) ? -1 : (num_bytes - sums) / kSums;
   }
 };
+
+// Heads as a lane of the products has them side by side, g and g + 8: where sums and edges have
+// head h.
+__host__ __device__ constexpr int HeadPlace(int head) { return head % 8 * 2 + head / 8; }
 
 // Of one tile of compressed rows: what selection needs. All probabilities are relative to `max`.
 template <typename I>
 struct alignas(16) TileSums {
-  float blocks[I::kTileBlocks][kHeads];  // sums of weighted probabilities
-  float first[kHeads];                   // the probabilities of the tile's first row
+  // Sums of weighted probabilities as lanes of the products have them, so that a warp stores whole
+  // lines: blocks 2 (lane % 4) and the next one of 8, each of heads lane / 4 and 8 more.
+  float4 blocks[I::kTileBlocks / 8][32];
+  float first[kHeads];  // by HeadPlace: the probabilities of the tile's first row
   float max[kHeads];
 };
 

@@ -135,6 +135,7 @@ __device__ __forceinline__ void Scout(const Params& p, Worker<I>& worker, const 
       });
       Stamp(Stage::kWeighed);
       if (weighs_much) worker.PrefetchForced(reach.pages);
+      worker.DiscardSums();
       Wait(SharedAddress(&shared.importances_here), 0);
       Stamp(Stage::kImportancesExchanged);
     } else {

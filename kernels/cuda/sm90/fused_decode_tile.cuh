@@ -6,9 +6,9 @@
 #include <cstdint>
 
 #include "kernels/cuda/device/fast_divide.cuh"
+#include "kernels/cuda/ptx/bulk_copy.cuh"
 #include "kernels/cuda/ptx/mbarrier.cuh"
 #include "kernels/cuda/ptx/mma.cuh"
-#include "kernels/cuda/ptx/prefetch.cuh"
 
 namespace nsa::cuda::fused_decode {
 
@@ -18,7 +18,9 @@ inline constexpr int kThreads = kWarps * 32;  // of a warpgroup
 inline constexpr int kAllThreads = 2 * kThreads;
 inline constexpr int kHeads = 16;  // heads of a group, padded: the M side of the products
 inline constexpr int kTileRows = 64;
-inline constexpr int kWarpRows = kTileRows / kWarps;  // rows whose scores a warp computes
+inline constexpr int kWarpRows = kTileRows / kWarps;  // rows that a warp brings, or scores
+inline constexpr int kChunkRows = 4;                  // neighbours: as a rule also in the cache
+inline constexpr int kHalfChunks = 8;                 // of half a tile, see TileRow()
 inline constexpr int kProbStride = kTileRows + 8;     // 16-bit elements; no ldmatrix conflicts
 inline constexpr unsigned kFullMask = 0xffffffffu;
 
@@ -146,62 +148,93 @@ __device__ __forceinline__ void AddLeaf(int visit, Partial<kDv>& leaf, LowerNode
 // Shared memory that a tile needs besides its rows.
 template <typename T>
 struct TileScratch {
-  alignas(16) T prob[kHeads * kProbStride];  // probabilities, the A operand
+  alignas(16) T prob[kHeads * kProbStride];  // probabilities by place, the A operand
   alignas(16) float top[kHeads][kWarps];
   alignas(16) float sum[kHeads][kWarps];
-  float first[kWarps][kHeads];  // the probabilities of each warp's first row
+  // Worker::ShareSums: of two neighbouring chunks, sums of rows 2 and 3; and the probabilities of
+  // the first row of the second half.
+  float2 last_rows[2][kHeads][kHalfChunks / 2];
+  float first_row[kHeads];
 };
 
-// Bytes between rows of a tile: 16 more than the row, so that ldmatrix meets no bank conflict.
+// A tile: 64 rows of K, then as many of V. Behind every 4 rows, a chunk, are 16 bytes, so that the
+// same row of 8 neighbouring chunks is what ldmatrix reads without a bank conflict. The products
+// take rows in that order: place 8 * (4 * half + r) + c has row r of chunk 8 * half + c.
 template <int kDim>
-inline constexpr int kRowBytes = kDim * 2 + 16;
-// A tile: 64 rows of K, then as many of V.
+inline constexpr int kRowBytes = kDim * 2;
+template <int kDim>
+inline constexpr int kChunkBytes = kChunkRows* kRowBytes<kDim> + 16;
+template <int kDim>
+inline constexpr int kRowsBytes = 2 * kHalfChunks* kChunkBytes<kDim>;  // of a tile's K, or V
 template <int kDk, int kDv>
-inline constexpr int kTileBytes = kTileRows*(kRowBytes<kDk> + kRowBytes<kDv>);
+inline constexpr int kTileBytes = kRowsBytes<kDk> + kRowsBytes<kDv>;
 
-// Starts copying one 16-byte piece of a row.
+__host__ __device__ constexpr int ChunkAt(unsigned place) {
+  return place / 32 * kHalfChunks + place % kHalfChunks;
+}
+__host__ __device__ constexpr int RowInChunkAt(unsigned place) { return place / 8 % kChunkRows; }
+__host__ __device__ constexpr int RowAt(unsigned place) {
+  return ChunkAt(place) * kChunkRows + RowInChunkAt(place);
+}
 template <int kDim>
-__device__ __forceinline__ void CopyPiece(const void* base, int32_t row_index, uint32_t to,
-                                          int chunk, uint64_t policy) {
-  CopyAsync16(
-      to + chunk * 16,
-      static_cast<const char*>(base) + static_cast<int64_t>(row_index) * (kDim * 2) + chunk * 16,
-      row_index >= 0, policy);
+__host__ __device__ constexpr int OffsetAt(unsigned place) {
+  return ChunkAt(place) * kChunkBytes<kDim> + RowInChunkAt(place) * kRowBytes<kDim>;
 }
 
 // Starts copying this warp's rows of K and V: lane i's `index` is the row of the cache that becomes
-// row i % 16 of them, -1 = zeros. All threads' copies complete the barrier `full`.
+// row i % 16 of them, -1 = none. The copies and one arrival of every warp complete the barrier
+// `full`. Rows that are none have any K and V of 0.
 template <int kDk, int kDv>
 __device__ __forceinline__ void LoadTile(const PagedRows& kv, int32_t index, uint32_t tile,
                                          uint32_t full, int warp, int lane, uint64_t policy) {
-  constexpr int kKeyPieces = kDk / 8, kValuePieces = kDv / 8;  // of a row
-  const uint32_t keys = tile + warp * kWarpRows * kRowBytes<kDk>;
-  const uint32_t values = tile + kTileRows * kRowBytes<kDk> + warp * kWarpRows * kRowBytes<kDv>;
-#pragma unroll 2  // short code: it is cold where a launch brings few tiles
-  for (int i = 0; i < kWarpRows * kKeyPieces / 32; ++i) {
-    const int row = (i * 32 + lane) / kKeyPieces, piece = (i * 32 + lane) % kKeyPieces;
-    const int32_t row_index = __shfl_sync(kFullMask, index, row);
-    CopyPiece<kDk>(kv.k, row_index, keys + row * kRowBytes<kDk>, piece, policy);
-    if (kDk == kDv) CopyPiece<kDv>(kv.v, row_index, values + row * kRowBytes<kDv>, piece, policy);
-  }
-  if (kDk != kDv) {
-#pragma unroll 2
-    for (int i = 0; i < kWarpRows * kValuePieces / 32; ++i) {
-      const int row = (i * 32 + lane) / kValuePieces, piece = (i * 32 + lane) % kValuePieces;
-      const int32_t row_index = __shfl_sync(kFullMask, index, row);
-      CopyPiece<kDv>(kv.v, row_index, values + row * kRowBytes<kDv>, piece, policy);
+  constexpr unsigned kRows = (1u << kWarpRows) - 1, kFirstRows = kRows / 0xf;  // 0x1111
+  const uint32_t keys = tile + warp * (kWarpRows / kChunkRows) * kChunkBytes<kDk>;
+  const uint32_t values =
+      tile + kRowsBytes<kDk> + warp * (kWarpRows / kChunkRows) * kChunkBytes<kDv>;
+  const int chunk = lane / kChunkRows % kChunkRows, row = lane % kChunkRows;
+  const auto copy = [&](int32_t first, int chunk, int row, int num_rows, bool is_value) {
+    const int64_t from = first;
+    if (is_value) {
+      LoadBulk(values + chunk * kChunkBytes<kDv> + row * kRowBytes<kDv>,
+               static_cast<const char*>(kv.v) + from * kRowBytes<kDv>, num_rows * kRowBytes<kDv>,
+               full, policy);
+    } else {
+      LoadBulk(keys + chunk * kChunkBytes<kDk> + row * kRowBytes<kDk>,
+               static_cast<const char*>(kv.k) + from * kRowBytes<kDk>, num_rows * kRowBytes<kDk>,
+               full, policy);
     }
+  };
+  const unsigned there = __ballot_sync(kFullMask, index >= 0) & kRows;
+  const int32_t first = __shfl_sync(kFullMask, index, lane - row);
+  unsigned whole = __ballot_sync(kFullMask, first >= 0 && index == first + row) & kRows;
+  whole &= whole >> 1, whole &= whole >> 2, whole &= kFirstRows;  // bit 4 i: chunk i
+#pragma unroll 1
+  for (unsigned none = there ^ kRows; none != 0; none &= none - 1) {
+    const int i = __ffs(static_cast<int>(none)) - 1;
+    const uint32_t to =
+        values + i / kChunkRows * kChunkBytes<kDv> + i % kChunkRows * kRowBytes<kDv>;
+    if (lane < kDv / 8) StoreShared16(to + lane * 16, {0, 0, 0, 0});
+    FenceAsyncShared();
   }
-  ArriveAfterCopies(full);
+  __syncwarp();
+  ExpectForWarp(lane, full, __popc(there) * (kRowBytes<kDk> + kRowBytes<kDv>));
+  __syncwarp();
+  const int32_t chunk_first = __shfl_sync(kFullMask, index, row * kChunkRows);
+  if (lane < 2 * kChunkRows && ((whole >> (row * kChunkRows)) & 1)) {
+    copy(chunk_first, row, 0, kChunkRows, lane >= kChunkRows);
+  }
+  if (whole != kFirstRows && index >= 0 && !((whole >> (chunk * kChunkRows)) & 1)) {
+    copy(index, chunk, row, 1, lane >= kWarpRows);
+  }
 }
 
-// Scores of the group's heads by this warp's rows; s[n] are those of rows n * 8 ... Even and odd
+// Scores of the group's heads by this warp's rows; s[n] are those of places n * 8 ... Even and odd
 // steps add up apart, so that twice as many products are on their way.
 template <typename T, int kDk>
 __device__ __forceinline__ void Scores(const uint32_t (&q)[kDk / 16][4], uint32_t k_tile, int warp,
                                        int lane, float (&s)[2][4]) {
-  const int r = (lane & 7) + (lane >> 4) * 8, half = (lane >> 3) & 1;
-  const uint32_t row = k_tile + (warp * kWarpRows + r) * kRowBytes<kDk> + half * 16;
+  const int place = warp * kWarpRows + (lane >> 4) * 8 + (lane & 7), half = (lane >> 3) & 1;
+  const uint32_t row = k_tile + OffsetAt<kDk>(place) + half * 16;
   float odd[2][4];
 #pragma unroll
   for (int i = 0; i < 8; ++i) s[i / 4][i % 4] = odd[i / 4][i % 4] = 0;
@@ -224,7 +257,7 @@ __device__ __forceinline__ void AddValues(const T* prob, uint32_t v_tile, int wa
   static_assert(kParts % 2 == 0);
   const uint32_t a_address = SharedAddress(prob + (lane & 15) * kProbStride + (lane >> 4) * 8);
   const uint32_t column = (warp * kParts + (lane >> 4)) * 16;
-  const uint32_t b_address = v_tile + (lane & 15) * kRowBytes<kDv> + column;
+  const uint32_t b_address = v_tile + OffsetAt<kDv>(lane & 15) + column;
 #pragma unroll
   for (int step = 0; step < kTileRows / 16; ++step) {
     uint32_t a[4];
@@ -232,7 +265,7 @@ __device__ __forceinline__ void AddValues(const T* prob, uint32_t v_tile, int wa
 #pragma unroll
     for (int part = 0; part < kParts; part += 2) {
       uint32_t b[4];
-      LoadMatrix4Transposed(b, b_address + step * 16 * kRowBytes<kDv> + part * 16);
+      LoadMatrix4Transposed(b, b_address + OffsetAt<kDv>(step * 16) + part * 16);
       Mma16x8x16<T>(partial.o[part], a, b[0], b[1]);
       Mma16x8x16<T>(partial.o[part + 1], a, b[2], b[3]);
     }
@@ -240,22 +273,22 @@ __device__ __forceinline__ void AddValues(const T* prob, uint32_t v_tile, int wa
 }
 
 // Adds rows [begin, end) of `tile` to `partial`. The whole warpgroup calls it together, once the
-// tile is there. use(p) is called with the probabilities of this warp's rows n * 8 ... in p[n],
-// relative to partial.max; next[] become those of the next warp's first row, of heads g and g + 8,
-// 0 for the last warp. When a warp returns it has left the tile.
-template <typename T, int kDk, int kDv, typename Use>
+// tile is there. share(p) is called with the probabilities of this warp's places n * 8 ... in p[n],
+// relative to partial.max, collect() when all warps have shared. When a warp returns it has left
+// the tile.
+template <typename T, int kDk, int kDv, typename Share, typename Collect>
 __device__ __forceinline__ void AttendTile(const uint32_t (&q)[kDk / 16][4], uint32_t tile,
                                            int begin, int end, float scale_log2,
                                            TileScratch<T>& scratch, Partial<kDv>& partial,
-                                           const Use& use, float (&next)[2]) {
+                                           const Share& share, const Collect& collect) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const int head = lane >> 2, row = warp * kWarpRows + (lane & 3) * 2;
+  const int head = lane >> 2, place = warp * kWarpRows + (lane & 3) * 2;
   float p[2][4];
   Scores<T, kDk>(q, tile, warp, lane, p);
   if (begin > 0 || end < kTileRows) {
 #pragma unroll
     for (int i = 0; i < 8; ++i) {
-      const int r = row + i / 4 * 8 + (i & 1);
+      const int r = RowAt(place + i / 4 * 8 + (i & 1));
       if (r < begin || r >= end) p[i / 4][i % 4] = -INFINITY;
     }
   }
@@ -301,21 +334,19 @@ __device__ __forceinline__ void AttendTile(const uint32_t (&q)[kDk / 16][4], uin
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    T* const prob = scratch.prob + (head + half * 8) * kProbStride + row;
+    T* const prob = scratch.prob + (head + half * 8) * kProbStride + place;
     *reinterpret_cast<uint32_t*>(prob) = PackPair<T>(p[0][half * 2], p[0][half * 2 + 1]);
     *reinterpret_cast<uint32_t*>(prob + 8) = PackPair<T>(p[1][half * 2], p[1][half * 2 + 1]);
   }
   if ((lane & 3) == 0) {
     scratch.sum[head][warp] = sum[0];
     scratch.sum[head + 8][warp] = sum[1];
-    scratch.first[warp][head] = p[0][0];
-    scratch.first[warp][head + 8] = p[0][2];
   }
-  use(p);
+  share(p);
   SyncAttending();
+  collect();
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    next[half] = warp < kWarps - 1 ? scratch.first[(warp + 1) & (kWarps - 1)][head + half * 8] : 0;
     const auto sums = *reinterpret_cast<const float4*>(scratch.sum[head + half * 8]);
     partial.sum[half] =
         __fmaf_rn(partial.sum[half], factor[half], (sums.x + sums.y) + (sums.z + sums.w));
@@ -325,7 +356,7 @@ __device__ __forceinline__ void AttendTile(const uint32_t (&q)[kDk / 16][4], uin
       partial.o[part][half * 2 + 1] *= factor[half];
     }
   }
-  AddValues<T, kDv>(scratch.prob, tile + kTileRows * kRowBytes<kDk>, warp, lane, partial);
+  AddValues<T, kDv>(scratch.prob, tile + kRowsBytes<kDk>, warp, lane, partial);
 }
 
 }  // namespace nsa::cuda::fused_decode

@@ -26,13 +26,14 @@ struct Worker {
 
   const Params& p;
   Shared<T>& shared;
-  TileSums<I>* const sums;  // see SumsOf
-  float* const results;     // see Result
-  Pair* const pairs;        // of compressed attention: [rank][head], of every block of the cluster
+  TileSums<I>* const shared_sums;  // [local tile], see SumsOf
+  TileSums<I>* const global_sums;  // the same
+  float* const results;            // see Result
+  Pair* const pairs;  // of compressed attention: [rank][head], of every block of the cluster
   Edge* const edges;  // [local tile][head], of the tile after it; if the cluster has 2 or more
   float* const importances;  // [block], of the whole cluster
   int32_t* const pages;      // [local tile][block of the tile]
-  const int sums_bits, rank, num_ranks, rank_bits, kv_head, position, num_blocks;
+  const int rank, num_ranks, rank_bits, kv_head, position, num_blocks;
   const int num_cmp_tiles, first_local, num_first, num_forced;
   const int max_blocks;  // of a sequence
 
@@ -40,12 +41,11 @@ struct Worker {
                                     int position)
       : p(p),
         shared(*reinterpret_cast<Shared<T>*>(memory)),
-        sums(layout.sums != 0 ? reinterpret_cast<TileSums<I>*>(memory + layout.sums)
-                              : static_cast<TileSums<I>*>(p.tile_sums) +
-                                    static_cast<int64_t>(blockIdx.z * p.num_kv_heads + blockIdx.y) *
-                                        p.num_tiles),
-        sums_bits(layout.sums != 0 ? kLeafBits : 0),
-        results(reinterpret_cast<float*>(memory + Layout<I>::kResults)),
+        shared_sums(reinterpret_cast<TileSums<I>*>(memory + layout.sums)),
+        global_sums(static_cast<TileSums<I>*>(p.tile_sums) +
+                    static_cast<int64_t>(blockIdx.z * p.num_kv_heads + blockIdx.y) * p.num_tiles +
+                    FirstTileSums(p.num_tiles)),
+        results(reinterpret_cast<float*>(memory + layout.results)),
         pairs(reinterpret_cast<Pair*>(memory + Layout<I>::kPairs)),
         edges(reinterpret_cast<Edge*>(memory + layout.edges)),
         importances(reinterpret_cast<float*>(memory + layout.importances)),
@@ -73,12 +73,24 @@ struct Worker {
   }
   __device__ __forceinline__ int heads_of_rank() const { return kHeads >> rank_bits; }
 
-  __device__ __forceinline__ TileSums<I>& SumsOf(int tile) const { return sums[tile >> sums_bits]; }
+  // The block of a tile whose sums TileSums has in this order.
+  static __device__ __forceinline__ int BlockAt(unsigned slot) {
+    return I::kPageRows == kChunkRows ? static_cast<int>(slot) : RowAt(slot);
+  }
+  // Of this block's tile number `local`.
+  __device__ __forceinline__ TileSums<I>& SumsOf(int local) const {
+    return (local < p.num_shared_tiles ? shared_sums : global_sums)[local];
+  }
+  // How many tiles the blocks of lower rank have at most.
+  static __device__ __forceinline__ int FirstTileSums(int num_tiles) {
+    const int num_ranks = ClusterSize(), rank = ClusterRank();
+    return rank * (num_tiles >> Log2(num_ranks)) + min(rank, num_tiles & (num_ranks - 1));
+  }
 
   static __device__ __forceinline__ void InitBarriers(Shared<T>& shared) {
-    for (uint64_t& barrier : shared.full) InitBarrier(SharedAddress(&barrier), kThreads);
-    for (uint64_t& barrier : shared.empty) {
-      InitBarrier(SharedAddress(&barrier), kWarps * kWarpArrivals);
+    for (int i = 0; i < kMaxStages; ++i) {
+      InitBarrier(SharedAddress(shared.full + i), kWarps * kWarpArrivals);
+      InitBarrier(SharedAddress(shared.empty + i), kWarps * kWarpArrivals);
     }
     InitBarrier(SharedAddress(&shared.attended), kThreads);
     InitBarrier(SharedAddress(&shared.sums_here), 1);
@@ -125,8 +137,9 @@ struct Worker {
   // Attending: the heads' queries as the A operand, through the room for the chosen blocks'
   // results, which no block sends before this one has sent the sums of phase 1.
   __device__ __forceinline__ void LoadQueries(const T* q_heads, uint32_t (&q)[I::kDk / 16][4]) {
-    constexpr int kPieces = I::kDk / 8;  // of 16 bytes
-    static_assert(kHeads * kRowBytes<I::kDk> <= Layout<I>::kPhaseResults);
+    constexpr int kPieces = I::kDk / 8;          // of 16 bytes
+    constexpr int kHeadBytes = I::kDk * 2 + 16;  // no bank conflict in ldmatrix
+    static_assert(kHeads * kHeadBytes <= Layout<I>::kPhaseResults);
     const uint32_t room = SharedAddress(results + kSel * kHeads * I::kDv);
     const int tid = threadIdx.x & (kThreads - 1), lane = tid & 31;
 #pragma unroll
@@ -134,71 +147,79 @@ struct Worker {
       const int head = i / kPieces, piece = i % kPieces;
       uint4 value{0, 0, 0, 0};
       if (head < p.group_size) value = reinterpret_cast<const uint4*>(q_heads)[i];
-      StoreShared16(room + head * kRowBytes<I::kDk> + piece * 16, value);
+      StoreShared16(room + head * kHeadBytes + piece * 16, value);
     }
     SyncAttending();
 #pragma unroll
     for (int step = 0; step < I::kDk / 16; ++step) {
-      LoadMatrix4(q[step], room + (lane & 15) * kRowBytes<I::kDk> + (lane >> 4) * 16 + step * 32);
+      LoadMatrix4(q[step], room + (lane & 15) * kHeadBytes + (lane >> 4) * 16 + step * 32);
     }
     SyncAttending();  // no warp sends before all have read
   }
 
   // Phase 1, attending, for a tile: sums of its probabilities over the rows of each block, weighted
-  // as NsaShape::RowWeight. max: the maxima that they are relative to. What a warp's last block
-  // lacks is the next warp's: `rest`, of heads g and g + 8, for AddNextRows.
-  __device__ __forceinline__ void SumBlocks(int tile_index, const float (&p)[2][4],
-                                            const float (&max)[2], float (&rest)[2]) {
-    TileSums<I>& tile = SumsOf(tile_index);
+  // as NsaShape::RowWeight. Rows 0 and 1 of a chunk, which is a block, and rows 2 and 3 are in two
+  // warps: the first one adds what the other one shares. max: the maxima that they are relative to.
+  // own[half]: of heads g and g + 8, this lane's two chunks.
+  __device__ __forceinline__ void ShareSums(int tile_index, const float (&p)[2][4],
+                                            const float (&max)[2], float (&own)[2][2]) {
+    TileSums<I>& tile = SumsOf(tile_index >> rank_bits);
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, head = lane >> 2, pair = lane & 3;
     if constexpr (I::kPageRows == 4 && I::kRowOffset == 1) {
-      // Weights 1 2 2 2 of the block's own rows, two lanes having two each, and 1 of the next row.
+      // Weights 1 2 2 2 of the block's own rows and 1 of the next one's first.
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        float own[2], swapped[2];
-#pragma unroll
-        for (int n = 0; n < 2; ++n) {
-          const float p0 = p[n][half * 2], p1 = p[n][half * 2 + 1];
-          own[n] = __fmaf_rn(2.0F, p1, (pair & 1) == 0 ? p0 : 2.0F * p0);
-          own[n] += __shfl_xor_sync(kFullMask, own[n], 1);
-          swapped[n] = __shfl_xor_sync(kFullMask, p0, 2);
+        const float left[2] = {p[0][half * 2], p[1][half * 2]};  // of chunk 2 * pair
+        const float right[2] = {p[0][half * 2 + 1], p[1][half * 2 + 1]};
+        const int h = head + half * 8;
+        if (warp & 1) {
+          shared.tile.last_rows[warp / 2][h][pair] = {2 * left[0] + 2 * left[1],
+                                                      2 * right[0] + 2 * right[1]};
+          continue;
         }
-        float* const to = &tile.blocks[warp * 4 + pair / 2][head + half * 8];
-        if ((pair & 1) == 0) to[0] = own[0] + (pair == 0 ? swapped[0] : swapped[1]);
-        if (pair == 0) to[2 * kHeads] = own[1] + swapped[1];
-        rest[half] = own[1];
+        const float next = __shfl_down_sync(kFullMask, left[0], 1, 4);
+        own[half][0] = __fmaf_rn(2.0F, left[1], left[0]) + right[0];
+        own[half][1] = __fmaf_rn(2.0F, right[1], right[0]) + (pair < 3 ? next : 0);
+        if (warp == 2 && pair == 0) shared.tile.first_row[h] = left[0];
       }
     } else {
       static_assert(I::kPageRows == 1 && I::kRowOffset == 0);
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        const int row = warp * kWarpRows + i / 4 * 8 + pair * 2 + (i & 1);
-        tile.blocks[row][head + ((i >> 1) & 1) * 8] = p[i / 4][i % 4];
+      for (int n = 0; n < 2; ++n) {
+        tile.blocks[warp * 2 + n][lane] = {p[n][0], p[n][2], p[n][1], p[n][3]};
       }
     }
     if (warp != 0 || pair != 0) return;
+    const float first[2] = {p[0][0], p[0][2]};
+    const int place = HeadPlace(head);
+    *reinterpret_cast<float2*>(tile.first + place) = {first[0], first[1]};
+    *reinterpret_cast<float2*>(tile.max + place) = {max[0], max[1]};
+    if (I::kRowOffset > 0 && num_ranks > 1 && tile_index > 0) {
+      const int peer = (tile_index - 1) & (num_ranks - 1);
+      const int slot = (tile_index - 1) >> rank_bits;
+      StorePeerAsync4(PeerAddress(SharedAddress(edges + slot * kHeads + place), peer),
+                      {first[0], max[0], first[1], max[1]},
+                      PeerAddress(SharedAddress(&shared.sums_here), peer));
+    }
+  }
+  // Then, once all warps have shared.
+  __device__ __forceinline__ void CollectSums(float (&own)[2][2]) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, head = lane >> 2, pair = lane & 3;
+    if (I::kPageRows != kChunkRows || (warp & 1)) return;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int h = head + half * 8;
-      const Edge edge{p[0][half * 2], max[half]};
-      tile.first[h] = edge.first, tile.max[h] = edge.max;
-      if (I::kRowOffset > 0 && num_ranks > 1 && tile_index > 0) {
-        const int peer = (tile_index - 1) & (num_ranks - 1);
-        const int slot = (tile_index - 1) >> rank_bits;
-        StorePeerAsync2(PeerAddress(SharedAddress(edges + slot * kHeads + h), peer),
-                        {edge.first, edge.max},
-                        PeerAddress(SharedAddress(&shared.sums_here), peer));
-      }
+      const float2 last = shared.tile.last_rows[warp / 2][h][pair];
+      own[half][0] += last.x;
+      own[half][1] += last.y;
+      if (warp == 0 && pair == 3) own[half][1] += shared.tile.first_row[h];
     }
   }
-  // Then, once the next warp's first row is known.
-  __device__ __forceinline__ void AddNextRows(int tile_index, const float (&rest)[2],
-                                              const float (&next)[2]) {
-    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, head = lane >> 2;
-    if (I::kRowOffset == 0 || (lane & 3) != 2) return;
-    float* const last = &SumsOf(tile_index).blocks[warp * 4 + 3][head];
-    last[0] = rest[0] + next[0];
-    last[8] = rest[1] + next[1];
+  __device__ __forceinline__ void StoreSums(int tile_index, const float (&own)[2][2]) {
+    const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    if (I::kPageRows != kChunkRows || (warp & 1)) return;
+    SumsOf(tile_index >> rank_bits).blocks[warp / 2][lane] = {own[0][0], own[1][0], own[0][1],
+                                                              own[1][1]};
   }
 
   // pairs + PairIndex: where a block keeps maximum and sum. Of compressed attention every block has
@@ -229,13 +250,11 @@ struct Worker {
   template <typename Between>
   __device__ __forceinline__ void SendImportances(const Between& between) {
     const int tid = threadIdx.x & (kThreads - 1);
-    // Four lanes weigh kBatch blocks of a tile, each lane four heads of them.
+    // Four lanes weigh kBatch blocks of a tile, each lane four heads of them, by HeadPlace.
     constexpr int kBatch = 4;
     constexpr unsigned kTileBatches = I::kTileBlocks / kBatch;
     const int quarter = tid & 3, num_local = NumLocal(num_cmp_tiles);
     const unsigned num_batches = num_local * kTileBatches;
-    const TileSums<I>* const own_sums = &SumsOf(rank);
-    const unsigned stride = num_ranks >> sums_bits;  // between own tiles, in `sums`
     const auto heads_of = [&](const float* heads) {
       return reinterpret_cast<const float4*>(heads)[quarter];
     };
@@ -247,13 +266,17 @@ struct Worker {
     float4 values[kBatch], max, next_first, next_max;
     const auto read_values = [&](unsigned batch) {
       if (batch >= num_batches) return;
-      const TileSums<I>* const from = own_sums + batch / kTileBatches * stride;
-      const float* const blocks = from->blocks[batch % kTileBatches * kBatch];
+      const auto local = static_cast<int>(batch / kTileBatches);
+      const TileSums<I>* const from = &SumsOf(local);
+      // Two blocks of two heads each, and of the next two heads 4 lanes behind.
+      const float4* const pairs =
+          from->blocks[batch % kTileBatches / 2] + quarter * 8 + batch % 2 * 2;
 #pragma unroll
-      for (int k = 0; k < kBatch; ++k) values[k] = heads_of(blocks + k * kHeads);
+      for (int k = 0; k < kBatch; ++k) values[k] = pairs[k / 2 + k % 2 * 4];
       max = heads_of(from->max);
       if (num_ranks == 1 && reaches_on(batch)) {
-        next_first = heads_of(from[1].first), next_max = heads_of(from[1].max);
+        const TileSums<I>& after = SumsOf(local + 1);
+        next_first = heads_of(after.first), next_max = heads_of(after.max);
       }
     };
     read_values(tid / 4);
@@ -268,7 +291,11 @@ struct Worker {
       const float4 factor = Factors(max, lse);
       float importance[kBatch];
 #pragma unroll
-      for (int k = 0; k < kBatch; ++k) importance[k] = Weigh(values[k], factor);
+      for (int k = 0; k < kBatch; k += 2) {
+        const float4 &low = values[k], &high = values[k + 1];
+        importance[k] = Weigh({low.x, low.y, high.x, high.y}, factor);
+        importance[k + 1] = Weigh({low.z, low.w, high.z, high.w}, factor);
+      }
       if (reaches_on(batch)) {
         if (num_ranks > 1) ReadEdge(edges + batch / kTileBatches * kHeads, next_first, next_max);
         importance[kBatch - 1] += Weigh(next_first, Factors(next_max, lse));
@@ -281,7 +308,8 @@ struct Worker {
       }
       if (batch < num_batches) {
         const unsigned tile = batch / kTileBatches * num_ranks + rank;
-        importances[tile * I::kTileBlocks + batch % kTileBatches * kBatch + quarter] = own;
+        const unsigned slot = batch % kTileBatches * kBatch + quarter;
+        importances[tile * I::kTileBlocks + BlockAt(slot)] = own;
       }
       if (first + kThreads / 4 >= num_batches) break;
       between();
@@ -291,6 +319,18 @@ struct Worker {
     ShareImportances(num_local);
   }
 
+  // Scouts, when all importances of this block are known.
+  __device__ __forceinline__ void DiscardSums() {
+    constexpr int kLines = Layout<I>::kSums / 128;
+    static_assert(Layout<I>::kSums % 128 == 0);
+    const int num_lines = p.discards_sums ? NumLocal(num_cmp_tiles) * kLines : 0;
+#pragma unroll 1
+    for (int i = p.num_shared_tiles * kLines + (static_cast<int>(threadIdx.x) & (kThreads - 1));
+         i < num_lines; i += kThreads) {
+      DiscardLine(reinterpret_cast<const char*>(global_sums) + i * 128);
+    }
+  }
+
   // Scouts, once the cluster's maxima and sums are here: shared.lse.
   __device__ __forceinline__ void FindLse(int tid) {
     static_assert(kHeads * kMergeLanes == kThreads);
@@ -298,7 +338,7 @@ struct Worker {
     const Pair root = MergeBlocks<false>(pairs + own_head, kHeads, num_ranks);
     if (tid % kMergeLanes == 0) {
       // A head that only pads the group gets probabilities of 0.
-      shared.lse[own_head] = own_head < p.group_size ? Lse(root) : INFINITY;
+      shared.lse[HeadPlace(own_head)] = own_head < p.group_size ? Lse(root) : INFINITY;
     }
   }
 
