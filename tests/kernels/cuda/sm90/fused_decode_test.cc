@@ -20,7 +20,7 @@ constexpr int64_t kNumTokens = 256, kGroup = 16, kD = 128;
 constexpr int64_t kNumPages = 640;  // of every sequence, all the same
 
 // Sequences that share all pages and differ in their last position.
-class FusedDecodeSm90Test : public ::testing::Test {
+class CudaFusedDecodeTest : public ::testing::Test {
  protected:
   void SetUp() override {
     if (!HasDevice(DeviceType::kCuda)) GTEST_SKIP() << "this machine has no GPU";
@@ -77,7 +77,7 @@ class FusedDecodeSm90Test : public ::testing::Test {
 
 // A large batch has blocks with more tiles than sums in shared memory, and forgets what it has
 // read; a token alone keeps all of its sums there.
-TEST_F(FusedDecodeSm90Test, SumsInGlobalMemoryGiveTheSameBits) {
+TEST_F(CudaFusedDecodeTest, SumsInGlobalMemoryGiveTheSameBits) {
   OnDevice on(DeviceType::kCuda);
   const TensorView scratch =
       on.Scratch(cuda::FusedDecodeScratchBytes(kShape, kNumTokens, 1, kNumPages));

@@ -31,7 +31,10 @@ void PrintTo(const Case& c, std::ostream* os) {
 std::vector<Case> Cases() {
   constexpr DType kBF16 = DType::kBF16, kF16 = DType::kF16;
   constexpr DeviceType kCuda = DeviceType::kCuda;
+  // More partial results of a token than the merging kernel has room for at once.
+  constexpr NsaShape kThreeFreeShape{32, 16, 64, 6, 1, 2, 96};
   const Geometry geometries[] = {
+      {"ThreeFreeD128Bf16", kThreeFreeShape, 2, 16, 128, 128, kBF16, kCuda, kBF16},
       {"PaperD128Bf16", kPaperShape, 1, 16, 128, 128, kBF16, kCuda, kBF16},
       {"SmallPaperD192x128F16", kSmallPaperShape, 2, 16, 192, 128, kF16, kCuda, kF16},
       {"SmallPaperD64Bf16", kSmallPaperShape, 2, 16, 64, 64, kBF16, kCuda, kBF16}};
