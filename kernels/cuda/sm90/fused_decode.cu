@@ -4,7 +4,9 @@
 // of the phases below:
 //
 //   1. Each block attends its tiles of compressed rows. Besides the output it keeps, per block of
-//      the selection and head, the sum of probabilities relative to the tile's maximum.
+//      the selection and head, the sum of probabilities relative to the tile's maximum: in shared
+//      memory for as many tiles as there is room for, else in global memory, where large batches
+//      discard what they have read before the L2 writes it back.
 //   2. The blocks send maximum and sum of every head to each other: now each knows the lse, the
 //      sums become importances, and these go to all peers.
 //   3. Every block ranks the importances of all: the choice is known, without leaving the cluster.
