@@ -25,24 +25,25 @@ __device__ __forceinline__ void ArriveExpectBytes(uint32_t barrier, uint32_t num
                "r"(num_bytes)
                : "memory");
 }
-// What a warp counts for on a barrier that its lanes arrive on through ArriveForWarp: 1, or 32 in a
-// build for racecheck, which takes what the lanes that do not arrive have read and written for
-// unordered.
+// racecheck of compute-sanitizer takes what lanes that do not arrive on a barrier have read and
+// written for unordered, and copies of all lanes of a warp for those of lane 0.
 #ifdef NSA_RACECHECK
-inline constexpr int kWarpArrivals = 32;
+inline constexpr bool kForRacecheck = true;
 #else
-inline constexpr int kWarpArrivals = 1;
+inline constexpr bool kForRacecheck = false;
 #endif
+// What a warp counts for on a barrier that its lanes arrive on through ArriveForWarp.
+inline constexpr int kWarpArrivals = kForRacecheck ? 32 : 1;
 // Called by the lanes of a warp once all of them are done (__syncwarp, or an instruction of the
 // whole warp); `lane` is the caller's.
 __device__ __forceinline__ void ArriveForWarp(int lane, uint32_t barrier) {
-  if (kWarpArrivals > 1 || lane == 0) Arrive(barrier);
+  if (kForRacecheck || lane == 0) Arrive(barrier);
 }
 // The same, and adds `num_bytes` to what the copy engine has to deliver in this phase.
 __device__ __forceinline__ void ExpectForWarp(int lane, uint32_t barrier, uint32_t num_bytes) {
   if (lane == 0) {
     ArriveExpectBytes(barrier, num_bytes);
-  } else if (kWarpArrivals > 1) {
+  } else if (kForRacecheck) {
     Arrive(barrier);
   }
 }

@@ -72,10 +72,6 @@ __device__ __forceinline__ void CopyAsync16(uint32_t shared_address, const void*
                "r"(num_bytes)
                : "memory");
 }
-// Arrives at an mbarrier in shared memory once all copies of this thread so far are complete.
-__device__ __forceinline__ void ArriveAfterCopies(uint32_t barrier) {
-  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
-}
 // Makes a group of this thread's copies since the last one, which may be none.
 __device__ __forceinline__ void CommitCopies() {
   asm volatile("cp.async.commit_group;" ::: "memory");

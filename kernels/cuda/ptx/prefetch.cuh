@@ -1,5 +1,5 @@
 #pragma once
-// Hints about what caches should hold: sm_80 and later, PrefetchBulk sm_90.
+// What caches should hold: sm_80 and later, PrefetchBulk sm_90. All but DiscardLine are hints.
 
 #include <cstdint>
 
@@ -16,9 +16,11 @@ __device__ __forceinline__ void PrefetchBulk(const void* address, uint32_t num_b
                : "memory");
 }
 
-// Forgets 128 bytes of global memory, so that the L2 need not write them back: until they are
-// written again they may have any value. The address is a multiple of 128.
-__device__ __forceinline__ void DiscardLine(const void* address) {
+inline constexpr int kLineBytes = 128;
+
+// Forgets a line of global memory, so that the L2 need not write them back: until they are
+// written again they may have any value. The address is a multiple of kLineBytes.
+__device__ __forceinline__ void DiscardLine(void* address) {
   asm volatile("discard.global.L2 [%0], 128;" ::"l"(__cvta_generic_to_global(address)) : "memory");
 }
 

@@ -44,8 +44,8 @@ using namespace fused_decode;  // NOLINT(google-build-using-namespace)
 constexpr float kLog2E = 1.44269504088896340736F;
 constexpr int kMaxSharedBytes = 227 * 1024;   // of a block
 constexpr int kHalfSharedBytes = 113 * 1024;  // of a block with another beside it
-constexpr int kLine = 128;                    // of the L2, bytes
-// Bytes of sums in global memory that the L2 begins to write back while it streams caches.
+// Bytes of sums in global memory from which on an H200 gained by discarding them: its L2 of 50 MB
+// had begun to write them back (bench/lab/README.md, seventh round of decode).
 constexpr int64_t kManySums = 4 << 20;
 
 // The other warps: attention over the tiles, phase by phase.
@@ -198,7 +198,8 @@ Params MakeParams(const SparseAttentionArgs& args) {
           .discards_sums = false,
           .prefetches_likely = false,
           .tile_sums = reinterpret_cast<void*>(
-              (reinterpret_cast<uintptr_t>(args.scratch.raw()) + kLine - 1) / kLine * kLine),
+              (reinterpret_cast<uintptr_t>(args.scratch.raw()) + kLineBytes - 1) / kLineBytes *
+              kLineBytes),
           .scale_log2 = args.softmax_scale * kLog2E};
 }
 
@@ -297,7 +298,7 @@ class Launcher {
   }
 
   // Clusters run in waves, each as long as its blocks take for the cluster's bytes and a fixed
-  // time; fitted to measurements of 8k to 256k tokens in batches of 1 to 64. Times in us.
+  // time; fitted to all ways at 8k to 256k tokens in batches of 1 to 64 on an H200. Times in us.
   Way Choose(const Params& params, int64_t num_clusters) {
     constexpr double kFixedTime = 4.5, kFixedTimePerRank = 0.16;
     constexpr double kNextWave = 1.1;   // of the fixed time: clusters of a wave do not end at once
@@ -387,7 +388,7 @@ int64_t FusedDecodeScratchBytes(const NsaShape& shape, int64_t num_tokens, int64
                                 int64_t max_pages) {
   const int64_t num_tiles = (max_pages * shape.rows_per_page() + kTileRows - 1) / kTileRows;
   const int64_t tile_blocks = kTileRows / shape.rows_per_page();
-  return kLine + num_tokens * num_kv_heads * num_tiles * (tile_blocks + 2) * kHeads * 4;
+  return kLineBytes + num_tokens * num_kv_heads * num_tiles * (tile_blocks + 2) * kHeads * 4;
 }
 
 #ifdef NSA_DECODE_STAGES

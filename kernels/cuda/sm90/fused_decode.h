@@ -16,8 +16,8 @@ inline constexpr int64_t kMaxFusedSelected = 64;
 // tokens at 32/16/64).
 bool CanFuseDecode(const SparseAttentionArgs& args);
 
-// Scratch for num_tokens tokens of sequences of up to max_pages pages, aligned to
-// kScratchAlignment. Nothing in it outlives the launch.
+// Scratch for num_tokens tokens of sequences of up to max_pages pages. Nothing in it outlives the
+// launch.
 int64_t FusedDecodeScratchBytes(const NsaShape& shape, int64_t num_tokens, int64_t num_kv_heads,
                                 int64_t max_pages);
 
@@ -35,7 +35,7 @@ void LaunchFusedDecode(const SparseAttentionArgs& args, cudaStream_t stream);
 
 #ifdef NSA_DECODE_STAGES
 // The stamps of the launch before (fused_decode_stages.cuh), after which the device was idle, to
-// `stamps`: [4096 blocks][stages][ns, cycles] of uint64. Returns the number of stages.
+// `stamps`: [4096 blocks][stages] of uint64, ns. Returns the number of stages.
 int64_t CopyFusedDecodeStages(void* stamps);
 #endif
 

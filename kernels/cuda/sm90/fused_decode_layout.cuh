@@ -47,8 +47,8 @@ struct Instance {
   static constexpr int kMinStages = kDk + kDv > 128 ? 2 : 4;
 };
 
-// Of one head in one tile of compressed rows: the probability of the tile's first row, which the
-// last block of the tile before reaches into, relative to the maximum.
+// Of one head (by HeadPlace) in one tile of compressed rows: the probability of the tile's first
+// row, which the last block of the tile before reaches into, relative to the maximum.
 struct alignas(8) Edge {
   float first, max;
 };
@@ -81,7 +81,8 @@ struct Layout {
   static constexpr int kPairs = sizeof(Shared<typename I::T>);
   static constexpr int kPhaseResults = kHeads * I::kDv * 4;
   static constexpr int kSums = kTileSumsBytes<I::kTileBlocks>;
-  // sums: TileSums; they end where the results of the chosen blocks' attention begin to arrive.
+  // sums: TileSums, in the room for the results of the chosen blocks, which come when they have
+  // been read, and behind it.
   int edges, importances, pages, tiles, results, sums;
 
   __host__ __device__ Layout(int max_tiles, int num_ranks, int num_stages) {
@@ -115,7 +116,8 @@ struct alignas(16) TileSums {
   // Sums of weighted probabilities as lanes of the products have them, so that a warp stores whole
   // lines: blocks 2 (lane % 4) and the next one of 8, each of heads lane / 4 and 8 more.
   float4 blocks[I::kTileBlocks / 8][32];
-  float first[kHeads];  // by HeadPlace: the probabilities of the tile's first row
+  // By HeadPlace:
+  float first[kHeads];  // the probabilities of the tile's first row
   float max[kHeads];
 };
 

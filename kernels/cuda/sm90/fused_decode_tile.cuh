@@ -20,7 +20,7 @@ inline constexpr int kHeads = 16;  // heads of a group, padded: the M side of th
 inline constexpr int kTileRows = 64;
 inline constexpr int kWarpRows = kTileRows / kWarps;  // rows that a warp brings, or scores
 inline constexpr int kChunkRows = 4;                  // neighbours: as a rule also in the cache
-inline constexpr int kHalfChunks = 8;                 // of half a tile, see TileRow()
+inline constexpr int kHalfChunks = 8;                 // of half a tile, see RowAt()
 inline constexpr int kProbStride = kTileRows + 8;     // 16-bit elements; no ldmatrix conflicts
 inline constexpr unsigned kFullMask = 0xffffffffu;
 
@@ -183,7 +183,7 @@ __host__ __device__ constexpr int OffsetAt(unsigned place) {
 
 // Starts copying this warp's rows of K and V: lane i's `index` is the row of the cache that becomes
 // row i % 16 of them, -1 = none. The copies and one arrival of every warp complete the barrier
-// `full`. Rows that are none have any K and V of 0.
+// `full`. Rows that are none have V of 0 and any K: whoever attends the tile masks their scores.
 template <int kDk, int kDv>
 __device__ __forceinline__ void LoadTile(const PagedRows& kv, int32_t index, uint32_t tile,
                                          uint32_t full, int warp, int lane, uint64_t policy) {

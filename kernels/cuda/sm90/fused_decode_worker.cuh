@@ -321,13 +321,13 @@ struct Worker {
 
   // Scouts, when all importances of this block are known.
   __device__ __forceinline__ void DiscardSums() {
-    constexpr int kLines = Layout<I>::kSums / 128;
-    static_assert(Layout<I>::kSums % 128 == 0);
+    constexpr int kLines = Layout<I>::kSums / kLineBytes;
+    static_assert(Layout<I>::kSums % kLineBytes == 0);
     const int num_lines = p.discards_sums ? NumLocal(num_cmp_tiles) * kLines : 0;
 #pragma unroll 1
     for (int i = p.num_shared_tiles * kLines + (static_cast<int>(threadIdx.x) & (kThreads - 1));
          i < num_lines; i += kThreads) {
-      DiscardLine(reinterpret_cast<const char*>(global_sums) + i * 128);
+      DiscardLine(reinterpret_cast<char*>(global_sums) + i * kLineBytes);
     }
   }
 

@@ -216,7 +216,7 @@ __device__ void ProducePartials(Shared<kDk, kDv>& shared, const Params& params) 
       const uint32_t full = SharedAddress(&shared.partial_full[consumer][ring.stage]);
       if (lane < kGroupTokens) {
         Wait(SharedAddress(&shared.partial_empty[consumer][ring.stage]), ring.parity ^ 1);
-        if (kWarpArrivals > 1) {  // racecheck takes copies of all lanes for those of lane 0
+        if (kForRacecheck) {  // it takes copies of all lanes for those of lane 0
           for (auto& empty : shared.partial_empty) {
             Wait(SharedAddress(&empty[ring.stage]), ring.parity ^ 1);
           }
