@@ -18,8 +18,8 @@ __device__ __forceinline__ void PrefetchBulk(const void* address, uint32_t num_b
 
 inline constexpr int kLineBytes = 128;
 
-// Forgets a line of global memory, so that the L2 need not write them back: until they are
-// written again they may have any value. The address is a multiple of kLineBytes.
+// Forgets a line of global memory, so that the L2 need not write it back: until it is written
+// again it may have any value. The address is a multiple of kLineBytes.
 __device__ __forceinline__ void DiscardLine(void* address) {
   asm volatile("discard.global.L2 [%0], 128;" ::"l"(__cvta_generic_to_global(address)) : "memory");
 }
