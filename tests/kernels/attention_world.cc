@@ -48,15 +48,29 @@ AttentionWorld::AttentionWorld(const Geometry& geometry, std::vector<int64_t> le
 
 float AttentionWorld::scale() const { return 1.0F / std::sqrt(static_cast<float>(geometry_.d_k)); }
 
-Tensor AttentionWorld::Queries(const std::vector<TestToken>& tokens) const {
+Tensor AttentionWorld::OfTokens(const std::vector<TestToken>& tokens, int64_t num_columns,
+                                uint32_t salt) const {
   const auto num_tokens = static_cast<int64_t>(tokens.size());
-  Tensor q(DType::kF32, {num_tokens, num_heads(), geometry_.d_k});
-  const int64_t per_token = num_heads() * geometry_.d_k;
+  Tensor values(DType::kF32, {num_tokens, num_heads(), num_columns});
+  const int64_t per_token = num_heads() * num_columns;
   for (int64_t t = 0; t < num_tokens; ++t) {
-    if (tokens[static_cast<size_t>(t)].position < 0) continue;  // padding holds NaN
-    std::mt19937 random = TokenRandom(seed_, tokens[static_cast<size_t>(t)], 1);
+    std::mt19937 random = TokenRandom(seed_, tokens[static_cast<size_t>(t)], salt);
     std::normal_distribution<double> normal(0, 2);
-    for (int64_t i = 0; i < per_token; ++i) q.Set(t * per_token + i, normal(random));
+    for (int64_t i = 0; i < per_token; ++i) values.Set(t * per_token + i, normal(random));
+  }
+  return values;
+}
+
+Tensor AttentionWorld::Gates(const std::vector<TestToken>& tokens) const {
+  return OfTokens(tokens, 3, 0);
+}
+
+Tensor AttentionWorld::Queries(const std::vector<TestToken>& tokens) const {
+  Tensor q = OfTokens(tokens, geometry_.d_k, 1);
+  const int64_t per_token = num_heads() * geometry_.d_k;
+  for (size_t t = 0; t < tokens.size(); ++t) {  // padding is NaN
+    float* const row = q.data<float>() + static_cast<int64_t>(t) * per_token;
+    if (tokens[t].position < 0) std::fill(row, row + per_token, std::nanf(""));
   }
   return geometry_.activation == DType::kF32
              ? std::move(q)

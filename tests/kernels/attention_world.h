@@ -37,8 +37,8 @@ struct AttentionOutputs {
 
 class AttentionWorld {
  public:
-  // lengths[s] tokens of sequence s are in the cache. Queries, contents and chosen blocks are
-  // random but a function of (seed, sequence, position) alone.
+  // lengths[s] tokens of sequence s are in the cache. Queries, gates, contents and chosen blocks
+  // are random but a function of (seed, sequence, position) alone.
   AttentionWorld(const Geometry& geometry, std::vector<int64_t> lengths, uint32_t seed = 1);
 
   AttentionOutputs Run(Branch branch, const std::vector<TestToken>& tokens,
@@ -52,6 +52,8 @@ class AttentionWorld {
   float scale() const;
   // [T, H, d_k] f32, rounded to the activation dtype.
   Tensor Queries(const std::vector<TestToken>& tokens) const;
+  // Logits [T, H, 3].
+  Tensor Gates(const std::vector<TestToken>& tokens) const;
   // Forced blocks and random others, ascending.
   std::vector<int64_t> ChosenBlocks(const TestToken& token, int64_t kv_head) const;
   TestCache& tokens_cache() { return *tokens_; }
@@ -65,6 +67,8 @@ class AttentionWorld {
   std::vector<TestToken> AllTokens() const;
 
  private:
+  // [T, H, num_columns] f32 with a deviation of 2.
+  Tensor OfTokens(const std::vector<TestToken>& tokens, int64_t num_columns, uint32_t salt) const;
   std::vector<int64_t> VisibleRows(Branch branch, const TestToken& token, int64_t kv_head) const;
   const TestCache& CacheOf(Branch branch) const;
   // [T, K, num_selected]

@@ -2,26 +2,30 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
+#include <cstring>
 
 #include "kernels/nsa.h"
 #include "tests/support/compare.h"
 
 namespace nsa::testing {
-namespace {
-
-Tensor Gates(const AttentionWorld& world, const Step& step) {
-  std::mt19937 random(21);
-  return RandomTensor(DType::kF32, {step.num_tokens(), world.num_heads(), 3}, random, 2);
+Outputs Outputs::Of(const std::vector<int64_t>& tokens) const {
+  const auto pick = [&](const Tensor& all) {
+    const auto num_tokens = static_cast<int64_t>(tokens.size());
+    Tensor some(all.view().dtype(), {num_tokens, all.view().dim(1), all.view().dim(2)});
+    for (int64_t i = 0; i < num_tokens; ++i) {
+      const TensorView from = all.view().Slice(tokens[static_cast<size_t>(i)], 1);
+      std::memcpy(some.view().Slice(i, 1).raw(), from.raw(), static_cast<size_t>(from.num_bytes()));
+    }
+    return some;
+  };
+  return {pick(out), pick(blocks)};
 }
 
-}  // namespace
-
 Outputs RunStep(const AttentionWorld& world, const Step& step, ThreadPool* threads,
-                const std::function<void(OnDevice&)>& before) {
+                const BeforeStep& before) {
   const Geometry& g = world.geometry();
   const TestTokens host_map(step.tokens());
-  const Tensor tiles = step.Tiles(), gates = Gates(world, step);
+  const Tensor tiles = step.Tiles(), gates = world.Gates(step.tokens());
   const Tensor q = Converted(world.Queries(step.tokens()), g.activation);
   Outputs outputs{Tensor(g.activation, {step.num_tokens(), world.num_heads(), g.d_v}),
                   Tensor(DType::kI32, {step.num_tokens(), g.num_kv_heads, g.shape.num_selected})};
@@ -32,7 +36,8 @@ Outputs RunStep(const AttentionWorld& world, const Step& step, ThreadPool* threa
   const SparseAttentionExtent extent{
       .shape = g.shape,
       .num_tokens = step.num_tokens(),
-      .num_seqs = world.tokens_cache().table().view().dim(0),
+      // In an engine a sequence decodes one token.
+      .num_seqs = std::max(world.tokens_cache().table().view().dim(0), step.num_decode_tokens()),
       .max_pages = std::max(world.tokens_cache().table().view().dim(1),
                             world.rows_cache().table().view().dim(1)),
       .num_heads = world.num_heads(),
@@ -53,7 +58,7 @@ Outputs RunStep(const AttentionWorld& world, const Step& step, ThreadPool* threa
       .blocks = on(outputs.blocks),
       .scratch = on.Scratch(SparseAttentionScratchBytes(extent, on.stream())),
       .softmax_scale = world.scale()};
-  if (before) before(on);
+  if (before) before(on, args);
   SparseAttention(args, on.stream());
   on.Fetch();
   return outputs;
@@ -80,7 +85,7 @@ Tensor Combined(const AttentionWorld& world, const Step& step, const Tensor& blo
   SelectedAttention({g.shape, map.map(), q, sel.kv, blocks, sel_out, lse, world.scale()}, stream);
   WindowAttention({g.shape.window_tokens, map.map(), q, win.kv, win_out, lse, world.scale()},
                   stream);
-  CombineBranches({Gates(world, step), cmp_out, sel_out, win_out, out}, stream);
+  CombineBranches({world.Gates(step.tokens()), cmp_out, sel_out, win_out, out}, stream);
   return Converted(out, DType::kF32);
 }
 

@@ -7,6 +7,7 @@
 #include <functional>
 #include <vector>
 
+#include "kernels/nsa.h"
 #include "tests/kernels/attention_world.h"
 #include "tests/kernels/geometries.h"
 #include "tests/kernels/step.h"
@@ -17,11 +18,14 @@ namespace nsa::testing {
 struct Outputs {
   Tensor out;     // [T, H, d_v] activation
   Tensor blocks;  // [T, K, num_selected]
+  // Of the tokens of these numbers.
+  Outputs Of(const std::vector<int64_t>& tokens) const;
 };
 
-// before(on) enqueues what runs directly before.
+// before(on, args) enqueues what runs directly before, and sees the operands.
+using BeforeStep = std::function<void(OnDevice&, const SparseAttentionArgs&)>;
 Outputs RunStep(const AttentionWorld& world, const Step& step, ThreadPool* threads,
-                const std::function<void(OnDevice&)>& before = {});
+                const BeforeStep& before = {});
 
 enum class Of : uint8_t { kValues, kMagnitudes };
 

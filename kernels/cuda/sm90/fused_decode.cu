@@ -27,6 +27,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <type_traits>
 
 #include "base/check.h"
 #include "kernels/cuda/instances.h"
@@ -215,17 +216,22 @@ class Launcher {
     return LayoutOf(params, kLeaves, I::kMinStages).NumSharedTiles(kMaxSharedBytes) >= 0;
   }
 
+  static FusedDecodePlan Plan(const Params& params, int64_t num_tokens) {
+    const int64_t num_clusters = num_tokens * params.num_kv_heads;
+    return PlanOf(params, num_clusters, Get().Choose(params, num_clusters));
+  }
+
   static void Launch(Params params, int64_t num_tokens, cudaStream_t stream) {
-    static Launcher launcher;
-    const Way way = launcher.Choose(params, num_tokens * params.num_kv_heads);
+    const int64_t num_clusters = num_tokens * params.num_kv_heads;
+    const Way way = Get().Choose(params, num_clusters);
+    const FusedDecodePlan plan = PlanOf(params, num_clusters, way);
     params.num_tiles = NumTiles(params.rows.table_width.divisor());
-    params.max_tiles = MaxTiles(params, way.num_ranks);
+    params.max_tiles = plan.num_tiles;
     params.num_stages = way.num_stages;
-    params.num_shared_tiles = way.num_shared_tiles;
-    const int64_t num_blocks =
-        std::min<int64_t>(num_tokens * params.num_kv_heads, way.num_resident) * way.num_ranks;
-    params.prefetches_likely = num_blocks <= launcher.num_processors_;
-    params.discards_sums = SumsBytes(params, way, num_tokens * params.num_kv_heads) >= kManySums;
+    params.num_shared_tiles = plan.num_shared_tiles;
+    params.prefetches_likely =
+        std::min<int64_t>(num_clusters, way.num_resident) * way.num_ranks <= Get().num_processors_;
+    params.discards_sums = plan.discards_sums;
     cudaLaunchAttribute attributes[2];
     cudaLaunchConfig_t config = Config(way.num_ranks, way.num_bytes, attributes);
     config.gridDim = dim3(way.num_ranks, params.num_kv_heads, static_cast<unsigned>(num_tokens));
@@ -250,6 +256,17 @@ class Launcher {
   }
   static Layout<I> LayoutOf(const Params& params, int num_ranks, int num_stages) {
     return Layout<I>(MaxTiles(params, num_ranks), num_ranks, num_stages);
+  }
+
+  static Launcher& Get() {
+    static Launcher launcher;
+    return launcher;
+  }
+  static FusedDecodePlan PlanOf(const Params& params, int64_t num_clusters, const Way& way) {
+    return {.num_ranks = way.num_ranks,
+            .num_tiles = MaxTiles(params, way.num_ranks),
+            .num_shared_tiles = way.num_shared_tiles,
+            .discards_sums = SumsBytes(params, way, num_clusters) >= kManySums};
   }
 
   Launcher() {
@@ -300,13 +317,13 @@ class Launcher {
   // Clusters run in waves, each as long as its blocks take for the cluster's bytes and a fixed
   // time; fitted to all ways at 8k to 256k tokens in batches of 1 to 64 on an H200. Times in us.
   Way Choose(const Params& params, int64_t num_clusters) {
-    constexpr double kFixedTime = 4.5, kFixedTimePerRank = 0.16;
-    constexpr double kNextWave = 1.1;   // of the fixed time: clusters of a wave do not end at once
+    constexpr double kFixedTime = 4, kFixedTimePerRank = 0.12;
+    constexpr double kNextWave = 1.3;   // of the fixed time: clusters of a wave do not end at once
     constexpr double kLateStart = 2.8;  // more, if blocks start only when those before have ended
     // Bytes per time of a block: with tiles enough on their way, with few, beside another block.
-    constexpr double kAloneRate = 33.5e3, kFewStagesRate = 28.2e3, kBesideRate = 19.8e3;
+    constexpr double kAloneRate = 36e3, kFewStagesRate = 26.5e3, kBesideRate = 21e3;
     constexpr int kFewStages = 3;
-    constexpr double kTimePerWrittenByte = 1.8e-6;  // of sums that leave the L2
+    constexpr double kTimePerWrittenByte = 2.4e-6;  // of sums that leave the L2
     const int table_width = params.rows.table_width.divisor();
     const double num_rows = static_cast<double>(table_width) * I::kPageRows +
                             params.num_selected * params.block_tokens + params.window_tokens;
@@ -346,10 +363,10 @@ class Launcher {
   Way ways_[kNumWays] = {};
 };
 
-// Calls use(fits, launch) of the operands' instance; false if there is none.
+// Calls use(launcher) with an std::type_identity of the operands' Launcher; false if there is none.
 template <typename T, int kDk, int kDv, typename Use>
 bool WithShape(const NsaShape& shape, const Use& use) {
-  const auto with = [&]<typename I>() { return use(Launcher<I>::Fits, Launcher<I>::Launch); };
+  const auto with = [&]<typename I>() { return use(std::type_identity<Launcher<I>>()); };
   const int64_t page_rows = shape.rows_per_page(), row_offset = shape.row_offset();
   if (page_rows == 4 && row_offset == 1) {
     return with.template operator()<Instance<T, kDk, kDv, 4, 1>>();
@@ -381,7 +398,9 @@ bool CanFuseDecode(const SparseAttentionArgs& args) {
          args.q.dim(1) / args.rows.num_kv_heads() <= kHeads &&
          shape.num_selected <= kMaxFusedSelected &&
          shape.num_selected - shape.num_initial - shape.num_local <= kMaxFree &&
-         WithInstance(args, [&](auto fits, auto /*launch*/) { return fits(MakeParams(args)); });
+         WithInstance(args, [&]<typename L>(std::type_identity<L> /*launcher*/) {
+           return L::Fits(MakeParams(args));
+         });
 }
 
 int64_t FusedDecodeScratchBytes(const NsaShape& shape, int64_t num_tokens, int64_t num_kv_heads,
@@ -398,6 +417,16 @@ int64_t CopyFusedDecodeStages(void* stamps) {
 }
 #endif
 
+FusedDecodePlan PlanFusedDecode(const SparseAttentionArgs& args) {
+  NSA_CHECK(CanFuseDecode(args)) << args.q.ToString() << " over " << args.rows.k.ToString();
+  FusedDecodePlan plan{};
+  WithInstance(args, [&]<typename L>(std::type_identity<L> /*launcher*/) {
+    plan = L::Plan(MakeParams(args), args.tokens.num_tokens());
+    return true;
+  });
+  return plan;
+}
+
 void LaunchFusedDecode(const SparseAttentionArgs& args, cudaStream_t stream) {
   NSA_CHECK(CanFuseDecode(args)) << args.q.ToString() << " over " << args.rows.k.ToString();
   const int64_t num_tokens = args.tokens.num_tokens();
@@ -405,8 +434,8 @@ void LaunchFusedDecode(const SparseAttentionArgs& args, cudaStream_t stream) {
   NSA_CHECK_GE(args.scratch.num_bytes(),
                FusedDecodeScratchBytes(args.shape, num_tokens, args.rows.num_kv_heads(),
                                        args.rows.table.dim(1)));
-  WithInstance(args, [&](auto /*fits*/, auto launch) {
-    launch(MakeParams(args), num_tokens, stream);
+  WithInstance(args, [&]<typename L>(std::type_identity<L> /*launcher*/) {
+    L::Launch(MakeParams(args), num_tokens, stream);
     return true;
   });
 }

@@ -21,6 +21,15 @@ bool CanFuseDecode(const SparseAttentionArgs& args);
 int64_t FusedDecodeScratchBytes(const NsaShape& shape, int64_t num_tokens, int64_t num_kv_heads,
                                 int64_t max_pages);
 
+// How LaunchFusedDecode would run the operands.
+struct FusedDecodePlan {
+  int num_ranks;         // thread blocks that serve a token and KV head
+  int num_tiles;         // of compressed rows, of a block, at most
+  int num_shared_tiles;  // those whose sums of blocks stay in shared memory
+  bool discards_sums;    // of the other tiles, which are in scratch, once they have been read
+};
+FusedDecodePlan PlanFusedDecode(const SparseAttentionArgs& args);
+
 // SparseAttention of args.tokens, each of which is the only one of its sequence. Can be captured in
 // a graph, and gives a token the same bits in any batch.
 //

@@ -93,17 +93,22 @@ struct Worker {
       InitBarrier(SharedAddress(shared.empty + i), kWarps * kWarpArrivals);
     }
     InitBarrier(SharedAddress(&shared.attended), kThreads);
-    InitBarrier(SharedAddress(&shared.sums_here), 1);
     InitBarrier(SharedAddress(&shared.importances_here), 1);
     InitBarrier(SharedAddress(&shared.chosen_here), 32);
-    for (uint64_t& barrier : shared.results_here) InitBarrier(SharedAddress(&barrier), 1);
+    // What a block stores for itself, all its attending threads; else bytes: ExpectAll.
+    const int num_arrivals = ClusterSize() == 1 ? kThreads : 1;
+    InitBarrier(SharedAddress(&shared.sums_here), num_arrivals);
+    for (uint64_t& barrier : shared.results_here) {
+      InitBarrier(SharedAddress(&barrier), num_arrivals);
+    }
     FenceBarrierInit();
   }
 
   // One thread: how many bytes the cluster will send here.
   __device__ __forceinline__ void ExpectAll() {
+    if (num_ranks == 1) return Arrive(SharedAddress(&shared.importances_here));
     int num_bytes = num_ranks * kHeads * static_cast<int>(sizeof(Pair));
-    if (num_ranks > 1 && I::kRowOffset > 0 && ranks_blocks()) {
+    if (I::kRowOffset > 0 && ranks_blocks()) {
       num_bytes += NumLocal(num_cmp_tiles - 1) * kHeads * static_cast<int>(sizeof(Edge));
     }
     ArriveExpectBytes(SharedAddress(&shared.sums_here), num_bytes);
@@ -231,6 +236,7 @@ struct Worker {
   }
 
   // Attending: sends maximum and sum of every head to all blocks, or to the one that sums the head.
+  // A block that has the cluster to itself stores as ever, here and in Send.
   __device__ __forceinline__ void Publish(int phase, const Partial<I::kDv>& partial) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int peer = warp * 4 + (lane & 3);  // lanes of a quad have the same heads
@@ -239,10 +245,16 @@ struct Worker {
     for (int half = 0; half < 2; ++half) {
       const int head = (lane >> 2) + half * 8;
       if (peer >= num_ranks || (phase != kCmp && (head & (num_ranks - 1)) != peer)) continue;
-      StorePeerAsync2(PeerAddress(SharedAddress(pairs + PairIndex(phase, rank, head)), peer),
-                      {partial.max[half], partial.sum[half]},
-                      PeerAddress(SharedAddress(barrier), peer));
+      Pair* const place = pairs + PairIndex(phase, rank, head);
+      if (num_ranks == 1) {
+        *place = {partial.max[half], partial.sum[half]};
+      } else {
+        StorePeerAsync2(PeerAddress(SharedAddress(place), peer),
+                        {partial.max[half], partial.sum[half]},
+                        PeerAddress(SharedAddress(barrier), peer));
+      }
     }
+    if (num_ranks == 1 && phase == kCmp) Arrive(SharedAddress(barrier));
   }
 
   // Phase 2, scouts: sends the importance of this block's blocks; calls between() now and then. The
@@ -435,7 +447,7 @@ struct Worker {
     for (int half = 0; half < 2; ++half) {
       const int head = (lane >> 2) + half * 8, peer = head & (num_ranks - 1);
       const int dim = warp * (I::kDv / kWarps) + (odd ? 8 : 0) + (lane & 2) * 2;
-      const float* const place = Result(phase, rank, head, dim);
+      float* const place = Result(phase, rank, head, dim);
       const uint32_t address = PeerAddress(SharedAddress(place), peer);
       const uint32_t barrier = PeerAddress(SharedAddress(&shared.results_here[phase]), peer);
 #pragma unroll
@@ -446,12 +458,16 @@ struct Worker {
         const float sent[2] = {odd ? even_part[0] : odd_part[0], odd ? even_part[1] : odd_part[1]};
         const float got[2] = {__shfl_xor_sync(kFullMask, sent[0], 1),
                               __shfl_xor_sync(kFullMask, sent[1], 1)};
-        StorePeerAsync4(address + part * 32,
-                        {odd ? got[0] : own[0], odd ? got[1] : own[1], odd ? own[0] : got[0],
-                         odd ? own[1] : got[1]},
-                        barrier);
+        const float4 four{odd ? got[0] : own[0], odd ? got[1] : own[1], odd ? own[0] : got[0],
+                          odd ? own[1] : got[1]};
+        if (num_ranks == 1) {
+          *reinterpret_cast<float4*>(place + part * 8) = four;
+        } else {
+          StorePeerAsync4(address + part * 32, four, barrier);
+        }
       }
     }
+    if (num_ranks == 1) Arrive(SharedAddress(&shared.results_here[phase]));
   }
 
   // Scouts, once the phase's results are here: factors and weights of this block's heads.

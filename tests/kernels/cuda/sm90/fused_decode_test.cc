@@ -1,15 +1,14 @@
 // The decode kernel of Hopper where the blocks' sums do not fit into shared memory.
-// (sparse_attention_test.cc compares it with the CPU, bench/kernels/gpu/decode_bench.py at lengths
-// like these.)
+// (sparse_attention_test.cc has short contexts and small batches.)
 
 #include "kernels/cuda/sm90/fused_decode.h"
 
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <numeric>
-
 #include "kernels/cuda/context.h"
+#include "tests/kernels/attention_world.h"
+#include "tests/kernels/geometries.h"
+#include "tests/kernels/sparse_step.h"
 #include "tests/support/compare.h"
 #include "tests/support/test_device.h"
 
@@ -17,93 +16,81 @@ namespace nsa::testing {
 namespace {
 
 constexpr int kHopper = 90;
-constexpr NsaShape kShape{32, 16, 64, 16, 1, 2, 512};
-constexpr int64_t kNumTokens = 256, kGroup = 16, kD = 128;
-constexpr int64_t kNumPages = 640;  // of every sequence, all the same
+// Llama-NSA's blocks, and the paper's number of them.
+constexpr NsaShape kShortBlocksShape{32, 32, 32, 16, 0, 1, 512};
+constexpr NsaShape kUnpooledShape{64, 64, 64, 16, 1, 2, 512};
 
-// Sequences that share all pages and differ in their last position.
-class CudaFusedDecodeTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (!HasDevice(DeviceType::kCuda)) GTEST_SKIP() << "this machine has no GPU";
-    for (int64_t i = 0; i < kNumTokens; ++i) {
-      int32_t* const pages = table_.data<int32_t>() + i * kNumPages;
-      std::iota(pages, pages + kNumPages, 0);
-      sequence_.Set(i, static_cast<double>(i));
-      position_.Set(i, static_cast<double>(kNumPages * kShape.block_tokens - 1 - 7 * i));
-    }
-  }
-
-  struct Outputs {
-    explicit Outputs(int64_t count)
-        : out(DType::kBF16, {count, kGroup, kD}),
-          blocks(DType::kI32, {count, 1, kShape.num_selected}) {}
-    Tensor out, blocks;
-  };
-
-  // Enqueues tokens [first, first + count).
-  void Run(OnDevice& on, int64_t first, int64_t count, const TensorView& scratch,
-           Outputs& outputs) {
-    const auto cut = [&](const Tensor& all) { return on(all).Slice(first, count); };
-    const TensorView table = on(table_).Reshape({kNumTokens, kNumPages});
-    const PagedKv raw{on(k_), on(v_), table};
-    TokenMap tokens{.sequence = cut(sequence_), .position = cut(position_)};
-    tokens.num_decode_tokens = count;
-    const SparseAttentionArgs args{.shape = kShape,
-                                   .tokens = tokens,
-                                   .q = cut(q_),
-                                   .gate_logits = cut(gates_),
-                                   .rows = {on(row_k_), on(row_v_), table},
-                                   .sel = raw,
-                                   .win = raw,
-                                   .out = on(outputs.out),
-                                   .blocks = on(outputs.blocks),
-                                   .scratch = scratch,
-                                   .softmax_scale = 0.2F};
-    ASSERT_TRUE(cuda::CanFuseDecode(args));
-    SparseAttention(args, on.stream());
-  }
-
-  std::mt19937 random_{3};
-  const int64_t page_rows_ = kShape.block_tokens, rows_per_page_ = kShape.rows_per_page();
-  const Tensor k_ = RandomTensor(DType::kBF16, {kNumPages, 1, page_rows_, kD}, random_);
-  const Tensor v_ = RandomTensor(DType::kBF16, {kNumPages, 1, page_rows_, kD}, random_);
-  const Tensor row_k_ = RandomTensor(DType::kBF16, {kNumPages, 1, rows_per_page_, kD}, random_);
-  const Tensor row_v_ = RandomTensor(DType::kBF16, {kNumPages, 1, rows_per_page_, kD}, random_);
-  const Tensor q_ = RandomTensor(DType::kBF16, {kNumTokens, kGroup, kD}, random_);
-  const Tensor gates_ = RandomTensor(DType::kF32, {kNumTokens, kGroup, 3}, random_);
-  Tensor table_{DType::kI32, {kNumTokens * kNumPages}};
-  Tensor sequence_{DType::kI32, {kNumTokens}}, position_{DType::kI32, {kNumTokens}};
+// So many tokens, and pages of their sequence, that the blocks of the grid have several tiles of
+// sums more than they have room for, and all of them much.
+struct Case {
+  Geometry geometry;
+  int64_t num_tokens, num_pages;
 };
+void PrintTo(const Case& c, std::ostream* os) { *os << c.geometry.name; }
 
-// A large batch has blocks with more tiles than sums in shared memory, and forgets what it has
-// read; a token alone keeps all of its sums there.
-TEST_F(CudaFusedDecodeTest, SumsInGlobalMemoryGiveTheSameBits) {
-  OnDevice on(DeviceType::kCuda);
-  if (on.stream().cuda->compute_capability() != kHopper) GTEST_SKIP() << "this GPU is no Hopper";
-  const TensorView scratch =
-      on.Scratch(cuda::FusedDecodeScratchBytes(kShape, kNumTokens, 1, kNumPages));
-  Outputs together(kNumTokens), again(kNumTokens);
-  Run(on, 0, kNumTokens, scratch, together);
-  Run(on, 0, kNumTokens, scratch, again);
-  const std::vector<int64_t> tokens = {0, 1, 100, kNumTokens - 1};
-  std::vector<Outputs> alone;
-  for (size_t i = 0; i < tokens.size(); ++i) alone.emplace_back(1);
-  for (size_t i = 0; i < tokens.size(); ++i) Run(on, tokens[i], 1, scratch, alone[i]);
-  on.Fetch();
+std::vector<Case> Cases() {
+  const auto of = [](const char* name, const NsaShape& shape, int64_t group_size, int64_t d_k,
+                     int64_t d_v, DType dtype) {
+    return Geometry{name, shape, 1, group_size, d_k, d_v, dtype, DeviceType::kCuda, dtype};
+  };
+  constexpr DType kBF16 = DType::kBF16, kF16 = DType::kF16;
+  return {{of("PaperG16D128Bf16", kPaperShape, 16, 128, 128, kBF16), 256, 1024},
+          {of("PaperG4D192x128F16", kPaperShape, 4, 192, 128, kF16), 256, 1536},
+          {of("PaperG16D64F16", kPaperShape, 16, 64, 64, kF16), 64, 4096},
+          {of("UnpooledG16D128F16", kUnpooledShape, 16, 128, 128, kF16), 256, 1024},
+          {of("ShortBlocksG5D128Bf16", kShortBlocksShape, 5, 128, 128, kBF16), 256, 1024}};
+}
+
+class CudaFusedDecodeTest : public ::testing::TestWithParam<Case> {};
+
+// A large batch of tokens at the end of one sequence has blocks with more tiles than sums in shared
+// memory, and discards the others' once they are read; a token alone keeps all of its sums there.
+TEST_P(CudaFusedDecodeTest, SumsInGlobalMemory) {
+  if (!HasDevice(DeviceType::kCuda)) GTEST_SKIP() << "this machine has no GPU";
+  if (OnDevice(DeviceType::kCuda).stream().cuda->compute_capability() != kHopper) {
+    GTEST_SKIP() << "this GPU is no Hopper";
+  }
+  const auto& [geometry, num_tokens, num_pages] = GetParam();
+  const int64_t num_positions = num_pages * geometry.shape.block_tokens;
+  const AttentionWorld world(geometry, {num_positions});
+  Step step;
+  for (int64_t i = 0; i < num_tokens; ++i) {
+    step.AddDecode({0, static_cast<int32_t>(num_positions - 1 - 7 * i)});
+  }
+  const Outputs together =
+      RunStep(world, step, nullptr, [](const auto& /*on*/, const SparseAttentionArgs& args) {
+        ASSERT_TRUE(cuda::CanFuseDecode(args));
+        const cuda::FusedDecodePlan plan = cuda::PlanFusedDecode(args);
+        EXPECT_GE(plan.num_tiles, plan.num_shared_tiles + 4);
+        EXPECT_TRUE(plan.discards_sums);
+      });
+  const Outputs again = RunStep(world, step, nullptr);
   EXPECT_TRUE(IsIdentical(again.out, together.out));
   EXPECT_TRUE(IsIdentical(again.blocks, together.blocks));
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    ASSERT_FALSE(std::isnan(alone[i].out.At(0)));
-    for (int64_t j = 0; j < kGroup * kD; ++j) {
-      ASSERT_EQ(together.out.At(tokens[i] * kGroup * kD + j), alone[i].out.At(j))
-          << "token " << tokens[i] << ", element " << j;
-    }
-    for (int64_t j = 0; j < kShape.num_selected; ++j) {
-      ASSERT_EQ(together.blocks.At(tokens[i] * kShape.num_selected + j), alone[i].blocks.At(j));
-    }
+
+  const std::vector<int64_t> some = {0, 1, 30, num_tokens - 1};
+  Step checked;
+  for (int64_t token : some) {
+    checked.AddDecode(step.tokens()[static_cast<size_t>(token)]);
+    Step alone;
+    alone.AddDecode(checked.tokens().back());
+    const Outputs single =
+        RunStep(world, alone, nullptr, [](const auto& /*on*/, const SparseAttentionArgs& args) {
+          const cuda::FusedDecodePlan plan = cuda::PlanFusedDecode(args);
+          EXPECT_EQ(plan.num_tiles, plan.num_shared_tiles);
+          EXPECT_FALSE(plan.discards_sums);
+        });
+    const Outputs batched = together.Of({token});
+    EXPECT_TRUE(IsIdentical(single.blocks, batched.blocks)) << "token " << token;
+    EXPECT_TRUE(IsIdentical(single.out, batched.out)) << "token " << token;
   }
+  const Outputs outputs = together.Of(some);
+  CheckBlocks(world, checked, outputs.blocks);
+  CheckOutputs(world, checked, outputs);
 }
+
+INSTANTIATE_TEST_SUITE_P(Cases, CudaFusedDecodeTest, ::testing::ValuesIn(Cases()),
+                         ::testing::PrintToStringParamName());
 
 }  // namespace
 }  // namespace nsa::testing
