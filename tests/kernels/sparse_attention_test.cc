@@ -47,7 +47,7 @@ TEST_P(SparseAttentionTest, DecodeTokens) {
     Step alone;
     alone.AddDecode(step.tokens()[t]);
     const Outputs single = RunStep(world, alone, nullptr);
-    const Outputs batched = outputs.Of({static_cast<int64_t>(t)});
+    const Outputs batched = outputs.Pick({static_cast<int64_t>(t)});
     ASSERT_TRUE(IsIdentical(single.blocks, batched.blocks)) << "token " << t;
     ASSERT_TRUE(IsIdentical(single.out, batched.out)) << "token " << t;
   }
@@ -107,11 +107,13 @@ TEST_P(SparseAttentionTest, SeesTheRowsOfItsOwnStep) {
     const MovedRow sel(GetParam(), world.tokens_cache(), num_tokens - 1);
     const MovedRow win(GetParam(), world.ring_cache(), num_tokens - 1);
     const MovedRow row(GetParam(), world.rows_cache(), new_row);
-    const Outputs outputs = RunStep(world, step, nullptr, [&](OnDevice& on, const auto& /*args*/) {
-      sel.Store(on);
-      win.Store(on);
-      row.Store(on);
-    });
+    const Outputs outputs =
+        RunStep(world, step, nullptr, [&](OnDevice& on, const SparseAttentionArgs& args) {
+          sel.Store(on);
+          win.Store(on);
+          row.Store(on);
+          SparseAttention(args, on.stream());
+        });
     EXPECT_TRUE(IsIdentical(outputs.out, expected.out)) << num_tokens;
     EXPECT_TRUE(IsIdentical(outputs.blocks, expected.blocks)) << num_tokens;
   }

@@ -8,7 +8,8 @@
 #include "tests/support/compare.h"
 
 namespace nsa::testing {
-Outputs Outputs::Of(const std::vector<int64_t>& tokens) const {
+
+Outputs Outputs::Pick(const std::vector<int64_t>& tokens) const {
   const auto pick = [&](const Tensor& all) {
     const auto num_tokens = static_cast<int64_t>(tokens.size());
     Tensor some(all.view().dtype(), {num_tokens, all.view().dim(1), all.view().dim(2)});
@@ -22,7 +23,7 @@ Outputs Outputs::Of(const std::vector<int64_t>& tokens) const {
 }
 
 Outputs RunStep(const AttentionWorld& world, const Step& step, ThreadPool* threads,
-                const BeforeStep& before) {
+                const StepRunner& run) {
   const Geometry& g = world.geometry();
   const TestTokens host_map(step.tokens());
   const Tensor tiles = step.Tiles(), gates = world.Gates(step.tokens());
@@ -36,8 +37,7 @@ Outputs RunStep(const AttentionWorld& world, const Step& step, ThreadPool* threa
   const SparseAttentionExtent extent{
       .shape = g.shape,
       .num_tokens = step.num_tokens(),
-      // In an engine a sequence decodes one token.
-      .num_seqs = std::max(world.tokens_cache().table().view().dim(0), step.num_decode_tokens()),
+      .num_seqs = world.tokens_cache().table().view().dim(0),
       .max_pages = std::max(world.tokens_cache().table().view().dim(1),
                             world.rows_cache().table().view().dim(1)),
       .num_heads = world.num_heads(),
@@ -58,8 +58,7 @@ Outputs RunStep(const AttentionWorld& world, const Step& step, ThreadPool* threa
       .blocks = on(outputs.blocks),
       .scratch = on.Scratch(SparseAttentionScratchBytes(extent, on.stream())),
       .softmax_scale = world.scale()};
-  if (before) before(on, args);
-  SparseAttention(args, on.stream());
+  run ? run(on, args) : SparseAttention(args, on.stream());
   on.Fetch();
   return outputs;
 }

@@ -18,14 +18,14 @@ namespace nsa::testing {
 struct Outputs {
   Tensor out;     // [T, H, d_v] activation
   Tensor blocks;  // [T, K, num_selected]
-  // Of the tokens of these numbers.
-  Outputs Of(const std::vector<int64_t>& tokens) const;
+  // Those of the tokens of these numbers.
+  Outputs Pick(const std::vector<int64_t>& tokens) const;
 };
 
-// before(on, args) enqueues what runs directly before, and sees the operands.
-using BeforeStep = std::function<void(OnDevice&, const SparseAttentionArgs&)>;
+// By run(on, args), if there is one, else by SparseAttention.
+using StepRunner = std::function<void(OnDevice&, const SparseAttentionArgs&)>;
 Outputs RunStep(const AttentionWorld& world, const Step& step, ThreadPool* threads,
-                const BeforeStep& before = {});
+                const StepRunner& run = {});
 
 enum class Of : uint8_t { kValues, kMagnitudes };
 

@@ -19,7 +19,8 @@
 // for those kernels ends.
 //
 // What blocks send each other are stores that count as bytes on a barrier of the receiver
-// (ptx/store_async.cuh): nothing waits for a barrier of the whole cluster or a fence.
+// (ptx/store_async.cuh): nothing waits for a barrier of the whole cluster or a fence. A block that
+// has the cluster to itself stores the ordinary way and arrives on the same barriers.
 //
 // Tile i of a phase belongs to leaf i % 16 of a fixed tree (fused_decode_tile.cuh); a block
 // computes the leaves that are its rank modulo c and the subtree over them. So c changes where work
@@ -216,14 +217,15 @@ class Launcher {
     return LayoutOf(params, kLeaves, I::kMinStages).NumSharedTiles(kMaxSharedBytes) >= 0;
   }
 
-  static FusedDecodePlan Plan(const Params& params, int64_t num_tokens) {
+  static FusedDecodePlan Plan(const Params& params, int64_t num_tokens, int number) {
     const int64_t num_clusters = num_tokens * params.num_kv_heads;
-    return PlanOf(params, num_clusters, Get().Choose(params, num_clusters));
+    return PlanOf(params, num_clusters, Get().Find(params, num_clusters, number));
   }
 
-  static void Launch(Params params, int64_t num_tokens, cudaStream_t stream) {
+  static void Launch(Params params, int64_t num_tokens, int number, cudaStream_t stream) {
     const int64_t num_clusters = num_tokens * params.num_kv_heads;
-    const Way way = Get().Choose(params, num_clusters);
+    const Way way = Get().Find(params, num_clusters, number);
+    NSA_CHECK_GT(way.num_resident, 0) << "way " << number;
     const FusedDecodePlan plan = PlanOf(params, num_clusters, way);
     params.num_tiles = NumTiles(params.rows.table_width.divisor());
     params.max_tiles = plan.num_tiles;
@@ -263,6 +265,7 @@ class Launcher {
     return launcher;
   }
   static FusedDecodePlan PlanOf(const Params& params, int64_t num_clusters, const Way& way) {
+    if (way.num_resident == 0) return {};
     return {.num_ranks = way.num_ranks,
             .num_tiles = MaxTiles(params, way.num_ranks),
             .num_shared_tiles = way.num_shared_tiles,
@@ -314,9 +317,21 @@ class Launcher {
     return way;
   }
 
+  Way Find(const Params& params, int64_t num_clusters, int number) {
+    const std::lock_guard lock(mutex_);
+    const int table_width = params.rows.table_width.divisor();
+    if (table_width != table_width_) {
+      table_width_ = table_width;
+      for (int i = 0; i < kNumFusedDecodeWays; ++i) {
+        ways_[i] = MakeWay(params, 1 << i / 2, i % 2 == 0 ? kMaxSharedBytes : kHalfSharedBytes);
+      }
+    }
+    return number == kFastestWay ? Fastest(params, num_clusters) : ways_[number];
+  }
+
   // Clusters run in waves, each as long as its blocks take for the cluster's bytes and a fixed
   // time; fitted to all ways at 8k to 256k tokens in batches of 1 to 64 on an H200. Times in us.
-  Way Choose(const Params& params, int64_t num_clusters) {
+  Way Fastest(const Params& params, int64_t num_clusters) const {
     constexpr double kFixedTime = 4, kFixedTimePerRank = 0.12;
     constexpr double kNextWave = 1.3;   // of the fixed time: clusters of a wave do not end at once
     constexpr double kLateStart = 2.8;  // more, if blocks start only when those before have ended
@@ -324,17 +339,9 @@ class Launcher {
     constexpr double kAloneRate = 36e3, kFewStagesRate = 26.5e3, kBesideRate = 21e3;
     constexpr int kFewStages = 3;
     constexpr double kTimePerWrittenByte = 2.4e-6;  // of sums that leave the L2
-    const int table_width = params.rows.table_width.divisor();
-    const double num_rows = static_cast<double>(table_width) * I::kPageRows +
+    const double num_rows = static_cast<double>(table_width_) * I::kPageRows +
                             params.num_selected * params.block_tokens + params.window_tokens;
     const double cluster_bytes = num_rows * (I::kDk + I::kDv) * 2;
-    const std::lock_guard lock(mutex_);
-    if (table_width != table_width_) {
-      table_width_ = table_width;
-      for (int i = 0; i < kNumWays; ++i) {
-        ways_[i] = MakeWay(params, 1 << i / 2, i % 2 == 0 ? kMaxSharedBytes : kHalfSharedBytes);
-      }
-    }
     Way best{};
     double best_time = 0;
     for (const Way& way : ways_) {
@@ -352,18 +359,16 @@ class Launcher {
                           kTimePerWrittenByte * static_cast<double>(std::max<int64_t>(written, 0));
       if (best.num_resident == 0 || time < best_time) best = way, best_time = time;
     }
-    NSA_CHECK_GT(best.num_resident, 0);
     return best;
   }
 
-  static constexpr int kNumWays = 10;  // 1, 2, 4, 8, 16 blocks, alone and beside another
   int num_processors_ = 0;
   std::mutex mutex_;
   int table_width_ = -1;
-  Way ways_[kNumWays] = {};
+  Way ways_[kNumFusedDecodeWays] = {};
 };
 
-// Calls use(launcher) with an std::type_identity of the operands' Launcher; false if there is none.
+// Calls use(launcher) with a std::type_identity of the operands' Launcher; false if there is none.
 template <typename T, int kDk, int kDv, typename Use>
 bool WithShape(const NsaShape& shape, const Use& use) {
   const auto with = [&]<typename I>() { return use(std::type_identity<Launcher<I>>()); };
@@ -417,17 +422,17 @@ int64_t CopyFusedDecodeStages(void* stamps) {
 }
 #endif
 
-FusedDecodePlan PlanFusedDecode(const SparseAttentionArgs& args) {
+FusedDecodePlan PlanFusedDecode(const SparseAttentionArgs& args, int way) {
   NSA_CHECK(CanFuseDecode(args)) << args.q.ToString() << " over " << args.rows.k.ToString();
   FusedDecodePlan plan{};
   WithInstance(args, [&]<typename L>(std::type_identity<L> /*launcher*/) {
-    plan = L::Plan(MakeParams(args), args.tokens.num_tokens());
+    plan = L::Plan(MakeParams(args), args.tokens.num_tokens(), way);
     return true;
   });
   return plan;
 }
 
-void LaunchFusedDecode(const SparseAttentionArgs& args, cudaStream_t stream) {
+void LaunchFusedDecode(const SparseAttentionArgs& args, cudaStream_t stream, int way) {
   NSA_CHECK(CanFuseDecode(args)) << args.q.ToString() << " over " << args.rows.k.ToString();
   const int64_t num_tokens = args.tokens.num_tokens();
   if (num_tokens == 0) return;
@@ -435,7 +440,7 @@ void LaunchFusedDecode(const SparseAttentionArgs& args, cudaStream_t stream) {
                FusedDecodeScratchBytes(args.shape, num_tokens, args.rows.num_kv_heads(),
                                        args.rows.table.dim(1)));
   WithInstance(args, [&]<typename L>(std::type_identity<L> /*launcher*/) {
-    L::Launch(MakeParams(args), num_tokens, stream);
+    L::Launch(MakeParams(args), num_tokens, way, stream);
     return true;
   });
 }

@@ -21,17 +21,24 @@ bool CanFuseDecode(const SparseAttentionArgs& args);
 int64_t FusedDecodeScratchBytes(const NsaShape& shape, int64_t num_tokens, int64_t num_kv_heads,
                                 int64_t max_pages);
 
-// How LaunchFusedDecode would run the operands.
+// The kernel runs in several ways, all of which give the same bits: in way i clusters of 2^(i / 2)
+// thread blocks, each of which has a multiprocessor to itself if i is even, else leaves room for
+// another.
+inline constexpr int kNumFusedDecodeWays = 10;
+inline constexpr int kFastestWay = -1;  // as a model of the times has it
+
+// What a way does with a call's operands: for tests.
 struct FusedDecodePlan {
-  int num_ranks;         // thread blocks that serve a token and KV head
+  int num_ranks;         // thread blocks that serve a token and KV head; 0: no room, it cannot be
   int num_tiles;         // of compressed rows, of a block, at most
   int num_shared_tiles;  // those whose sums of blocks stay in shared memory
   bool discards_sums;    // of the other tiles, which are in scratch, once they have been read
 };
-FusedDecodePlan PlanFusedDecode(const SparseAttentionArgs& args);
+FusedDecodePlan PlanFusedDecode(const SparseAttentionArgs& args, int way = kFastestWay);
 
-// SparseAttention of args.tokens, each of which is the only one of its sequence. Can be captured in
-// a graph, and gives a token the same bits in any batch.
+// SparseAttention of args.tokens, each of which is the only one of its sequence if the sequence's
+// caches are written in the same step. Can be captured in a graph, and gives a token the same bits
+// in any batch. A way other than the fastest must have a plan.
 //
 // The kernel starts while those before it on the stream may still run, and reads at once what
 // earlier steps have left: token map, tables, and the rows that end before the token's own
@@ -40,7 +47,7 @@ FusedDecodePlan PlanFusedDecode(const SparseAttentionArgs& args);
 // engine's step begins with the copy of its token map and tables.) What the step's own kernels
 // write for the token (q, gate logits, its K and V, the row that it completes) may come directly
 // before, from kernels launched with programmatic serialization too.
-void LaunchFusedDecode(const SparseAttentionArgs& args, cudaStream_t stream);
+void LaunchFusedDecode(const SparseAttentionArgs& args, cudaStream_t stream, int way = kFastestWay);
 
 #ifdef NSA_DECODE_STAGES
 // The stamps of the launch before (fused_decode_stages.cuh), after which the device was idle, to

@@ -95,7 +95,8 @@ struct Worker {
     InitBarrier(SharedAddress(&shared.attended), kThreads);
     InitBarrier(SharedAddress(&shared.importances_here), 1);
     InitBarrier(SharedAddress(&shared.chosen_here), 32);
-    // What a block stores for itself, all its attending threads; else bytes: ExpectAll.
+    // Arrivals: of all attending threads where a block stores for itself, else the one that
+    // expects bytes (ExpectAll).
     const int num_arrivals = ClusterSize() == 1 ? kThreads : 1;
     InitBarrier(SharedAddress(&shared.sums_here), num_arrivals);
     for (uint64_t& barrier : shared.results_here) {
@@ -210,14 +211,16 @@ struct Worker {
   // Then, once all warps have shared.
   __device__ __forceinline__ void CollectSums(float (&own)[2][2]) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, head = lane >> 2, pair = lane & 3;
-    if (I::kPageRows != kChunkRows || (warp & 1)) return;
+    if constexpr (I::kPageRows == kChunkRows) {
+      if (warp & 1) return;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int h = head + half * 8;
-      const float2 last = shared.tile.last_rows[warp / 2][h][pair];
-      own[half][0] += last.x;
-      own[half][1] += last.y;
-      if (warp == 0 && pair == 3) own[half][1] += shared.tile.first_row[h];
+      for (int half = 0; half < 2; ++half) {
+        const int h = head + half * 8;
+        const float2 last = shared.tile.last_rows[warp / 2][h][pair];
+        own[half][0] += last.x;
+        own[half][1] += last.y;
+        if (warp == 0 && pair == 3) own[half][1] += shared.tile.first_row[h];
+      }
     }
   }
   __device__ __forceinline__ void StoreSums(int tile_index, const float (&own)[2][2]) {
@@ -236,7 +239,7 @@ struct Worker {
   }
 
   // Attending: sends maximum and sum of every head to all blocks, or to the one that sums the head.
-  // A block that has the cluster to itself stores as ever, here and in Send.
+  // A block that has the cluster to itself stores the ordinary way, here and in Send.
   __device__ __forceinline__ void Publish(int phase, const Partial<I::kDv>& partial) {
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const int peer = warp * 4 + (lane & 3);  // lanes of a quad have the same heads

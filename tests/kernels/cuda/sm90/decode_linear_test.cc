@@ -62,12 +62,13 @@ TEST_P(CudaDecodeLinearTest, BitsDoNotDependOnTheNumberOfTokens) {
 
 INSTANTIATE_TEST_SUITE_P(
     Cases, CudaDecodeLinearTest,
-    ::testing::Combine(
-        ::testing::Values(Types{DType::kBF16, DType::kBF16}, Types{DType::kBF16, DType::kF32},
-                          Types{DType::kF16, DType::kF16}),
-        // One tile; tiles that end early; tiles that many blocks share; blocks with several tiles.
-        ::testing::Values(Matrix{128, 128}, Matrix{1160, 264}, Matrix{264, 4104},
-                          Matrix{30000, 136})),
+    ::testing::Combine(::testing::Values(Types{DType::kBF16, DType::kBF16},
+                                         Types{DType::kBF16, DType::kF32},
+                                         Types{DType::kF16, DType::kF16}),
+                       // One tile; tiles that end early; tiles that many blocks share; blocks with
+                       // several tiles and more units than are on their way at once.
+                       ::testing::Values(Matrix{128, 128}, Matrix{1160, 264}, Matrix{264, 4104},
+                                         Matrix{30000, 264})),
     [](const auto& info) {
       const auto types = std::get<Types>(info.param);
       const auto matrix = std::get<Matrix>(info.param);

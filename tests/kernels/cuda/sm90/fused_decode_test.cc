@@ -1,9 +1,15 @@
-// The decode kernel of Hopper where the blocks' sums do not fit into shared memory.
-// (sparse_attention_test.cc has short contexts and small batches.)
+// The decode kernel of Hopper in all its ways, over a context whose blocks have more sums than the
+// shared memory of few thread blocks has room for. (sparse_attention_test.cc has other contexts,
+// in the way that the launcher takes.)
 
 #include "kernels/cuda/sm90/fused_decode.h"
 
 #include <gtest/gtest.h>
+
+#include <numeric>
+#include <optional>
+#include <set>
+#include <utility>
 
 #include "kernels/cuda/context.h"
 #include "tests/kernels/attention_world.h"
@@ -16,81 +22,103 @@ namespace nsa::testing {
 namespace {
 
 constexpr int kHopper = 90;
-// Llama-NSA's blocks, and the paper's number of them.
-constexpr NsaShape kShortBlocksShape{32, 32, 32, 16, 0, 1, 512};
-constexpr NsaShape kUnpooledShape{64, 64, 64, 16, 1, 2, 512};
+constexpr int64_t kNumPages = 1024;
+// Blocks that are a span and a stride long: of the paper's length and of half of it.
+constexpr NsaShape kWholeBlocksShape{64, 64, 64, 16, 1, 2, 512};
+constexpr NsaShape kHalfBlocksShape{32, 32, 32, 16, 0, 1, 512};
 
-// So many tokens, and pages of their sequence, that the blocks of the grid have several tiles of
-// sums more than they have room for, and all of them much.
-struct Case {
-  Geometry geometry;
-  int64_t num_tokens, num_pages;
-};
-void PrintTo(const Case& c, std::ostream* os) { *os << c.geometry.name; }
-
-std::vector<Case> Cases() {
+std::vector<Geometry> Geometries() {
   const auto of = [](const char* name, const NsaShape& shape, int64_t group_size, int64_t d_k,
                      int64_t d_v, DType dtype) {
     return Geometry{name, shape, 1, group_size, d_k, d_v, dtype, DeviceType::kCuda, dtype};
   };
   constexpr DType kBF16 = DType::kBF16, kF16 = DType::kF16;
-  return {{of("PaperG16D128Bf16", kPaperShape, 16, 128, 128, kBF16), 256, 1024},
-          {of("PaperG4D192x128F16", kPaperShape, 4, 192, 128, kF16), 256, 1536},
-          {of("PaperG16D64F16", kPaperShape, 16, 64, 64, kF16), 64, 4096},
-          {of("UnpooledG16D128F16", kUnpooledShape, 16, 128, 128, kF16), 256, 1024},
-          {of("ShortBlocksG5D128Bf16", kShortBlocksShape, 5, 128, 128, kBF16), 256, 1024}};
+  return {of("PaperG16D128Bf16", kPaperShape, 16, 128, 128, kBF16),
+          of("PaperG4D192x128F16", kPaperShape, 4, 192, 128, kF16),
+          of("PaperG16D64F16", kPaperShape, 16, 64, 64, kF16),
+          of("WholeBlocksG16D128F16", kWholeBlocksShape, 16, 128, 128, kF16),
+          of("HalfBlocksG5D128Bf16", kHalfBlocksShape, 5, 128, 128, kBF16)};
 }
 
-class CudaFusedDecodeTest : public ::testing::TestWithParam<Case> {};
-
-// A large batch of tokens at the end of one sequence has blocks with more tiles than sums in shared
-// memory, and discards the others' once they are read; a token alone keeps all of its sums there.
-TEST_P(CudaFusedDecodeTest, SumsInGlobalMemory) {
-  if (!HasDevice(DeviceType::kCuda)) GTEST_SKIP() << "this machine has no GPU";
-  if (OnDevice(DeviceType::kCuda).stream().cuda->compute_capability() != kHopper) {
-    GTEST_SKIP() << "this GPU is no Hopper";
+class CudaFusedDecodeTest : public ::testing::TestWithParam<Geometry> {
+ protected:
+  void SetUp() override {
+    if (!HasDevice(DeviceType::kCuda)) GTEST_SKIP() << "this machine has no GPU";
+    if (OnDevice(DeviceType::kCuda).stream().cuda->compute_capability() != kHopper) {
+      GTEST_SKIP() << "this GPU is no Hopper";
+    }
   }
-  const auto& [geometry, num_tokens, num_pages] = GetParam();
-  const int64_t num_positions = num_pages * geometry.shape.block_tokens;
-  const AttentionWorld world(geometry, {num_positions});
+};
+
+// Tokens at the end of one sequence, and padding.
+Step StepOf(int64_t num_tokens) {
   Step step;
-  for (int64_t i = 0; i < num_tokens; ++i) {
-    step.AddDecode({0, static_cast<int32_t>(num_positions - 1 - 7 * i)});
+  const int64_t num_positions = kNumPages * CudaFusedDecodeTest::GetParam().shape.block_tokens;
+  for (int64_t i = 1; i < num_tokens; ++i) {
+    step.AddDecode({0, static_cast<int32_t>(num_positions - 7 * i)});
   }
-  const Outputs together =
-      RunStep(world, step, nullptr, [](const auto& /*on*/, const SparseAttentionArgs& args) {
-        ASSERT_TRUE(cuda::CanFuseDecode(args));
-        const cuda::FusedDecodePlan plan = cuda::PlanFusedDecode(args);
-        EXPECT_GE(plan.num_tiles, plan.num_shared_tiles + 4);
-        EXPECT_TRUE(plan.discards_sums);
-      });
-  const Outputs again = RunStep(world, step, nullptr);
-  EXPECT_TRUE(IsIdentical(again.out, together.out));
-  EXPECT_TRUE(IsIdentical(again.blocks, together.blocks));
-
-  const std::vector<int64_t> some = {0, 1, 30, num_tokens - 1};
-  Step checked;
-  for (int64_t token : some) {
-    checked.AddDecode(step.tokens()[static_cast<size_t>(token)]);
-    Step alone;
-    alone.AddDecode(checked.tokens().back());
-    const Outputs single =
-        RunStep(world, alone, nullptr, [](const auto& /*on*/, const SparseAttentionArgs& args) {
-          const cuda::FusedDecodePlan plan = cuda::PlanFusedDecode(args);
-          EXPECT_EQ(plan.num_tiles, plan.num_shared_tiles);
-          EXPECT_FALSE(plan.discards_sums);
-        });
-    const Outputs batched = together.Of({token});
-    EXPECT_TRUE(IsIdentical(single.blocks, batched.blocks)) << "token " << token;
-    EXPECT_TRUE(IsIdentical(single.out, batched.out)) << "token " << token;
-  }
-  const Outputs outputs = together.Of(some);
-  CheckBlocks(world, checked, outputs.blocks);
-  CheckOutputs(world, checked, outputs);
+  step.AddDecode({0, -1});
+  return step;
 }
 
-INSTANTIATE_TEST_SUITE_P(Cases, CudaFusedDecodeTest, ::testing::ValuesIn(Cases()),
-                         ::testing::PrintToStringParamName());
+struct WayRun {
+  cuda::FusedDecodePlan plan;
+  Outputs outputs;  // none if the plan has no blocks
+};
+WayRun RunWay(const AttentionWorld& world, const Step& step, int way) {
+  cuda::FusedDecodePlan plan{};
+  Outputs outputs = RunStep(world, step, nullptr, [&](OnDevice& on, SparseAttentionArgs args) {
+    ASSERT_TRUE(cuda::CanFuseDecode(args));
+    plan = cuda::PlanFusedDecode(args, way);
+    if (plan.num_ranks == 0) return;
+    args.scratch = on.Scratch(
+        cuda::FusedDecodeScratchBytes(args.shape, step.num_tokens(), 1, args.rows.table.dim(1)));
+    cuda::LaunchFusedDecode(args, on.stream().cuda->stream(), way);
+  });
+  return {plan, std::move(outputs)};
+}
+
+void ExpectSame(const Outputs& actual, const Outputs& expected, int way) {
+  EXPECT_TRUE(IsIdentical(actual.out, expected.out)) << "way " << way;
+  EXPECT_TRUE(IsIdentical(actual.blocks, expected.blocks)) << "way " << way;
+}
+
+TEST_P(CudaFusedDecodeTest, AllWaysGiveTheSameBits) {
+  const AttentionWorld world(GetParam(), {kNumPages * GetParam().shape.block_tokens});
+  // Of so many tokens clusters of one block have sums to discard; larger ones take a few tokens.
+  const Step many = StepOf(120), few = StepOf(8);
+  const Outputs expected = RunWay(world, few, cuda::kFastestWay).outputs;
+  CheckBlocks(world, few, expected.blocks);
+  CheckOutputs(world, few, expected);
+  std::vector<int64_t> in_both(static_cast<size_t>(few.num_tokens() - 1));
+  std::iota(in_both.begin(), in_both.end(), 0);
+  const Outputs expected_of_both = expected.Pick(in_both);
+
+  std::set<int> sizes;
+  int num_discarding = 0;
+  std::optional<Outputs> of_many;
+  for (int way = 0; way < cuda::kNumFusedDecodeWays; ++way) {
+    const WayRun run = RunWay(world, few, way);
+    if (run.plan.num_ranks == 0) continue;
+    sizes.insert(run.plan.num_ranks);
+    EXPECT_FALSE(run.plan.discards_sums);
+    ExpectSame(run.outputs, expected, way);
+    if (run.plan.num_ranks > 2) continue;
+    WayRun run_of_many = RunWay(world, many, way);
+    num_discarding += run_of_many.plan.discards_sums ? 1 : 0;
+    ExpectSame(run_of_many.outputs.Pick(in_both), expected_of_both, way);
+    if (of_many.has_value()) {
+      ExpectSame(run_of_many.outputs, *of_many, way);
+    } else {
+      of_many.emplace(std::move(run_of_many.outputs));
+    }
+  }
+  EXPECT_EQ(sizes, (std::set<int>{1, 2, 4, 8, 16}));
+  EXPECT_GT(num_discarding, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Geometries, CudaFusedDecodeTest, ::testing::ValuesIn(Geometries()),
+                         [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace nsa::testing
