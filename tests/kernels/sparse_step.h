@@ -22,8 +22,8 @@ struct Outputs {
   Outputs Pick(const std::vector<int64_t>& tokens) const;
 };
 
-// By run(on, args), if there is one, else by SparseAttention.
 using StepRunner = std::function<void(OnDevice&, const SparseAttentionArgs&)>;
+// Runs the step by run(on, args), if there is one, else by SparseAttention.
 Outputs RunStep(const AttentionWorld& world, const Step& step, ThreadPool* threads,
                 const StepRunner& run = {});
 

@@ -318,6 +318,7 @@ class Launcher {
   }
 
   Way Find(const Params& params, int64_t num_clusters, int number) {
+    NSA_CHECK(number >= kFastestWay && number < kNumFusedDecodeWays) << "way " << number;
     const std::lock_guard lock(mutex_);
     const int table_width = params.rows.table_width.divisor();
     if (table_width != table_width_) {
@@ -331,6 +332,7 @@ class Launcher {
 
   // Clusters run in waves, each as long as its blocks take for the cluster's bytes and a fixed
   // time; fitted to all ways at 8k to 256k tokens in batches of 1 to 64 on an H200. Times in us.
+  // Under the lock, of ways_ as they are.
   Way Fastest(const Params& params, int64_t num_clusters) const {
     constexpr double kFixedTime = 4, kFixedTimePerRank = 0.12;
     constexpr double kNextWave = 1.3;   // of the fixed time: clusters of a wave do not end at once

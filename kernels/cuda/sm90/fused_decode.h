@@ -22,8 +22,8 @@ int64_t FusedDecodeScratchBytes(const NsaShape& shape, int64_t num_tokens, int64
                                 int64_t max_pages);
 
 // The kernel runs in several ways, all of which give the same bits: in way i clusters of 2^(i / 2)
-// thread blocks, each of which has a multiprocessor to itself if i is even, else leaves room for
-// another.
+// thread blocks, each of which takes a multiprocessor's shared memory for itself if i is even, else
+// leaves half of it to another.
 inline constexpr int kNumFusedDecodeWays = 10;
 inline constexpr int kFastestWay = -1;  // as a model of the times has it
 
@@ -38,7 +38,7 @@ FusedDecodePlan PlanFusedDecode(const SparseAttentionArgs& args, int way = kFast
 
 // SparseAttention of args.tokens, each of which is the only one of its sequence if the sequence's
 // caches are written in the same step. Can be captured in a graph, and gives a token the same bits
-// in any batch. A way other than the fastest must have a plan.
+// in any batch. `way` must not be one that cannot be by its plan.
 //
 // The kernel starts while those before it on the stream may still run, and reads at once what
 // earlier steps have left: token map, tables, and the rows that end before the token's own

@@ -1,6 +1,6 @@
-// The decode kernel of Hopper in all its ways, over a context whose blocks have more sums than the
-// shared memory of few thread blocks has room for. (sparse_attention_test.cc has other contexts,
-// in the way that the launcher takes.)
+// The decode kernel of Hopper in all its ways, over a context whose blocks have more sums than, in
+// most ways of few thread blocks, shared memory has room for. (sparse_attention_test.cc has other
+// contexts, in the way that the launcher takes.)
 
 #include "kernels/cuda/sm90/fused_decode.h"
 
@@ -63,7 +63,7 @@ Step StepOf(int64_t num_tokens) {
 
 struct WayRun {
   cuda::FusedDecodePlan plan;
-  Outputs outputs;  // none if the plan has no blocks
+  Outputs outputs;  // as made if the plan has no blocks
 };
 WayRun RunWay(const AttentionWorld& world, const Step& step, int way) {
   cuda::FusedDecodePlan plan{};
@@ -85,7 +85,8 @@ void ExpectSame(const Outputs& actual, const Outputs& expected, int way) {
 
 TEST_P(CudaFusedDecodeTest, AllWaysGiveTheSameBits) {
   const AttentionWorld world(GetParam(), {kNumPages * GetParam().shape.block_tokens});
-  // Of so many tokens clusters of one block have sums to discard; larger ones take a few tokens.
+  // Of so many tokens clusters of one block, and some of two, have sums to discard; larger ones are
+  // run with a few tokens only.
   const Step many = StepOf(120), few = StepOf(8);
   const Outputs expected = RunWay(world, few, cuda::kFastestWay).outputs;
   CheckBlocks(world, few, expected.blocks);
